@@ -1,0 +1,202 @@
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use futures_util::future::BoxFuture;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Broker, Listener, META_TTL, PublishError, Published, READ_LIMIT, Retention, Trouble, Unavailable,
+    interest::Interest,
+};
+use crate::{
+    config::Config,
+    protocol::{Channel, Draft, Epoch, Frame, MessageId},
+    room::{LogSlice, Position},
+};
+
+/// How often logs are looked through for what has expired.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
+
+/// The embedded broker: the promises of [`RedisBroker`](super::RedisBroker), within one process and for as long
+/// as it lives.
+#[derive(Debug)]
+pub struct MemoryBroker {
+    interest: Interest,
+    retention: Retention,
+    logs: Mutex<HashMap<Channel, Log>>,
+}
+
+impl MemoryBroker {
+    /// A broker with no channels.
+    pub fn new(config: &Config) -> Self {
+        Self { interest: Interest::default(), retention: config.into(), logs: Mutex::default() }
+    }
+
+    fn logs(&self) -> MutexGuard<'_, HashMap<Channel, Log>> {
+        self.logs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn publish_now(
+        &self,
+        channel: &Channel,
+        draft: &Draft,
+        known: Option<Position>,
+    ) -> Result<Published, PublishError> {
+        let mut logs = self.logs();
+        let log = logs.entry(channel.clone()).or_insert_with(Log::new);
+        if let Some(published) = log.repeated(draft)? {
+            return Ok(published);
+        }
+        log.start_anew_if_behind(known);
+        Ok(log.append(draft, &self.retention))
+    }
+
+    fn read_now(&self, channel: &Channel, after: Option<Position>) -> LogSlice<Frame> {
+        let mut logs = self.logs();
+        let log = logs.entry(channel.clone()).or_insert_with(Log::new);
+        log.start_anew_if_behind(after);
+        log.read(after)
+    }
+
+    fn sweep(&self) {
+        self.logs().retain(|_, log| {
+            log.expire(&self.retention);
+            log.touched.elapsed() < META_TTL
+        });
+    }
+}
+
+impl Broker for MemoryBroker {
+    fn listen(self: Arc<Self>, listener: Arc<dyn Listener>, stop: CancellationToken) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            listener.wanted().iter().for_each(|channel| listener.subscribed(channel));
+            let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    changed = self.interest.next() => {
+                        changed.iter().filter(|channel| listener.wants(channel)).for_each(|channel| listener.subscribed(channel));
+                    }
+                    _ = sweep.tick() => self.sweep(),
+                }
+            }
+        })
+    }
+
+    fn interest_changed(&self, channel: Channel) {
+        self.interest.changed(channel);
+    }
+
+    fn publish<'a>(
+        &'a self,
+        channel: &'a Channel,
+        draft: &'a Draft,
+        known: Option<Position>,
+    ) -> BoxFuture<'a, Result<Published, PublishError>> {
+        Box::pin(async move { self.publish_now(channel, draft, known) })
+    }
+
+    fn read<'a>(
+        &'a self,
+        channel: &'a Channel,
+        after: Option<Position>,
+    ) -> BoxFuture<'a, Result<LogSlice<Frame>, Unavailable>> {
+        Box::pin(async move { Ok(self.read_now(channel, after)) })
+    }
+
+    fn troubles(&self) -> Vec<Trouble> {
+        Vec::new()
+    }
+}
+
+/// One channel's numbering, its last publications and the ids they came under.
+#[derive(Debug)]
+struct Log {
+    epoch: Epoch,
+    top: u64,
+    touched: Instant,
+    entries: VecDeque<(Instant, u64, Frame)>,
+    ids: HashMap<MessageId, (Position, u64)>,
+    ids_by_age: VecDeque<(Instant, MessageId)>,
+}
+
+impl Log {
+    fn new() -> Self {
+        Self {
+            epoch: Epoch(rand::random()),
+            top: 0,
+            touched: Instant::now(),
+            entries: VecDeque::new(),
+            ids: HashMap::new(),
+            ids_by_age: VecDeque::new(),
+        }
+    }
+
+    fn repeated(&self, draft: &Draft) -> Result<Option<Published>, PublishError> {
+        match draft.id().and_then(|id| self.ids.get(id)) {
+            None => Ok(None),
+            Some((position, fingerprint)) if *fingerprint == draft.fingerprint() => {
+                Ok(Some(Published::Repeated(*position)))
+            }
+            Some(_) => Err(PublishError::IdConflict),
+        }
+    }
+
+    fn start_anew_if_behind(&mut self, known: Option<Position>) {
+        if known.is_some_and(|known| known.epoch == self.epoch && known.seq > self.top) {
+            (self.epoch, self.top) = (Epoch(rand::random()), 0);
+            self.entries.clear();
+        }
+    }
+
+    fn append(&mut self, draft: &Draft, retention: &Retention) -> Published {
+        let now = Instant::now();
+        self.touched = now;
+        self.top += 1;
+        let frame = draft.numbered(self.epoch, self.top, unix_millis());
+        self.entries.push_back((now, self.top, frame.clone()));
+        let position = Position::new(self.epoch, self.top);
+        if let Some(id) = draft.id() {
+            self.ids.insert(id.clone(), (position, draft.fingerprint()));
+            self.ids_by_age.push_back((now, id.clone()));
+        }
+        self.expire(retention);
+        Published::Placed(position, frame)
+    }
+
+    fn read(&mut self, after: Option<Position>) -> LogSlice<Frame> {
+        self.touched = Instant::now();
+        let from = after.map(|after| if after.epoch == self.epoch { after.seq + 1 } else { 0 });
+        let entries = match from {
+            None => Vec::new(),
+            Some(from) => {
+                let start = self.entries.partition_point(|(_, seq, _)| *seq < from);
+                let entries = self.entries.range(start..).take(READ_LIMIT);
+                entries.map(|(_, seq, frame)| (*seq, frame.clone())).collect()
+            }
+        };
+        LogSlice { top: Position::new(self.epoch, self.top), entries }
+    }
+
+    fn expire(&mut self, retention: &Retention) {
+        while self.entries.len() > retention.length
+            || self.entries.front().is_some_and(|(at, ..)| at.elapsed() >= retention.age)
+        {
+            self.entries.pop_front();
+        }
+        while self.ids_by_age.front().is_some_and(|(at, _)| at.elapsed() >= retention.ids) {
+            if let Some((_, id)) = self.ids_by_age.pop_front() {
+                self.ids.remove(&id);
+            }
+        }
+    }
+}
+
+fn unix_millis() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,137 @@
+//! How a publication gets its place in the order, is kept, and reaches the other servers.
+//!
+//! [`Broker`] is the contract; [`RedisBroker`] keeps it between servers and [`MemoryBroker`] within one process.
+//! A broker knows channels and bytes, and nothing of members or sockets: what it hears it hands to a [`Listener`].
+
+mod interest;
+mod memory;
+mod redis;
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+pub use self::{memory::MemoryBroker, redis::RedisBroker};
+use crate::{
+    config::Config,
+    protocol::{Channel, Draft, Frame},
+    room::{LogSlice, Position},
+};
+
+/// Most entries that one reading of a log returns.
+const READ_LIMIT: usize = 256;
+
+/// How long the epoch and the top of a channel outlive its last publication or reading. Much longer than any log,
+/// so that a client that comes back late is told of its gap and does not mistake a new numbering for the old one.
+const META_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Orders, keeps and carries publications. All methods may be called from any task.
+pub trait Broker: Send + Sync + 'static {
+    /// Listens on exactly the channels that `listener` wants, and tells it what is heard, until `stop`. To be
+    /// called once. Loss of the connection is survived; the future ends only on `stop`.
+    fn listen(self: Arc<Self>, listener: Arc<dyn Listener>, stop: CancellationToken) -> BoxFuture<'static, ()>;
+
+    /// Says that [`Listener::wants`] may have a new answer for this channel. Never blocks; calls for the same
+    /// channel may be taken together. If the channel is wanted, [`Listener::subscribed`] follows, in any case
+    /// after this call, also when it had been subscribed before.
+    fn interest_changed(&self, channel: Channel);
+
+    /// Gives a draft its place, keeps it, and sends it to the servers that listen. `known` is the highest
+    /// position of the channel that this server knows of: a log that is behind it was wound back and starts a
+    /// new epoch.
+    ///
+    /// Every call ends within the command timeout. After [`PublishError::Unavailable`] the draft may have been
+    /// kept all the same; publishing it again with the same id is safe. Dropping the future is like a timeout.
+    fn publish<'a>(
+        &'a self,
+        channel: &'a Channel,
+        draft: &'a Draft,
+        known: Option<Position>,
+    ) -> BoxFuture<'a, Result<Published, PublishError>>;
+
+    /// Reads what the log has after a position, at most a bounded number of entries; without a position, only
+    /// where the log's top is. An epoch is made for a channel that has none, so that there is a position to
+    /// start from. As with publishing, a log behind `after` starts a new epoch.
+    fn read<'a>(
+        &'a self,
+        channel: &'a Channel,
+        after: Option<Position>,
+    ) -> BoxFuture<'a, Result<LogSlice<Frame>, Unavailable>>;
+
+    /// Everything that keeps this broker from carrying messages at the moment; nothing if all is well.
+    fn troubles(&self) -> Vec<Trouble>;
+}
+
+/// The one who hears. Its methods are called from the broker's own task, one after another, and must not block.
+pub trait Listener: Send + Sync + 'static {
+    /// Whether this channel should be subscribed now.
+    fn wants(&self, channel: &Channel) -> bool;
+
+    /// Every channel that should be subscribed now.
+    fn wanted(&self) -> Vec<Channel>;
+
+    /// From now on all that is published on the channel will be heard, as long as the connection holds. What was
+    /// published before may have been missed.
+    fn subscribed(&self, channel: &Channel);
+
+    /// Something was published on the channel, perhaps by this server itself, perhaps by one that is not
+    /// roomcast.
+    fn heard(&self, channel: &Channel, payload: Bytes);
+}
+
+/// What became of a draft.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Published {
+    /// It has its place and is on its way to the other servers. This server's members get the frame from here.
+    Placed(Position, Frame),
+    /// Its id was known: it had got this place before.
+    Repeated(Position),
+}
+
+/// Why a draft was not published.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// The id belongs to another message.
+    #[error("the id was used for another message")]
+    IdConflict,
+    /// See [`Unavailable`].
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// The broker did not answer, or not in time. Whether it did what it was asked to do is not known.
+#[derive(Debug, thiserror::Error)]
+#[error("the broker is not available: {0}")]
+pub struct Unavailable(pub String);
+
+/// Why a server is not ready, as `/readyz` says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trouble {
+    /// Redis does not answer commands.
+    RedisUnreachable,
+    /// The subscriber has no connection.
+    SubscriberDisconnected,
+    /// The subscriber has a connection, but not yet all subscriptions.
+    SubscriptionsMissing,
+}
+
+/// How much is kept of each channel, and for how long.
+#[derive(Clone, Copy, Debug)]
+struct Retention {
+    /// Entries in the log.
+    length: usize,
+    /// Age of an entry in the log.
+    age: Duration,
+    /// Age of a message id.
+    ids: Duration,
+}
+
+impl From<&Config> for Retention {
+    fn from(config: &Config) -> Self {
+        Self { length: config.history_length, age: config.history_age, ids: config.dedup_window }
+    }
+}

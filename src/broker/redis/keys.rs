@@ -1,0 +1,68 @@
+use crate::protocol::{Channel, MessageId, RoomId};
+
+/// The names of channels and keys in Redis.
+///
+/// Every key of a channel has the channel's name as its hash tag, so that on a Redis Cluster all of them, and a
+/// sharded channel of that name, are in one slot.
+#[derive(Clone, Debug)]
+pub(super) struct Keys {
+    prefix: String,
+}
+
+impl Keys {
+    pub(super) fn new(prefix: &str) -> Self {
+        Self { prefix: prefix.to_owned() }
+    }
+
+    pub(super) fn channel(&self, channel: &Channel) -> String {
+        match channel {
+            Channel::Broadcast => format!("{}:broadcast", self.prefix),
+            Channel::Room(room) => format!("{}:room:{}", self.prefix, room.as_str()),
+        }
+    }
+
+    /// The channel of that name; `None` if it is none of ours.
+    pub(super) fn parse(&self, name: &[u8]) -> Option<Channel> {
+        let rest = std::str::from_utf8(name).ok()?.strip_prefix(self.prefix.as_str())?.strip_prefix(':')?;
+        match rest.strip_prefix("room:") {
+            Some(room) => RoomId::parse(room, usize::MAX).ok().map(Channel::Room),
+            None => (rest == "broadcast").then_some(Channel::Broadcast),
+        }
+    }
+
+    /// A hash: `epoch` and `seq`, the last position given out.
+    pub(super) fn meta(&self, channel: &str) -> String {
+        format!("{}:meta:{{{channel}}}", self.prefix)
+    }
+
+    /// A stream: one entry for each publication, with the id `<seq>-0`.
+    pub(super) fn log(&self, channel: &str) -> String {
+        format!("{}:log:{{{channel}}}", self.prefix)
+    }
+
+    /// A string: the position and the fingerprint of the message that came under this id.
+    pub(super) fn id(&self, channel: &str, id: &MessageId) -> String {
+        format!("{}:id:{{{channel}}}:{}", self.prefix, id.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn channels_and_keys_have_exactly_the_names_that_others_rely_on() {
+        let keys = Keys::new("ws");
+        let lobby = Channel::Room(RoomId::parse("lobby:1", 128).unwrap());
+        for (channel, name) in [(&lobby, "ws:room:lobby:1"), (&Channel::Broadcast, "ws:broadcast")] {
+            assert_eq!(keys.channel(channel), name);
+            assert_eq!(keys.parse(name.as_bytes()).as_ref(), Some(channel));
+        }
+        assert_eq!(keys.meta("ws:room:a"), "ws:meta:{ws:room:a}");
+        assert_eq!(keys.log("ws:room:a"), "ws:log:{ws:room:a}");
+        assert_eq!(keys.id("ws:room:a", &MessageId::parse("7", 9).unwrap()), "ws:id:{ws:room:a}:7");
+        for name in ["", "ws", "ws:", "wsroom:a", "ws:room:", "ws:other", "xws:broadcast", "ws:room:a b"] {
+            assert_eq!(keys.parse(name.as_bytes()), None, "{name:?}");
+        }
+    }
+}

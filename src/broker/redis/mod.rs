@@ -1,0 +1,94 @@
+//! The broker between servers. Two kinds of connection: the subscriber's only listens, the publisher's do all
+//! else. What is in Redis, and under which names, is in `keys.rs`; what happens there is in the two scripts.
+
+mod backoff;
+mod keys;
+mod publisher;
+mod subscriber;
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::future::BoxFuture;
+use redis::{IntoConnectionInfo, ProtocolVersion};
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use self::{keys::Keys, publisher::Publisher, subscriber::Subscriber};
+use super::{Broker, Listener, PublishError, Published, Trouble, Unavailable};
+use crate::{
+    config::Config,
+    protocol::{Channel, Draft, Frame},
+    room::{LogSlice, Position},
+    telemetry::Metrics,
+};
+
+/// How often Redis is asked whether it answers.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Carries publications between servers through one Redis.
+#[derive(Debug)]
+pub struct RedisBroker {
+    publisher: Publisher,
+    subscriber: Subscriber,
+}
+
+impl RedisBroker {
+    /// Prepares the connections; they are made by [`Broker::listen`] and by the first command.
+    ///
+    /// # Errors
+    /// If the URL is not one of Redis.
+    pub fn new(url: &str, config: &Config, metrics: &Arc<Metrics>) -> Result<Self, redis::RedisError> {
+        let info = url.into_connection_info()?;
+        let tcp = info.tcp_settings().clone().set_nodelay(true);
+        // Pushes come between answers only in RESP3.
+        let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+        let info = info.set_tcp_settings(tcp).set_redis_settings(settings);
+        let keys = Keys::new(&config.redis_prefix);
+        Ok(Self {
+            publisher: Publisher::new(info.clone(), keys.clone(), config, metrics.clone())?,
+            subscriber: Subscriber::new(info, keys, config, metrics.clone())?,
+        })
+    }
+
+    async fn check_regularly(&self, stop: &CancellationToken) {
+        let mut interval = interval(CHECK_INTERVAL);
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while stop.run_until_cancelled(interval.tick()).await.is_some() {
+            self.publisher.check().await;
+        }
+    }
+}
+
+impl Broker for RedisBroker {
+    fn listen(self: Arc<Self>, listener: Arc<dyn Listener>, stop: CancellationToken) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            tokio::join!(self.subscriber.run(&listener, &stop), self.check_regularly(&stop));
+        })
+    }
+
+    fn interest_changed(&self, channel: Channel) {
+        self.subscriber.interest_changed(channel);
+    }
+
+    fn publish<'a>(
+        &'a self,
+        channel: &'a Channel,
+        draft: &'a Draft,
+        known: Option<Position>,
+    ) -> BoxFuture<'a, Result<Published, PublishError>> {
+        Box::pin(self.publisher.publish(channel, draft, known))
+    }
+
+    fn read<'a>(
+        &'a self,
+        channel: &'a Channel,
+        after: Option<Position>,
+    ) -> BoxFuture<'a, Result<LogSlice<Frame>, Unavailable>> {
+        Box::pin(self.publisher.read(channel, after))
+    }
+
+    fn troubles(&self) -> Vec<Trouble> {
+        let unreachable = (!self.publisher.is_up()).then_some(Trouble::RedisUnreachable);
+        unreachable.into_iter().chain(self.subscriber.trouble()).collect()
+    }
+}

@@ -1,0 +1,231 @@
+use std::{
+    collections::HashSet,
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    time::Duration,
+};
+
+use redis::{AsyncConnectionConfig, Client, ConnectionInfo, PushInfo, PushKind, Value, aio::MultiplexedConnection};
+use tokio::{
+    sync::Notify,
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    super::{Listener, Trouble, interest::Interest},
+    backoff::Backoff,
+    keys::Keys,
+};
+use crate::{config::Config, protocol::Channel, telemetry::Metrics};
+
+/// Most channels in one SUBSCRIBE, so that no answer takes long.
+const BATCH: usize = 512;
+
+/// Listens, on a connection that does nothing else.
+///
+/// One loop owns the connection and what it is subscribed to. It asks the listener what it wants, and brings the
+/// subscriptions in line, one batch after another; what changes meanwhile makes the next batch. When the
+/// connection is lost it makes another, for ever, and subscribes to all that is wanted then.
+pub(super) struct Subscriber {
+    client: Client,
+    keys: Keys,
+    connect_timeout: Duration,
+    command_timeout: Duration,
+    interest: Interest,
+    state: AtomicU8,
+    metrics: Arc<Metrics>,
+}
+
+/// How far the subscriber is, in this order.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum State {
+    Disconnected,
+    Connected,
+    Subscribed,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Lost {
+    #[error("no answer within {0:?}")]
+    TimedOut(Duration),
+    #[error(transparent)]
+    Redis(#[from] redis::RedisError),
+    #[error("the connection was closed")]
+    Closed,
+}
+
+impl Subscriber {
+    pub(super) fn new(
+        redis: ConnectionInfo,
+        keys: Keys,
+        config: &Config,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, redis::RedisError> {
+        Ok(Self {
+            client: Client::open(redis)?,
+            keys,
+            connect_timeout: config.redis_connect_timeout,
+            command_timeout: config.redis_command_timeout,
+            interest: Interest::default(),
+            state: AtomicU8::new(State::Disconnected as u8),
+            metrics,
+        })
+    }
+
+    pub(super) fn interest_changed(&self, channel: Channel) {
+        self.interest.changed(channel);
+    }
+
+    pub(super) fn trouble(&self) -> Option<Trouble> {
+        let state = self.state.load(Ordering::Relaxed);
+        if state == State::Disconnected as u8 {
+            Some(Trouble::SubscriberDisconnected)
+        } else if state == State::Connected as u8 {
+            Some(Trouble::SubscriptionsMissing)
+        } else {
+            None
+        }
+    }
+
+    /// Listens until `stop`.
+    pub(super) async fn run(&self, listener: &Arc<dyn Listener>, stop: &CancellationToken) {
+        let mut backoff = Backoff::new();
+        loop {
+            let lost = tokio::select! {
+                () = stop.cancelled() => return,
+                lost = self.listen(listener, &mut backoff) => lost,
+            };
+            self.enter(State::Disconnected);
+            self.metrics.subscriptions.set(0);
+            let wait = backoff.next(rand::random());
+            let Err(error) = lost;
+            tracing::warn!(%error, retry_in = ?wait, "the subscriber lost Redis");
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = sleep(wait) => {}
+            }
+        }
+    }
+
+    /// Connects, subscribes to all that is wanted, and keeps it so until the connection is lost.
+    async fn listen(&self, listener: &Arc<dyn Listener>, backoff: &mut Backoff) -> Result<Infallible, Lost> {
+        let closed = Arc::new(Notify::new());
+        let ear = ear(listener.clone(), self.keys.clone(), closed.clone());
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.connect_timeout))
+            .set_response_timeout(Some(self.command_timeout))
+            .set_push_sender(ear);
+        let connecting = self.client.get_multiplexed_async_connection_with_config(&config);
+        let mut subscriptions = Subscriptions {
+            connection: within(self.connect_timeout, connecting).await?,
+            deadline: self.command_timeout,
+            channels: HashSet::new(),
+        };
+        self.metrics.subscriber_connects.inc();
+        self.enter(State::Connected);
+
+        // What changes after this moment is looked at again; what changed before is part of what is wanted now.
+        self.interest.take();
+        self.reconcile(&mut subscriptions, listener, listener.wanted()).await?;
+        self.enter(State::Subscribed);
+        *backoff = Backoff::new();
+        tracing::info!(channels = subscriptions.channels.len(), "the subscriber listens");
+
+        loop {
+            tokio::select! {
+                () = closed.notified() => return Err(Lost::Closed),
+                changed = self.interest.next() => self.reconcile(&mut subscriptions, listener, changed).await?,
+            }
+        }
+    }
+
+    /// Subscribes to those of the channels that are wanted, and unsubscribes from those that are not.
+    async fn reconcile(
+        &self,
+        subscriptions: &mut Subscriptions,
+        listener: &Arc<dyn Listener>,
+        channels: impl IntoIterator<Item = Channel>,
+    ) -> Result<(), Lost> {
+        let (wanted, unwanted): (Vec<_>, Vec<_>) = channels.into_iter().partition(|channel| listener.wants(channel));
+        for batch in unwanted.chunks(BATCH) {
+            subscriptions.unsubscribe(batch, &self.keys).await?;
+        }
+        for batch in wanted.chunks(BATCH) {
+            subscriptions.subscribe(batch, &self.keys).await?;
+            batch.iter().for_each(|channel| listener.subscribed(channel));
+        }
+        self.metrics.subscriptions.set(i64::try_from(subscriptions.channels.len()).unwrap_or(i64::MAX));
+        Ok(())
+    }
+
+    fn enter(&self, state: State) {
+        self.state.store(state as u8, Ordering::Relaxed);
+        self.metrics.subscriber_connected.set((state == State::Subscribed).into());
+    }
+}
+
+impl std::fmt::Debug for Subscriber {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Subscriber").field("interest", &self.interest).finish_non_exhaustive()
+    }
+}
+
+/// A connection and what it is subscribed to, as Redis has confirmed it.
+struct Subscriptions {
+    connection: MultiplexedConnection,
+    deadline: Duration,
+    channels: HashSet<Channel>,
+}
+
+impl Subscriptions {
+    async fn subscribe(&mut self, channels: &[Channel], keys: &Keys) -> Result<(), Lost> {
+        let missing: Vec<&Channel> = channels.iter().filter(|channel| !self.channels.contains(channel)).collect();
+        if !missing.is_empty() {
+            let names: Vec<String> = missing.iter().map(|channel| keys.channel(channel)).collect();
+            within(self.deadline, self.connection.subscribe(names)).await?;
+            self.channels.extend(missing.into_iter().cloned());
+        }
+        Ok(())
+    }
+
+    async fn unsubscribe(&mut self, channels: &[Channel], keys: &Keys) -> Result<(), Lost> {
+        let present: Vec<&Channel> = channels.iter().filter(|channel| self.channels.contains(channel)).collect();
+        if !present.is_empty() {
+            let names: Vec<String> = present.iter().map(|channel| keys.channel(channel)).collect();
+            within(self.deadline, self.connection.unsubscribe(names)).await?;
+            for channel in present {
+                self.channels.remove(channel);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Takes what Redis pushes, in the task that reads the connection: there is no queue in between that could grow,
+/// and a server that cannot keep up is slowed by TCP, and in the end cut off by Redis and brought up to date from
+/// the log.
+fn ear(listener: Arc<dyn Listener>, keys: Keys, closed: Arc<Notify>) -> impl Fn(PushInfo) -> Result<(), Infallible> {
+    move |PushInfo { kind, data }| {
+        match kind {
+            PushKind::Message => {
+                if let Ok([Value::BulkString(name), Value::BulkString(payload)]) = <[Value; 2]>::try_from(data)
+                    && let Some(channel) = keys.parse(&name)
+                {
+                    listener.heard(&channel, payload.into());
+                }
+            }
+            PushKind::Disconnection => closed.notify_one(),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+async fn within<T>(deadline: Duration, call: impl Future<Output = redis::RedisResult<T>>) -> Result<T, Lost> {
+    timeout(deadline, call).await.map_err(|_| Lost::TimedOut(deadline))?.map_err(Lost::Redis)
+}

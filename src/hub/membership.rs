@@ -1,0 +1,51 @@
+use std::sync::Arc;
+
+use super::{Hub, Outbox};
+use crate::protocol::{Channel, RoomId};
+
+/// A client of this server. It gets broadcasts for as long as this lives.
+#[derive(Debug)]
+pub struct Client {
+    outbox: Arc<Outbox>,
+    broadcasts: Membership,
+}
+
+impl Client {
+    pub(super) fn new(hub: Arc<Hub>, number: u64, outbox: Outbox) -> Self {
+        Self { outbox: Arc::new(outbox), broadcasts: Membership::new(hub, Channel::Broadcast, number) }
+    }
+
+    /// Where everything that this client is to get goes through, so that it arrives in one order.
+    pub fn outbox(&self) -> &Arc<Outbox> {
+        &self.outbox
+    }
+
+    pub(super) fn number(&self) -> u64 {
+        self.broadcasts.number
+    }
+}
+
+/// One client's place in one channel. Dropping it is leaving, so no member can be left behind.
+#[derive(Debug)]
+pub struct Membership {
+    hub: Arc<Hub>,
+    channel: Channel,
+    number: u64,
+}
+
+impl Membership {
+    pub(super) fn new(hub: Arc<Hub>, channel: Channel, number: u64) -> Self {
+        Self { hub, channel, number }
+    }
+
+    /// The room; `None` for the broadcast channel.
+    pub fn room(&self) -> Option<&RoomId> {
+        self.channel.room()
+    }
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        self.hub.leave(&self.channel, self.number);
+    }
+}

@@ -1,0 +1,281 @@
+//! The rooms and members of this server: who gets what, in which order, and which channels are wanted for it.
+//!
+//! Each room has one owner at a time, whoever holds the lock of its shard. Under that lock a publication goes
+//! through the room's sequencer and into the outboxes of all members, so every member sees one order. No lock is
+//! held across an await, and under it nothing waits: an outbox takes a frame or is closed.
+
+mod agenda;
+mod catch_up;
+mod local_room;
+mod membership;
+mod outbox;
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    hash::{BuildHasher, RandomState},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::time::{Instant, timeout};
+
+use self::{agenda::Agenda, local_room::LocalRoom};
+pub use self::{
+    membership::{Client, Membership},
+    outbox::{Outbox, Waiting},
+};
+use crate::{
+    broker::{Broker, Listener, PublishError, Published, Trouble, Unavailable},
+    config::Config,
+    protocol::{Channel, CloseCode, Draft, Envelope, Frame, RoomId},
+    room::{LogSlice, Position},
+    telemetry::{EnvelopeKind, Metrics},
+};
+
+/// More than there are cores, so that rooms seldom share a lock that is in use.
+const SHARDS: usize = 64;
+
+type Rooms = HashMap<Channel, LocalRoom>;
+
+/// The meeting point of this server's sessions and its broker.
+pub struct Hub {
+    origin_server: String,
+    broker: Arc<dyn Broker>,
+    shards: [Mutex<Rooms>; SHARDS],
+    hasher: RandomState,
+    agenda: Agenda,
+    next_number: AtomicU64,
+    outbox_messages: usize,
+    outbox_bytes: usize,
+    join_timeout: Duration,
+    closing: OnceLock<CloseCode>,
+    metrics: Arc<Metrics>,
+}
+
+impl Hub {
+    /// A hub with no clients. It hears nothing until [`Hub::run`] runs.
+    pub fn new(origin_server: String, broker: Arc<dyn Broker>, config: &Config, metrics: Arc<Metrics>) -> Self {
+        let hub = Self {
+            origin_server,
+            broker,
+            shards: std::array::from_fn(|_| Mutex::default()),
+            hasher: RandomState::new(),
+            agenda: Agenda::default(),
+            next_number: AtomicU64::new(1),
+            outbox_messages: config.outbox_messages,
+            outbox_bytes: config.outbox_bytes,
+            // A join waits for a subscription and for a reading of the log.
+            join_timeout: 2 * config.redis_command_timeout,
+            closing: OnceLock::new(),
+            metrics,
+        };
+        // The broadcast channel has every client as its member and is wanted for as long as the server runs.
+        let broadcast = LocalRoom::new(hub.number());
+        hub.rooms(&Channel::Broadcast).insert(Channel::Broadcast, broadcast);
+        hub
+    }
+
+    /// The name of this server in what it publishes.
+    pub fn origin_server(&self) -> &str {
+        &self.origin_server
+    }
+
+    /// Takes a new client in. It gets every broadcast from now on, until the handle is dropped.
+    pub fn connect(self: &Arc<Self>) -> Client {
+        let client = Client::new(self.clone(), self.number(), Outbox::new(self.outbox_messages, self.outbox_bytes));
+        self.with(&Channel::Broadcast, |room| room.admit(client.number(), client.outbox().clone()));
+        // Either this sees that the hub closes, or the hub, closing, sees the new member.
+        if let Some(code) = self.closing.get() {
+            client.outbox().close(*code);
+        }
+        client
+    }
+
+    /// Makes a client a member of a room until the membership is dropped. When this returns, `joined` is in the
+    /// client's outbox, and exactly the messages after that position follow it there.
+    ///
+    /// # Errors
+    /// If the room's channel could not be subscribed and read in time. Dropping the future undoes the join.
+    pub async fn join(self: &Arc<Self>, client: &Client, room: &RoomId) -> Result<Membership, Unavailable> {
+        let channel = Channel::Room(room.clone());
+        self.metrics.memberships.inc();
+        let membership = Membership::new(self.clone(), channel.clone(), client.number());
+        let (admitted, is_new) = {
+            let mut rooms = self.rooms(&channel);
+            let entry = rooms.entry(channel.clone());
+            let is_new = matches!(entry, Entry::Vacant(_));
+            let local = entry.or_insert_with(|| {
+                self.metrics.rooms.inc();
+                LocalRoom::new(self.number())
+            });
+            (local.join(client.number(), client.outbox(), room), is_new)
+        };
+        if is_new {
+            self.broker.interest_changed(channel);
+        }
+        let admitted = match admitted {
+            None => true,
+            Some(admitted) => timeout(self.join_timeout, admitted).await.is_ok_and(|sent| sent.is_ok()),
+        };
+        if admitted {
+            return Ok(membership);
+        }
+        Err(Unavailable(format!("the room could not be opened within {:?}", self.join_timeout)))
+    }
+
+    /// Undoes [`Hub::connect`] and [`Hub::join`]; called when their handles are dropped.
+    fn leave(&self, channel: &Channel, number: u64) {
+        if *channel != Channel::Broadcast {
+            self.metrics.memberships.dec();
+        }
+        let is_empty = {
+            let mut rooms = self.rooms(channel);
+            let Some(room) = rooms.get_mut(channel) else { return };
+            room.leave(number);
+            let is_empty = room.is_empty() && *channel != Channel::Broadcast;
+            if is_empty {
+                rooms.remove(channel);
+                self.metrics.rooms.dec();
+            }
+            is_empty
+        };
+        if is_empty {
+            self.broker.interest_changed(channel.clone());
+        }
+    }
+
+    /// Publishes to a channel, and delivers to this server's members in the message's place. When this returns a
+    /// position, the broker has the message; it is in the outboxes unless messages before it are still missing.
+    ///
+    /// # Errors
+    /// See [`Broker::publish`].
+    pub async fn publish(&self, channel: &Channel, draft: &Draft) -> Result<Position, PublishError> {
+        let known = self.with(channel, |room| room.known()).flatten();
+        // Before the first reading of the log there is no place from which members could be served.
+        let known = known.ok_or_else(|| Unavailable("the channel is not open yet".into()))?;
+        let started = Instant::now();
+        let published = self.broker.publish(channel, draft, Some(known)).await;
+        self.metrics.publish_duration.observe(started.elapsed().as_secs_f64());
+        match published {
+            Ok(Published::Placed(position, frame)) => {
+                self.settle(channel, |room| room.accept(position, frame));
+                Ok(position)
+            }
+            Ok(Published::Repeated(position)) => {
+                self.metrics.publishes_repeated.inc();
+                // The answer of the first try may have been lost on its way here, and its delivery with it.
+                self.settle(channel, |room| room.observe(position));
+                Ok(position)
+            }
+            Err(error) => {
+                if matches!(error, PublishError::Unavailable(_)) {
+                    self.metrics.publishes_failed.inc();
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Has every client closed with this code, those that are still to come too, once it has been sent what waits for it.
+    pub fn close_all(&self, code: CloseCode) {
+        let code = *self.closing.get_or_init(|| code);
+        self.with(&Channel::Broadcast, |room| room.close_all(code));
+    }
+
+    /// Everything that keeps this server from carrying messages at the moment; nothing if all is well.
+    pub fn troubles(&self) -> Vec<Trouble> {
+        let mut troubles = self.broker.troubles();
+        let is_open = self.with(&Channel::Broadcast, |room| room.known()).flatten().is_some();
+        if !is_open && troubles.is_empty() {
+            troubles.push(Trouble::SubscriptionsMissing);
+        }
+        troubles
+    }
+
+    /// Numbers for clients and rooms, never given out twice.
+    fn number(&self) -> u64 {
+        self.next_number.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn rooms(&self, channel: &Channel) -> MutexGuard<'_, Rooms> {
+        let shard = usize::try_from(self.hasher.hash_one(channel) % SHARDS as u64).unwrap_or(0);
+        self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn with<T>(&self, channel: &Channel, action: impl FnOnce(&mut LocalRoom) -> T) -> Option<T> {
+        self.rooms(channel).get_mut(channel).map(action)
+    }
+
+    /// Acts on a room, and has its log read if that showed something to be missing.
+    fn settle(&self, channel: &Channel, action: impl FnOnce(&mut LocalRoom)) {
+        let due = self.with(channel, |room| {
+            action(room);
+            room.next_reading(Instant::now())
+        });
+        if let Some((due, number)) = due.flatten() {
+            self.agenda.add(due, channel.clone(), number);
+        }
+    }
+
+    fn filled(&self, channel: &Channel, number: u64, slice: LogSlice<Frame>) {
+        self.settle(channel, |room| {
+            if room.number() == number {
+                room.fill(slice, channel, &self.metrics);
+            }
+        });
+    }
+}
+
+impl Listener for Hub {
+    fn wants(&self, channel: &Channel) -> bool {
+        self.rooms(channel).contains_key(channel)
+    }
+
+    fn wanted(&self) -> Vec<Channel> {
+        let shards = self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner));
+        shards.flat_map(|rooms| rooms.keys().cloned().collect::<Vec<_>>()).collect()
+    }
+
+    fn subscribed(&self, channel: &Channel) {
+        self.settle(channel, LocalRoom::subscribed);
+    }
+
+    fn heard(&self, channel: &Channel, payload: Bytes) {
+        let read = Frame::new(payload).ok().and_then(|frame| {
+            let envelope = Envelope::read(&frame).ok()?;
+            let is_own = envelope.origin_server == self.origin_server;
+            let position = envelope.position.map(|(epoch, seq)| Position::new(epoch, seq));
+            Some((is_own, position, frame))
+        });
+        let kind = match read {
+            None => EnvelopeKind::Unreadable,
+            // Our members get it, or have had it, from the answer to the publish. The echo only shows that there
+            // is such a message, should the answer have been lost.
+            Some((true, position, _)) => {
+                if let Some(position) = position {
+                    self.settle(channel, |room| room.observe(position));
+                }
+                EnvelopeKind::OwnEcho
+            }
+            Some((false, Some(position), frame)) => {
+                self.settle(channel, |room| room.accept(position, frame));
+                EnvelopeKind::Numbered
+            }
+            Some((false, None, frame)) => {
+                self.with(channel, |room| room.deliver(&frame));
+                EnvelopeKind::Foreign
+            }
+        };
+        self.metrics.envelope_heard(kind);
+    }
+}
+
+impl std::fmt::Debug for Hub {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hub").field("origin_server", &self.origin_server).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,159 @@
+use std::{
+    future::poll_fn,
+    sync::{Mutex, MutexGuard, PoisonError},
+    task::{Poll, Waker},
+};
+
+use crate::protocol::{CloseCode, Frame};
+
+/// What waits to be written to one client.
+///
+/// Bounded by messages and by bytes. A client that lets it overflow is closed with
+/// [`CloseCode::SlowConsumer`], and what waited is dropped: it comes back and goes on from its last position.
+/// Pushing never waits, so a slow client delays no other. An empty outbox owns no memory but itself.
+#[derive(Debug)]
+pub struct Outbox {
+    state: Mutex<State>,
+    max_messages: usize,
+    max_bytes: usize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    frames: Vec<Frame>,
+    bytes: usize,
+    closing: Option<CloseCode>,
+    reader: Option<Waker>,
+}
+
+/// What an outbox has for its client.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Waiting {
+    /// Everything that waits, oldest first; at least one frame.
+    Frames(Vec<Frame>),
+    /// Nothing waits and nothing follows: the connection is to be closed.
+    Close(CloseCode),
+}
+
+impl Outbox {
+    /// An empty outbox with these bounds.
+    pub fn new(max_messages: usize, max_bytes: usize) -> Self {
+        Self { state: Mutex::default(), max_messages, max_bytes }
+    }
+
+    /// Adds a frame. It is dropped if the outbox is closed, or closes it by overflowing.
+    pub fn push(&self, frame: Frame) {
+        let mut state = self.state();
+        if state.closing.is_some() {
+            return;
+        }
+        state.bytes += frame.len();
+        if state.frames.len() < self.max_messages && state.bytes <= self.max_bytes {
+            state.frames.push(frame);
+        } else {
+            state.frames = Vec::new();
+            state.closing = Some(CloseCode::SlowConsumer);
+        }
+        wake(state);
+    }
+
+    /// Takes no more frames, and has the connection closed with this code after those that wait. The first code
+    /// given stands.
+    pub fn close(&self, code: CloseCode) {
+        let mut state = self.state();
+        state.closing.get_or_insert(code);
+        wake(state);
+    }
+
+    /// Waits until there is something, and takes all of it. For one reader at a time; cancel-safe.
+    pub async fn next(&self) -> Waiting {
+        poll_fn(|context| {
+            let mut state = self.state();
+            if !state.frames.is_empty() {
+                state.bytes = 0;
+                return Poll::Ready(Waiting::Frames(std::mem::take(&mut state.frames)));
+            }
+            if let Some(code) = state.closing {
+                return Poll::Ready(Waiting::Close(code));
+            }
+            if !state.reader.as_ref().is_some_and(|reader| reader.will_wake(context.waker())) {
+                state.reader = Some(context.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn wake(mut state: MutexGuard<'_, State>) {
+    let reader = state.reader.take();
+    drop(state);
+    if let Some(reader) = reader {
+        reader.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    fn frame(text: &str) -> Frame {
+        text.to_owned().into()
+    }
+
+    fn now(outbox: &Outbox) -> Option<Waiting> {
+        outbox.next().now_or_never()
+    }
+
+    #[test]
+    fn what_waits_comes_out_at_once_and_in_order() {
+        let outbox = Outbox::new(10, 100);
+        assert_eq!(now(&outbox), None);
+        outbox.push(frame("a"));
+        outbox.push(frame("b"));
+        assert_eq!(now(&outbox), Some(Waiting::Frames(vec![frame("a"), frame("b")])));
+        assert_eq!(now(&outbox), None);
+    }
+
+    #[test]
+    fn closing_lets_out_what_waits_and_takes_nothing_more() {
+        let outbox = Outbox::new(10, 100);
+        outbox.push(frame("a"));
+        outbox.close(CloseCode::ServiceRestart);
+        outbox.close(CloseCode::Idle);
+        outbox.push(frame("b"));
+        assert_eq!(now(&outbox), Some(Waiting::Frames(vec![frame("a")])));
+        assert_eq!(now(&outbox), Some(Waiting::Close(CloseCode::ServiceRestart)));
+    }
+
+    #[test]
+    fn overflow_by_messages_or_by_bytes_closes_and_drops() {
+        for outbox in [Outbox::new(2, 100), Outbox::new(10, 8)] {
+            (0..3).for_each(|_| outbox.push(frame("abc")));
+            assert_eq!(now(&outbox), Some(Waiting::Close(CloseCode::SlowConsumer)));
+        }
+        // What has been taken no longer counts.
+        let outbox = Outbox::new(2, 8);
+        for _ in 0..10 {
+            outbox.push(frame("abc"));
+            assert!(matches!(now(&outbox), Some(Waiting::Frames(_))));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_push_wakes_the_reader() {
+        let outbox = Outbox::new(2, 8);
+        let push_later = async {
+            tokio::task::yield_now().await;
+            outbox.push(frame("a"));
+        };
+        let (waiting, ()) = tokio::join!(outbox.next(), push_later);
+        assert_eq!(waiting, Waiting::Frames(vec![frame("a")]));
+    }
+}

@@ -1,0 +1,153 @@
+//! The closed lists of what can go wrong for a client: error codes and close codes.
+
+use serde::Serialize;
+
+/// The `code` of an `error` event. After an error the socket stays and nothing else is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorCode {
+    /// The frame is not a JSON object.
+    BadJson,
+    /// There is no `type`, or it is not one that this server knows.
+    UnknownType,
+    /// A field that this type needs is not there.
+    MissingField,
+    /// A field has the wrong JSON type.
+    BadField,
+    /// The room id is empty, too long or has characters that are not allowed.
+    BadRoom,
+    /// The username is empty, too long or has control characters.
+    BadUsername,
+    /// The message id is empty, too long or has control characters.
+    BadId,
+    /// The text is longer than the server takes.
+    TextTooLong,
+    /// `room` was left out by a client that is in no room or in several.
+    RoomNeeded,
+    /// The sender is not a member of the room.
+    NotMember,
+    /// This connection is a member of the room already.
+    AlreadyMember,
+    /// This connection is in as many rooms as the server allows.
+    TooManyRooms,
+    /// The message id was used in this room for another message a short while ago.
+    IdConflict,
+    /// The message may not have been kept. Send it again with the same `id`.
+    Unavailable,
+}
+
+impl ErrorCode {
+    /// Every code there is, for documentation, metrics and tests.
+    pub const ALL: [Self; 14] = [
+        Self::BadJson,
+        Self::UnknownType,
+        Self::MissingField,
+        Self::BadField,
+        Self::BadRoom,
+        Self::BadUsername,
+        Self::BadId,
+        Self::TextTooLong,
+        Self::RoomNeeded,
+        Self::NotMember,
+        Self::AlreadyMember,
+        Self::TooManyRooms,
+        Self::IdConflict,
+        Self::Unavailable,
+    ];
+
+    /// The code as it stands in the `error` event.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::BadJson => "bad_json",
+            Self::UnknownType => "unknown_type",
+            Self::MissingField => "missing_field",
+            Self::BadField => "bad_field",
+            Self::BadRoom => "bad_room",
+            Self::BadUsername => "bad_username",
+            Self::BadId => "bad_id",
+            Self::TextTooLong => "text_too_long",
+            Self::RoomNeeded => "room_needed",
+            Self::NotMember => "not_member",
+            Self::AlreadyMember => "already_member",
+            Self::TooManyRooms => "too_many_rooms",
+            Self::IdConflict => "id_conflict",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
+/// Why a socket is closed. The number tells a client what to do: those of RFC 6455 mean what they mean there;
+/// of ours, 4000 to 4499 say "come back", 4500 to 4999 "do not come back like this".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CloseCode {
+    /// 1000: the client closed and this is the answer.
+    Normal,
+    /// 1002: the frames do not follow RFC 6455.
+    ProtocolError,
+    /// 1003: a binary frame; roomcast speaks text.
+    Binary,
+    /// 1007: a text frame that is not UTF-8.
+    NotUtf8,
+    /// 1009: a frame over the limit.
+    TooBig,
+    /// 1012: the server stops or restarts; another one, or this one in a moment, takes the client back.
+    ServiceRestart,
+    /// 4001: nothing came from the client for two ping intervals, not even a pong.
+    Idle,
+    /// 4008: the client read too slowly and its outbox overflowed.
+    SlowConsumer,
+}
+
+impl CloseCode {
+    /// Every code there is, for documentation, metrics and tests.
+    pub const ALL: [Self; 8] = [
+        Self::Normal,
+        Self::ProtocolError,
+        Self::Binary,
+        Self::NotUtf8,
+        Self::TooBig,
+        Self::ServiceRestart,
+        Self::Idle,
+        Self::SlowConsumer,
+    ];
+
+    /// The number in the close frame.
+    pub fn code(self) -> u16 {
+        match self {
+            Self::Normal => 1000,
+            Self::ProtocolError => 1002,
+            Self::Binary => 1003,
+            Self::NotUtf8 => 1007,
+            Self::TooBig => 1009,
+            Self::ServiceRestart => 1012,
+            Self::Idle => 4001,
+            Self::SlowConsumer => 4008,
+        }
+    }
+
+    /// The reason in the close frame, and the `reason` label in `ws_disconnects_total`.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Normal => "normal",
+            Self::ProtocolError => "protocol_error",
+            Self::Binary => "binary_frame",
+            Self::NotUtf8 => "not_utf8",
+            Self::TooBig => "frame_too_big",
+            Self::ServiceRestart => "service_restart",
+            Self::Idle => "idle",
+            Self::SlowConsumer => "slow_consumer",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_an_error_code_is_what_serde_writes() {
+        for code in ErrorCode::ALL {
+            assert_eq!(serde_json::to_value(code).unwrap(), code.as_str());
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! What a client asks for.
+
+use std::{borrow::Cow, fmt};
+
+use serde::{Deserialize, Deserializer, de};
+
+use super::{ErrorCode, Event, Frame, Limits, MessageId, NameError, RoomId, Username};
+
+/// A frame from a client, checked: every name in it keeps to the limits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "docs/protocol.md documents each field, and a test parses its examples")]
+pub enum Command<'a> {
+    /// Become a member of a room.
+    Join { room: RoomId, username: Username },
+    /// Stop being one.
+    Leave { room: RoomId },
+    /// Say something to a room; a client in exactly one room may leave its name out.
+    Message { room: Option<RoomId>, text: Cow<'a, str>, id: Option<MessageId> },
+    /// Say something to every client of every server.
+    Broadcast { text: Cow<'a, str>, id: Option<MessageId> },
+    /// Ask for a `pong`.
+    Ping,
+}
+
+/// Why a frame was refused, and which message or room it was about, if that much could be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    /// What a program goes by.
+    pub code: ErrorCode,
+    /// What a person reads.
+    pub message: Cow<'static, str>,
+    /// The id in the refused frame.
+    pub id: Option<MessageId>,
+    /// The room in the refused frame.
+    pub room: Option<RoomId>,
+}
+
+impl Rejection {
+    /// A rejection that is about no room and no message; the fields can be set afterwards.
+    pub fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { code, message: message.into(), id: None, room: None }
+    }
+
+    /// The `error` event for the client.
+    pub fn encode(&self) -> Frame {
+        let Self { code, message, id, room } = self;
+        Event::Error { code: *code, message, id: id.as_ref(), room: room.as_ref() }.encode()
+    }
+}
+
+impl<'a> Command<'a> {
+    /// Reads one text frame. Unknown fields are ignored, and `null` counts as left out.
+    pub fn decode(text: &'a str, limits: &Limits) -> Result<Self, Rejection> {
+        // A JSON array would do for serde, which reads it as the fields in their order.
+        if !text.trim_ascii_start().starts_with('{') {
+            return Err(Rejection::new(ErrorCode::BadJson, "a frame must be one JSON object"));
+        }
+        let fields: Fields<'a> = serde_json::from_str(text)
+            .map_err(|error| Rejection::new(ErrorCode::BadJson, format!("not valid JSON: {error}")))?;
+
+        // What can be read of the id and the room goes into the error, so that the client knows what failed.
+        let id = fields.id.text("id").ok().flatten().and_then(|id| MessageId::parse(&id, limits.id).ok());
+        let room = fields.room.text("room").ok().flatten().and_then(|room| RoomId::parse(&room, limits.room).ok());
+        fields.command(limits).map_err(|rejection| Rejection { id, room, ..rejection })
+    }
+}
+
+/// The fields of all commands, each of any JSON type, so that one bad field does not hide the others.
+#[derive(Deserialize)]
+struct Fields<'a> {
+    #[serde(rename = "type", default, borrow)]
+    kind: Field<'a>,
+    #[serde(default, borrow)]
+    room: Field<'a>,
+    #[serde(default, borrow)]
+    username: Field<'a>,
+    #[serde(default, borrow)]
+    text: Field<'a>,
+    #[serde(default, borrow)]
+    id: Field<'a>,
+}
+
+impl<'a> Fields<'a> {
+    fn command(self, limits: &Limits) -> Result<Command<'a>, Rejection> {
+        let kind = match self.kind {
+            Field::Text(ref kind) => kind.as_ref(),
+            Field::Absent => return Err(Rejection::new(ErrorCode::UnknownType, "`type` is missing")),
+            Field::Other => return Err(Rejection::new(ErrorCode::UnknownType, "`type` must be a string")),
+        };
+        match kind {
+            "join" => Ok(Command::Join { room: self.needed_room(limits)?, username: self.needed_username(limits)? }),
+            "leave" => Ok(Command::Leave { room: self.needed_room(limits)? }),
+            "message" => {
+                let (room, id) = (self.optional_room(limits)?, self.optional_id(limits)?);
+                Ok(Command::Message { room, text: self.needed_text(limits)?, id })
+            }
+            "broadcast" => {
+                let id = self.optional_id(limits)?;
+                Ok(Command::Broadcast { text: self.needed_text(limits)?, id })
+            }
+            "ping" => Ok(Command::Ping),
+            _ => Err(Rejection::new(
+                ErrorCode::UnknownType,
+                "`type` must be one of join, leave, message, broadcast, ping",
+            )),
+        }
+    }
+
+    fn optional_room(&self, limits: &Limits) -> Result<Option<RoomId>, Rejection> {
+        let Some(room) = self.room.text("room")? else { return Ok(None) };
+        RoomId::parse(&room, limits.room).map(Some).map_err(|why| named(ErrorCode::BadRoom, "room", &why))
+    }
+
+    fn needed_room(&self, limits: &Limits) -> Result<RoomId, Rejection> {
+        self.optional_room(limits)?.ok_or_else(|| missing("room"))
+    }
+
+    fn needed_username(&self, limits: &Limits) -> Result<Username, Rejection> {
+        let name = self.username.text("username")?.ok_or_else(|| missing("username"))?;
+        Username::parse(&name, limits.username).map_err(|why| named(ErrorCode::BadUsername, "username", &why))
+    }
+
+    fn optional_id(&self, limits: &Limits) -> Result<Option<MessageId>, Rejection> {
+        let Some(id) = self.id.text("id")? else { return Ok(None) };
+        MessageId::parse(&id, limits.id).map(Some).map_err(|why| named(ErrorCode::BadId, "id", &why))
+    }
+
+    fn needed_text(self, limits: &Limits) -> Result<Cow<'a, str>, Rejection> {
+        let text = self.text.text("text")?.ok_or_else(|| missing("text"))?;
+        if text.len() > limits.text {
+            let message = format!("`text` must have at most {} bytes, not {}", limits.text, text.len());
+            return Err(Rejection::new(ErrorCode::TextTooLong, message));
+        }
+        Ok(text)
+    }
+}
+
+fn missing(field: &str) -> Rejection {
+    Rejection::new(ErrorCode::MissingField, format!("`{field}` is missing"))
+}
+
+fn named(code: ErrorCode, field: &str, why: &NameError) -> Rejection {
+    Rejection::new(code, format!("`{field}` {why}"))
+}
+
+/// A field as it came.
+#[derive(Clone, Default)]
+enum Field<'a> {
+    #[default]
+    Absent,
+    Text(Cow<'a, str>),
+    Other,
+}
+
+impl<'a> Field<'a> {
+    fn text(&self, name: &str) -> Result<Option<Cow<'a, str>>, Rejection> {
+        match self {
+            Self::Absent => Ok(None),
+            Self::Text(text) => Ok(Some(text.clone())),
+            Self::Other => Err(Rejection::new(ErrorCode::BadField, format!("`{name}` must be a string"))),
+        }
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Field<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct AnyValue;
+
+        impl<'de> de::Visitor<'de> for AnyValue {
+            type Value = Field<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("any JSON value")
+            }
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+                Ok(Field::Text(Cow::Borrowed(text)))
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(Field::Text(Cow::Owned(text.to_owned())))
+            }
+            fn visit_unit<E>(self) -> Result<Self::Value, E> {
+                Ok(Field::Absent)
+            }
+            fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+                Ok(Field::Other)
+            }
+            fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+                Ok(Field::Other)
+            }
+            fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+                Ok(Field::Other)
+            }
+            fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+                Ok(Field::Other)
+            }
+            fn visit_seq<A: de::SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+                while items.next_element::<de::IgnoredAny>()?.is_some() {}
+                Ok(Field::Other)
+            }
+            fn visit_map<A: de::MapAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+                while items.next_entry::<de::IgnoredAny, de::IgnoredAny>()?.is_some() {}
+                Ok(Field::Other)
+            }
+        }
+
+        deserializer.deserialize_any(AnyValue)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LIMITS: Limits = Limits { room: 128, username: 64, id: 64, text: 32 };
+
+    fn refused(text: &str) -> Rejection {
+        Command::decode(text, &LIMITS).expect_err(text)
+    }
+
+    #[test]
+    fn a_message_borrows_its_text_from_the_frame() {
+        let Ok(Command::Message { text: Cow::Borrowed("hi"), .. }) =
+            Command::decode(r#"{"type":"message","text":"hi"}"#, &LIMITS)
+        else {
+            panic!("not borrowed")
+        };
+    }
+
+    #[test]
+    fn an_error_names_the_message_and_the_room_it_is_about() {
+        let rejection = refused(r#"{"type":"message","room":"lobby","id":"7","text":[1]}"#);
+        assert_eq!(rejection.code, ErrorCode::BadField);
+        assert_eq!(rejection.id.unwrap().as_str(), "7");
+        assert_eq!(rejection.room.unwrap().as_str(), "lobby");
+    }
+
+    #[test]
+    fn null_is_left_out_and_unknown_fields_are_ignored() {
+        let text = r#"{"x":{"y":[1,2]},"type":"broadcast","id":null,"text":"a"}"#;
+        let expected = Command::Broadcast { text: "a".into(), id: None };
+        assert_eq!(Command::decode(text, &LIMITS), Ok(expected));
+        assert_eq!(refused(r#"{"type":"broadcast","text":null}"#).code, ErrorCode::MissingField);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_decoded_or_refused(text in ".*") {
+            let _ = Command::decode(&text, &LIMITS);
+        }
+
+        #[test]
+        fn any_values_in_the_known_fields_are_decoded_or_refused(
+            kind in prop::sample::select(vec!["\"join\"", "\"leave\"", "\"message\"", "\"broadcast\"", "\"ping\"", "1"]),
+            values in prop::collection::vec(
+                prop::sample::select(vec!["null", "1", "-2.5e9", "true", "\"ok\"", "\"\"", "[]", "{\"a\":[]}", "\"\\u0000\""]), 4),
+        ) {
+            let [room, username, text, id] = &values[..] else { unreachable!() };
+            let frame = format!(r#"{{"type":{kind},"room":{room},"username":{username},"text":{text},"id":{id}}}"#);
+            match Command::decode(&frame, &LIMITS) {
+                Ok(_) => prop_assert!(kind != "1"),
+                Err(rejection) => prop_assert_ne!(rejection.code, ErrorCode::BadJson),
+            }
+        }
+
+        #[test]
+        fn what_a_client_builds_comes_out_as_it_went_in(text in "\\PC{0,8}", room in "[a-zA-Z0-9._:~@-]{1,20}", id in "[^\\pC]{1,20}") {
+            let frame = serde_json::json!({"type": "message", "room": room, "text": text, "id": id}).to_string();
+            let expected = Command::Message {
+                room: Some(RoomId::parse(&room, 128).unwrap()),
+                text: text.as_str().into(),
+                id: Some(MessageId::parse(&id, 64).unwrap()),
+            };
+            prop_assert_eq!(Command::decode(&frame, &LIMITS), Ok(expected));
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! What servers say to each other. The envelope is the client frame: a server that hears one reads a few fields
+//! and forwards the bytes as they are.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Epoch, Frame, MessageId, RoomId, Username};
+
+/// A message of this server's client that has no place in the order yet.
+///
+/// It holds the envelope but for its head, which the broker knows only when it has numbered the message. Both
+/// the script in Redis and [`Draft::numbered`] put the same head in front, so that what the others hear and what
+/// this server's own members get are the same bytes.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    tail: String,
+    id: Option<MessageId>,
+    fingerprint: u64,
+}
+
+#[derive(Serialize)]
+struct Tail<'a> {
+    #[serde(rename = "originServer")]
+    origin_server: &'a str,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    room: Option<&'a RoomId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    username: Option<&'a Username>,
+    text: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a MessageId>,
+}
+
+impl Draft {
+    /// A message to a room from one of its members, or, without a room, to everybody.
+    pub fn new(
+        origin_server: &str,
+        room: Option<&RoomId>,
+        username: Option<&Username>,
+        text: &str,
+        id: Option<&MessageId>,
+    ) -> Self {
+        let kind = if room.is_some() { "message" } else { "broadcast" };
+        let tail = Tail { origin_server, kind, room, username, text, id };
+        let mut tail = serde_json::to_string(&tail).expect("a draft has only strings");
+        // The head brings the opening brace.
+        tail.remove(0);
+        let fingerprint = fingerprint(username.map_or("", Username::as_str), text);
+        Self { tail, id: id.cloned(), fingerprint }
+    }
+
+    /// Lets a trace context (W3C `traceparent`) ride along.
+    pub fn set_traceparent(&mut self, traceparent: &str) {
+        // The text of a trace context has no character that JSON escapes.
+        let closing_brace = self.tail.len() - 1;
+        self.tail.insert_str(closing_brace, &format!(r#","traceparent":"{traceparent}""#));
+    }
+
+    /// The envelope without its head, as the script in Redis takes it.
+    pub fn tail(&self) -> &str {
+        &self.tail
+    }
+
+    /// What the client calls this message, if it gave it a name.
+    pub fn id(&self) -> Option<&MessageId> {
+        self.id.as_ref()
+    }
+
+    /// Tells this message from another one that came under the same id: a hash of its sender and its text, the
+    /// same on every server.
+    pub fn fingerprint(&self) -> u64 {
+        self.fingerprint
+    }
+
+    /// The envelope in its place. `ts` is Unix time in milliseconds.
+    pub fn numbered(&self, epoch: Epoch, seq: u64, ts: u64) -> Frame {
+        format!(r#"{{"epoch":"{epoch}","seq":{seq},"ts":{ts},{}"#, self.tail).into()
+    }
+}
+
+/// FNV-1a, which is the same in every build of every server; the standard library's hasher need not be.
+fn fingerprint(username: &str, text: &str) -> u64 {
+    let bytes = username.bytes().chain([0xff]).chain(text.bytes());
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// What came over a channel from some server, perhaps one that is not roomcast.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Envelope<'a> {
+    /// The server that published it.
+    pub origin_server: Cow<'a, str>,
+    /// Its place in the order; a foreign server's message has none.
+    pub position: Option<(Epoch, u64)>,
+}
+
+#[derive(Deserialize)]
+struct Header<'a> {
+    #[serde(rename = "originServer", borrow)]
+    origin_server: Cow<'a, str>,
+    // Whatever a foreign server means by these names must not make its message unreadable.
+    #[serde(default, borrow)]
+    epoch: Option<&'a serde_json::value::RawValue>,
+    #[serde(default, borrow)]
+    seq: Option<&'a serde_json::value::RawValue>,
+}
+
+impl<'a> Envelope<'a> {
+    /// Reads what the server needs to know; the rest of the object is skipped.
+    ///
+    /// # Errors
+    /// If this is not a JSON object with a text called `originServer`.
+    pub fn read(frame: &'a Frame) -> Result<Self, serde_json::Error> {
+        let bytes = frame.as_bytes();
+        // A JSON array would do for serde, which reads it as the fields in their order.
+        if !bytes.trim_ascii_start().starts_with(b"{") {
+            return Err(serde::de::Error::custom("not a JSON object"));
+        }
+        let header: Header<'a> = serde_json::from_slice(bytes)?;
+        let epoch = header.epoch.and_then(|raw| serde_json::from_str(raw.get()).ok());
+        let seq = header.seq.and_then(|raw| serde_json::from_str(raw.get()).ok());
+        Ok(Self { origin_server: header.origin_server, position: epoch.zip(seq) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn draft(id: Option<&str>) -> Draft {
+        let room = RoomId::parse("lobby", 128).unwrap();
+        let username = Username::parse("ann", 64).unwrap();
+        let id = id.map(|id| MessageId::parse(id, 64).unwrap());
+        Draft::new("a:1", Some(&room), Some(&username), "hi \"you\"", id.as_ref())
+    }
+
+    #[test]
+    fn a_numbered_draft_is_the_client_frame() {
+        let frame = draft(Some("m-1")).numbered(Epoch(0xabc), 12, 1_700_000_000_123);
+        let json: serde_json::Value = serde_json::from_slice(frame.as_bytes()).unwrap();
+        let expected = serde_json::json!({
+            "type": "message", "originServer": "a:1", "room": "lobby", "username": "ann", "text": "hi \"you\"",
+            "id": "m-1", "epoch": "0000000000000abc", "seq": 12, "ts": 1_700_000_000_123_u64,
+        });
+        assert_eq!(json, expected);
+        let envelope = Envelope::read(&frame).unwrap();
+        assert_eq!(envelope.origin_server, "a:1");
+        assert_eq!(envelope.position, Some((Epoch(0xabc), 12)));
+    }
+
+    #[test]
+    fn a_foreign_envelope_has_no_position_and_any_order_of_fields() {
+        for text in [
+            r#"{"text":"x","originServer":"node-1","type":"message"}"#,
+            r#" {"originServer":"node-1","seq":"seven","epoch":7} "#,
+            r#"{"seq":3,"originServer":"node-1"}"#,
+            r#"{"epoch":"0000000000000abc","originServer":"node\u002d1"}"#,
+        ] {
+            let frame = Frame::from(text.to_owned());
+            let envelope = Envelope::read(&frame).unwrap();
+            assert_eq!((&*envelope.origin_server, envelope.position), ("node-1", None), "{text}");
+        }
+        for text in ["", "hello", "[\"node-1\"]", "{}", r#"{"originServer":7}"#, "null", "{"] {
+            assert!(Envelope::read(&Frame::from(text.to_owned())).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_fingerprint_tells_sender_and_text_apart() {
+        assert_eq!(draft(None).fingerprint(), draft(Some("other")).fingerprint());
+        assert_ne!(fingerprint("ab", "c"), fingerprint("a", "bc"));
+        // Other servers compute the same number, so it must never change.
+        assert_eq!(fingerprint("ann", "hi"), 0x3c89_d699_e930_495a);
+    }
+}

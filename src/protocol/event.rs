@@ -1,0 +1,63 @@
+//! What the server says to a client, but for `message` and `broadcast`, which are envelopes.
+
+use serde::Serialize;
+
+use super::{Epoch, ErrorCode, Frame, MessageId, RoomId};
+
+/// An answer or a notice to one client, or to the members of one room.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+#[allow(missing_docs, reason = "docs/protocol.md documents each field, and a test parses its examples")]
+pub enum Event<'a> {
+    /// The client is a member of the room and gets every message after `seq`.
+    Joined { room: &'a RoomId, epoch: Epoch, seq: u64, members: usize },
+    /// The client is no longer a member of the room; nothing of that room follows.
+    Left { room: &'a RoomId },
+    /// The message called `id` is kept by the broker, at this position.
+    Ack {
+        id: &'a MessageId,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        room: Option<&'a RoomId>,
+        epoch: Epoch,
+        seq: u64,
+    },
+    /// What came up to `seq` and was not delivered cannot be had any more; the stream goes on from there.
+    Reset {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        room: Option<&'a RoomId>,
+        epoch: Epoch,
+        seq: u64,
+        reason: &'static str,
+    },
+    /// Something the client sent was refused.
+    Error {
+        code: ErrorCode,
+        message: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<&'a MessageId>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        room: Option<&'a RoomId>,
+    },
+    /// The answer to a `ping`.
+    Pong,
+}
+
+impl Event<'_> {
+    /// The event as the frame that goes to clients.
+    pub fn encode(&self) -> Frame {
+        serde_json::to_string(self).expect("an event has only strings and numbers").into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_says_its_type_and_leaves_out_what_it_does_not_have() {
+        let id = MessageId::parse("m1", 10).unwrap();
+        let ack = Event::Ack { id: &id, room: None, epoch: Epoch(10), seq: 7 }.encode();
+        assert_eq!(ack.as_bytes(), br#"{"type":"ack","id":"m1","epoch":"000000000000000a","seq":7}"#);
+        assert_eq!(Event::Pong.encode().as_bytes(), br#"{"type":"pong"}"#);
+    }
+}

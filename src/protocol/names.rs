@@ -1,0 +1,213 @@
+//! Names that are checked once, where they come in, and trusted afterwards.
+
+use std::{fmt, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::Config;
+
+/// The bounds on what clients may send; every one is a setting.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Longest room id, in characters.
+    pub room: usize,
+    /// Longest username, in characters.
+    pub username: usize,
+    /// Longest message id, in characters.
+    pub id: usize,
+    /// Longest text, in bytes of UTF-8.
+    pub text: usize,
+}
+
+impl From<&Config> for Limits {
+    fn from(config: &Config) -> Self {
+        Self {
+            room: config.max_room_length,
+            username: config.max_username_length,
+            id: config.max_id_length,
+            text: config.max_text_bytes,
+        }
+    }
+}
+
+/// Why a name was refused; the text is meant for the person who sent it.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// There is nothing in it.
+    #[error("must not be empty")]
+    Empty,
+    /// It has more characters than allowed.
+    #[error("must have at most {0} characters")]
+    TooLong(usize),
+    /// It has a character outside the room alphabet.
+    #[error("may have only the characters A-Z a-z 0-9 - _ . : ~ @")]
+    Alphabet,
+    /// It has a control character.
+    #[error("must not have control characters")]
+    Control,
+}
+
+fn check_length(name: &str, max: usize) -> Result<(), NameError> {
+    if name.is_empty() {
+        return Err(NameError::Empty);
+    }
+    // A character has at least one byte, so most names need no counting.
+    if name.len() > max && name.chars().count() > max {
+        return Err(NameError::TooLong(max));
+    }
+    Ok(())
+}
+
+/// The id of a room: 1 to 128 (a setting) characters of letters, digits and `-_.:~@`.
+/// Cloning it copies a pointer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+pub struct RoomId(Arc<str>);
+
+impl RoomId {
+    /// Checks the alphabet and the length, in characters.
+    pub fn parse(name: &str, max: usize) -> Result<Self, NameError> {
+        check_length(name, max)?;
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-_.:~@".contains(&b);
+        if !name.bytes().all(allowed) {
+            return Err(NameError::Alphabet);
+        }
+        Ok(Self(name.into()))
+    }
+
+    /// The id as it stands in JSON and in channel names.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A name of a member: 1 to 64 (a setting) characters, no control characters.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct Username(Arc<str>);
+
+impl Username {
+    /// Checks the length, in characters, and that there are no control characters.
+    pub fn parse(name: &str, max: usize) -> Result<Self, NameError> {
+        check_length(name, max)?;
+        if name.chars().any(char::is_control) {
+            return Err(NameError::Control);
+        }
+        Ok(Self(name.into()))
+    }
+
+    /// The name as it stands in JSON.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What a client calls a message of its own, so that sending it again makes no second one. It must be unique in
+/// its room (a UUID, say): 1 to 128 (a setting) characters, no control characters.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct MessageId(Arc<str>);
+
+impl MessageId {
+    /// Checks the length, in characters, and that there are no control characters.
+    pub fn parse(id: &str, max: usize) -> Result<Self, NameError> {
+        Username::parse(id, max).map(|name| Self(name.0))
+    }
+
+    /// The id as it stands in JSON and in keys.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Where a publication goes: to one room or to everybody.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Channel {
+    /// Every client of every server.
+    Broadcast,
+    /// The members of one room, on all servers.
+    Room(RoomId),
+}
+
+impl Channel {
+    /// The room, unless this is the broadcast channel.
+    pub fn room(&self) -> Option<&RoomId> {
+        match self {
+            Self::Broadcast => None,
+            Self::Room(room) => Some(room),
+        }
+    }
+}
+
+/// One life of a channel's numbering. Two positions can be compared only within one epoch; a log that was lost
+/// or wound back gets another. On the wire: 16 hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Epoch(pub u64);
+
+impl Epoch {
+    /// Reads what [`Display`](fmt::Display) writes; `None` for anything else.
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits = text.len() == 16 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        if !digits {
+            return None;
+        }
+        u64::from_str_radix(text, 16).ok().map(Self)
+    }
+}
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl Serialize for Epoch {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Epoch {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| serde::de::Error::custom("an epoch has 16 hexadecimal digits"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_ids_keep_to_their_alphabet_and_length() {
+        for good in ["a", "A-Z_0.9:~@", &"x".repeat(8)] {
+            assert_eq!(RoomId::parse(good, 10).unwrap().as_str(), good);
+        }
+        let cases = [
+            ("", NameError::Empty),
+            ("aaaaaaaaaaa", NameError::TooLong(10)),
+            ("a b", NameError::Alphabet),
+            ("a{b}", NameError::Alphabet),
+            ("zoë", NameError::Alphabet),
+            ("a\n", NameError::Alphabet),
+        ];
+        for (bad, why) in cases {
+            assert_eq!(RoomId::parse(bad, 10), Err(why), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn usernames_are_measured_in_characters_not_bytes() {
+        assert!(Username::parse("日本語の名前", 6).is_ok());
+        assert_eq!(Username::parse("日本語の名前です", 6), Err(NameError::TooLong(6)));
+        assert_eq!(Username::parse("a\u{7f}", 6), Err(NameError::Control));
+        assert_eq!(Username::parse("", 6), Err(NameError::Empty));
+    }
+
+    #[test]
+    fn an_epoch_reads_what_it_writes_and_nothing_else() {
+        for epoch in [Epoch(0), Epoch(u64::MAX), Epoch(0x1234)] {
+            assert_eq!(Epoch::parse(&epoch.to_string()), Some(epoch));
+        }
+        for bad in ["", "12", "000000000000000G", "+00000000000000f", "00000000000000FF"] {
+            assert_eq!(Epoch::parse(bad), None, "{bad:?}");
+        }
+    }
+}

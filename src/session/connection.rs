@@ -1,0 +1,296 @@
+use std::{future::pending, sync::Arc, time::Duration};
+
+use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
+use futures_util::{SinkExt, StreamExt, future::BoxFuture};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
+
+use super::state::{Action, Rules, Session, published};
+use crate::{
+    broker::{PublishError, Unavailable},
+    config::Config,
+    hub::{Client, Hub, Membership, Waiting},
+    protocol::{Channel, CloseCode, Frame, MessageId, Rejection, RoomId, Username},
+    room::Position,
+    telemetry::Metrics,
+};
+
+/// How long a closed connection waits for the client's close frame. Ending a TCP connection while the client
+/// still sends would take from it the close code that it has not read yet.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// A frame so many times over the limit is not read to its end: that the close code arrives is not worth the memory.
+const UNREADABLE: usize = 16;
+
+/// What a connection needs of its server, made once and shared by all.
+#[derive(Debug)]
+pub struct Connection {
+    hub: Arc<Hub>,
+    rules: Rules,
+    write_timeout: Duration,
+    ping_interval: Duration,
+    metrics: Arc<Metrics>,
+}
+
+/// Why the loop of a connection ended.
+enum End {
+    /// The server closes it.
+    Close(CloseCode),
+    /// The client closed it, with a close frame.
+    Closed,
+    /// It broke.
+    Lost,
+}
+
+/// Something that is under way outside for this client. There is one at a time, and the next frame is not read
+/// before it has ended: this keeps the order of a client's messages, and slows a client that sends faster than
+/// they are kept. What waits for the client is written all the while.
+enum Outcome {
+    Joined(RoomId, Username, Result<Membership, Unavailable>),
+    Published(Channel, Option<MessageId>, Result<Position, PublishError>),
+}
+
+type Pending = Option<BoxFuture<'static, Outcome>>;
+
+impl Connection {
+    /// What every connection to this hub goes by.
+    pub fn new(hub: Arc<Hub>, config: &Config, metrics: Arc<Metrics>) -> Self {
+        Self {
+            rules: Rules::new(hub.origin_server(), config),
+            hub,
+            write_timeout: config.write_timeout,
+            ping_interval: config.ping_interval,
+            metrics,
+        }
+    }
+
+    /// Serves one client until either side closes. What the client was a member of, it has left when this
+    /// returns, and also if the future is dropped.
+    pub async fn serve(self: Arc<Self>, socket: WebSocket) {
+        self.metrics.connections.inc();
+        self.metrics.connected_clients.inc();
+        let mut serving = Serving {
+            client: Arc::new(self.hub.connect()),
+            heartbeat: heartbeat(self.ping_interval),
+            silent_beats: 0,
+            lingers: true,
+            session: Session::default(),
+            memberships: Vec::new(),
+            pending: None,
+            socket,
+            server: self.clone(),
+        };
+        let end = serving.run().await;
+        // Boxed, as it is large and most of a connection's life it is not needed.
+        Box::pin(serving.close(end)).await;
+        self.metrics.connected_clients.dec();
+    }
+}
+
+struct Serving {
+    server: Arc<Connection>,
+    socket: WebSocket,
+    client: Arc<Client>,
+    session: Session,
+    memberships: Vec<Membership>,
+    pending: Pending,
+    heartbeat: Interval,
+    /// How many heartbeats ago something came from the client.
+    silent_beats: u32,
+    /// Whether the rest of what the client sends is read when the connection is closed.
+    lingers: bool,
+}
+
+impl Serving {
+    async fn run(&mut self) -> End {
+        loop {
+            let result = tokio::select! {
+                waiting = self.client.outbox().next() => match waiting {
+                    Waiting::Frames(frames) => self.write(frames).await,
+                    Waiting::Close(code) => Err(End::Close(code)),
+                },
+                outcome = ended(&mut self.pending) => {
+                    self.pending = None;
+                    if let Some(frame) = self.conclude(outcome) {
+                        self.client.outbox().push(frame);
+                    }
+                    Ok(())
+                }
+                message = self.socket.next(), if self.pending.is_none() => self.receive(message).await,
+                _ = self.heartbeat.tick() => self.beat().await,
+            };
+            if let Err(end) = result {
+                return end;
+            }
+        }
+    }
+
+    async fn receive(&mut self, message: Option<Result<Message, axum::Error>>) -> Result<(), End> {
+        self.silent_beats = 0;
+        match message {
+            Some(Ok(Message::Text(text))) => {
+                self.server.metrics.messages_received.inc();
+                self.act(&text);
+                Ok(())
+            }
+            Some(Ok(Message::Binary(_))) => {
+                self.server.metrics.messages_received.inc();
+                Err(End::Close(CloseCode::Binary))
+            }
+            // The answer is in the socket's buffer already and has to be sent on its way.
+            Some(Ok(Message::Ping(_))) => self.within_write_timeout(async |socket| socket.flush().await).await,
+            Some(Ok(Message::Pong(_))) => Ok(()),
+            Some(Ok(Message::Close(_))) => Err(End::Closed),
+            Some(Err(error)) => Err(self.broken(error)),
+            None => Err(End::Lost),
+        }
+    }
+
+    /// Does what the session says about a text frame.
+    fn act(&mut self, text: &str) {
+        match self.session.receive(text, &self.server.rules) {
+            Ok(Action::Reply(frame)) => self.client.outbox().push(frame),
+            Ok(Action::Join(room, username)) => {
+                let (hub, client) = (self.server.hub.clone(), self.client.clone());
+                self.pending = Some(Box::pin(async move {
+                    let result = hub.join(&client, &room).await;
+                    Outcome::Joined(room, username, result)
+                }));
+            }
+            Ok(Action::Leave(room, left)) => {
+                self.memberships.retain(|membership| membership.room() != Some(&room));
+                self.client.outbox().push(left);
+            }
+            Ok(Action::Publish(channel, draft)) => {
+                let hub = self.server.hub.clone();
+                self.pending = Some(Box::pin(async move {
+                    let result = hub.publish(&channel, &draft).await;
+                    Outcome::Published(channel, draft.id().cloned(), result)
+                }));
+            }
+            Err(rejection) => {
+                let frame = self.refuse(&rejection);
+                self.client.outbox().push(frame);
+            }
+        }
+    }
+
+    /// Takes the outcome in. Returns what the client is to be told of it.
+    fn conclude(&mut self, outcome: Outcome) -> Option<Frame> {
+        let answer = match outcome {
+            Outcome::Joined(room, username, Ok(membership)) => {
+                self.memberships.push(membership);
+                self.session.joined(room, username);
+                Ok(None)
+            }
+            Outcome::Joined(room, _, Err(_)) => Err(Session::not_joined(room)),
+            Outcome::Published(channel, id, result) => published(&channel, id.as_ref(), &result),
+        };
+        answer.unwrap_or_else(|rejection| Some(self.refuse(&rejection)))
+    }
+
+    fn refuse(&self, rejection: &Rejection) -> Frame {
+        self.server.metrics.error_sent(rejection.code);
+        rejection.encode()
+    }
+
+    /// Writes all that waits in one go.
+    async fn write(&mut self, frames: Vec<Frame>) -> Result<(), End> {
+        let count = frames.len() as u64;
+        self.within_write_timeout(async |socket| {
+            for frame in frames {
+                let text = Utf8Bytes::try_from(frame.into_bytes()).map_err(axum::Error::new)?;
+                socket.feed(Message::Text(text)).await?;
+            }
+            socket.flush().await
+        })
+        .await?;
+        self.server.metrics.messages_sent.inc_by(count);
+        Ok(())
+    }
+
+    async fn beat(&mut self) -> Result<(), End> {
+        self.silent_beats += 1;
+        if self.silent_beats > 2 {
+            return Err(End::Close(CloseCode::Idle));
+        }
+        self.within_write_timeout(async |socket| socket.send(Message::Ping("".into())).await).await
+    }
+
+    async fn within_write_timeout(
+        &mut self,
+        write: impl AsyncFnOnce(&mut WebSocket) -> Result<(), axum::Error>,
+    ) -> Result<(), End> {
+        match timeout(self.server.write_timeout, write(&mut self.socket)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(End::Lost),
+            Err(_) => Err(End::Close(CloseCode::SlowConsumer)),
+        }
+    }
+
+    /// What an error of the socket means for the client.
+    fn broken(&mut self, error: axum::Error) -> End {
+        use tungstenite::error::{CapacityError, Error, ProtocolError};
+
+        let error = error.into_inner().downcast::<Error>();
+        match error.as_deref() {
+            Ok(Error::Capacity(CapacityError::MessageTooLong { size, max_size })) => {
+                self.lingers = *size / UNREADABLE < *max_size;
+                End::Close(CloseCode::TooBig)
+            }
+            Ok(Error::Utf8(_)) => End::Close(CloseCode::NotUtf8),
+            Ok(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => End::Lost,
+            Ok(Error::Capacity(_) | Error::Protocol(_)) => End::Close(CloseCode::ProtocolError),
+            _ => End::Lost,
+        }
+    }
+
+    /// Finishes what is under way, leaves everything, and says goodbye.
+    async fn close(mut self, end: End) {
+        // A message that was taken is published even if its sender has gone; the broker's deadline bounds this.
+        let answer = match self.pending.take() {
+            Some(pending) => {
+                let outcome = pending.await;
+                self.conclude(outcome)
+            }
+            None => None,
+        };
+        let Self { server, mut socket, client, memberships, lingers, .. } = self;
+        drop(memberships);
+        drop(client);
+
+        let code = match end {
+            End::Close(code) => {
+                let goodbye = CloseFrame { code: code.code(), reason: code.reason().into() };
+                let write = async {
+                    if let Some(answer) = answer.and_then(|frame| Utf8Bytes::try_from(frame.into_bytes()).ok()) {
+                        socket.feed(Message::Text(answer)).await?;
+                        server.metrics.messages_sent.inc();
+                    }
+                    socket.send(Message::Close(Some(goodbye))).await
+                };
+                let _ = timeout(server.write_timeout, write).await;
+                Some(code)
+            }
+            End::Closed => Some(CloseCode::Normal),
+            End::Lost => None,
+        };
+        server.metrics.disconnected(code);
+        if code.is_some() && lingers {
+            let _ = timeout(LINGER, async { while let Some(Ok(_)) = socket.next().await {} }).await;
+        }
+    }
+}
+
+async fn ended(pending_outcome: &mut Pending) -> Outcome {
+    match pending_outcome {
+        Some(outcome) => outcome.await,
+        None => pending().await,
+    }
+}
+
+/// Beats at a random phase, so that the pings of clients that came together do not go out together.
+fn heartbeat(period: Duration) -> Interval {
+    let mut heartbeat = interval_at(Instant::now() + period.mul_f64(rand::random_range(0.5..1.0)), period);
+    heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    heartbeat
+}

@@ -1,0 +1,214 @@
+use crate::{
+    broker::PublishError,
+    config::Config,
+    protocol::{Channel, Command, Draft, ErrorCode, Event, Frame, Limits, MessageId, Rejection, RoomId, Username},
+    room::Position,
+};
+
+/// What holds for every session of a server.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    origin_server: String,
+    limits: Limits,
+    max_rooms: usize,
+}
+
+impl Rules {
+    /// The rules of this server.
+    pub fn new(origin_server: &str, config: &Config) -> Self {
+        Self { origin_server: origin_server.to_owned(), limits: config.into(), max_rooms: config.max_rooms_per_client }
+    }
+}
+
+/// What one client is: the rooms it is in, and its name in each.
+#[derive(Debug, Default)]
+pub(super) struct Session {
+    rooms: Vec<(RoomId, Username)>,
+}
+
+/// What is to be done about a frame.
+#[derive(Debug)]
+pub(super) enum Action {
+    /// Answer it with this.
+    Reply(Frame),
+    /// Join the room; [`Session::joined`] or [`Session::not_joined`] follows.
+    Join(RoomId, Username),
+    /// Leave the room, then answer with this.
+    Leave(RoomId, Frame),
+    /// Publish; [`published`] has the answer.
+    Publish(Channel, Draft),
+}
+
+impl Session {
+    /// A text frame came.
+    pub(super) fn receive(&mut self, text: &str, rules: &Rules) -> Result<Action, Rejection> {
+        match Command::decode(text, &rules.limits)? {
+            Command::Join { room, username } => self.join(room, username, rules),
+            Command::Leave { room } => self.leave(room),
+            Command::Message { room, text, id } => self.message(room, &text, id, rules),
+            Command::Broadcast { text, id } => {
+                // A broadcast is of no room; its sender goes by the name it took last.
+                let username = self.rooms.last().map(|(_, username)| username);
+                let draft = Draft::new(&rules.origin_server, None, username, &text, id.as_ref());
+                Ok(Action::Publish(Channel::Broadcast, draft))
+            }
+            Command::Ping => Ok(Action::Reply(Event::Pong.encode())),
+        }
+    }
+
+    fn join(&self, room: RoomId, username: Username, rules: &Rules) -> Result<Action, Rejection> {
+        if self.name_in(&room).is_some() {
+            return Err(about(room, ErrorCode::AlreadyMember, "this connection is a member of the room already"));
+        }
+        if self.rooms.len() >= rules.max_rooms {
+            let message = format!("a connection may be in at most {} rooms; leave one first", rules.max_rooms);
+            return Err(Rejection { room: Some(room), ..Rejection::new(ErrorCode::TooManyRooms, message) });
+        }
+        Ok(Action::Join(room, username))
+    }
+
+    /// [`Action::Join`] succeeded; the client has been told already.
+    pub(super) fn joined(&mut self, room: RoomId, username: Username) {
+        self.rooms.push((room, username));
+    }
+
+    /// [`Action::Join`] failed. Returns what the client is to be told.
+    pub(super) fn not_joined(room: RoomId) -> Rejection {
+        about(room, ErrorCode::Unavailable, "the room cannot be opened at the moment; join again")
+    }
+
+    fn leave(&mut self, room: RoomId) -> Result<Action, Rejection> {
+        let Some(index) = self.rooms.iter().position(|(joined, _)| *joined == room) else {
+            return Err(about(room, ErrorCode::NotMember, "this connection is not a member of the room"));
+        };
+        self.rooms.remove(index);
+        let left = Event::Left { room: &room }.encode();
+        Ok(Action::Leave(room, left))
+    }
+
+    fn message(
+        &self,
+        room: Option<RoomId>,
+        text: &str,
+        id: Option<MessageId>,
+        rules: &Rules,
+    ) -> Result<Action, Rejection> {
+        let (room, username) = match (room, &self.rooms[..]) {
+            (Some(room), _) => match self.name_in(&room) {
+                Some(username) => (room, username),
+                None => {
+                    let message = "only members may send to a room; join it first";
+                    return Err(Rejection { id, ..about(room, ErrorCode::NotMember, message) });
+                }
+            },
+            (None, [(room, username)]) => (room.clone(), username),
+            (None, rooms) => {
+                let message =
+                    format!("`room` may be left out only by a client in exactly one room, not {}", rooms.len());
+                return Err(Rejection { id, ..Rejection::new(ErrorCode::RoomNeeded, message) });
+            }
+        };
+        let draft = Draft::new(&rules.origin_server, Some(&room), Some(username), text, id.as_ref());
+        Ok(Action::Publish(Channel::Room(room), draft))
+    }
+
+    fn name_in(&self, room: &RoomId) -> Option<&Username> {
+        self.rooms.iter().find(|(joined, _)| joined == room).map(|(_, username)| username)
+    }
+}
+
+/// The answer to a publish: an `ack` if the message had an id, nothing if it had none, or what went wrong.
+pub(super) fn published(
+    channel: &Channel,
+    id: Option<&MessageId>,
+    result: &Result<Position, PublishError>,
+) -> Result<Option<Frame>, Rejection> {
+    let rejection = match result {
+        Ok(Position { epoch, seq }) => {
+            let (epoch, seq) = (*epoch, *seq);
+            return Ok(id.map(|id| Event::Ack { id, room: channel.room(), epoch, seq }.encode()));
+        }
+        Err(PublishError::IdConflict) => {
+            Rejection::new(ErrorCode::IdConflict, "this `id` was used for another message; ids must be unique")
+        }
+        Err(PublishError::Unavailable(_)) => Rejection::new(
+            ErrorCode::Unavailable,
+            "the message may not have been kept; send it again with the same `id`",
+        ),
+    };
+    Err(Rejection { id: id.cloned(), room: channel.room().cloned(), ..rejection })
+}
+
+fn about(room: RoomId, code: ErrorCode, message: &'static str) -> Rejection {
+    Rejection { room: Some(room), ..Rejection::new(code, message) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules() -> Rules {
+        let limits = Limits { room: 128, username: 64, id: 64, text: 100 };
+        Rules { origin_server: "a:1".into(), limits, max_rooms: 2 }
+    }
+
+    fn joined(rooms: &[&str]) -> Session {
+        let mut session = Session::default();
+        for room in rooms {
+            let frame = format!(r#"{{"type":"join","room":"{room}","username":"in-{room}"}}"#);
+            let Ok(Action::Join(room, username)) = session.receive(&frame, &rules()) else { panic!("{room}") };
+            session.joined(room, username);
+        }
+        session
+    }
+
+    fn code(session: &mut Session, frame: &str) -> ErrorCode {
+        session.receive(frame, &rules()).expect_err(frame).code
+    }
+
+    fn tail(session: &mut Session, frame: &str) -> String {
+        let Ok(Action::Publish(_, draft)) = session.receive(frame, &rules()) else { panic!("{frame}") };
+        draft.tail().to_owned()
+    }
+
+    #[test]
+    fn a_failed_join_leaves_the_client_outside() {
+        let mut session = Session::default();
+        let frame = r#"{"type":"join","room":"a","username":"u"}"#;
+        let Ok(Action::Join(room, _)) = session.receive(frame, &rules()) else { panic!("refused") };
+        let rejection = Session::not_joined(room);
+        assert_eq!((rejection.code, rejection.room.unwrap().as_str()), (ErrorCode::Unavailable, "a"));
+        assert_eq!(code(&mut session, r#"{"type":"leave","room":"a"}"#), ErrorCode::NotMember);
+    }
+
+    #[test]
+    fn membership_decides_what_may_be_sent() {
+        let mut session = joined(&["a"]);
+        assert!(tail(&mut session, r#"{"type":"message","text":"x"}"#).contains(r#""room":"a","username":"in-a""#));
+        assert_eq!(code(&mut session, r#"{"type":"message","room":"b","text":"x"}"#), ErrorCode::NotMember);
+        assert_eq!(code(&mut session, r#"{"type":"join","room":"a","username":"u"}"#), ErrorCode::AlreadyMember);
+        let mut session = joined(&["a", "b"]);
+        assert_eq!(code(&mut session, r#"{"type":"message","text":"x"}"#), ErrorCode::RoomNeeded);
+        assert_eq!(code(&mut session, r#"{"type":"join","room":"c","username":"u"}"#), ErrorCode::TooManyRooms);
+        assert!(tail(&mut session, r#"{"type":"message","room":"b","text":"x"}"#).contains(r#""username":"in-b""#));
+        assert!(matches!(session.receive(r#"{"type":"leave","room":"b"}"#, &rules()), Ok(Action::Leave(..))));
+        assert_eq!(code(&mut session, r#"{"type":"message","room":"b","text":"x"}"#), ErrorCode::NotMember);
+    }
+
+    #[test]
+    fn a_broadcast_carries_the_name_taken_last_if_any() {
+        let frame = r#"{"type":"broadcast","text":"x"}"#;
+        assert!(!tail(&mut Session::default(), frame).contains("username"));
+        assert!(tail(&mut joined(&["a", "b"]), frame).contains(r#""username":"in-b""#));
+    }
+
+    #[test]
+    fn only_a_message_with_an_id_is_acknowledged() {
+        let placed = Ok(Position::new(crate::protocol::Epoch(1), 2));
+        let id = MessageId::parse("7", 9).unwrap();
+        assert_eq!(published(&Channel::Broadcast, None, &placed), Ok(None));
+        assert!(published(&Channel::Broadcast, Some(&id), &placed).unwrap().is_some());
+        let failed = published(&Channel::Broadcast, Some(&id), &Err(PublishError::IdConflict)).unwrap_err();
+        assert_eq!((failed.code, failed.id), (ErrorCode::IdConflict, Some(id)));
+    }
+}

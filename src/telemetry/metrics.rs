@@ -1,0 +1,199 @@
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+    core::{Atomic, Collector, GenericCounter, GenericGauge},
+};
+
+use crate::protocol::{CloseCode, ErrorCode};
+
+/// What kind of message was heard on a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EnvelopeKind {
+    /// From another roomcast, with its place in the order.
+    Numbered,
+    /// This server's own.
+    OwnEcho,
+    /// From a server that gives no place in the order.
+    Foreign,
+    /// Not an envelope at all.
+    Unreadable,
+}
+
+impl EnvelopeKind {
+    const ALL: [Self; 4] = [Self::Numbered, Self::OwnEcho, Self::Foreign, Self::Unreadable];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Numbered => "numbered",
+            Self::OwnEcho => "own_echo",
+            Self::Foreign => "foreign",
+            Self::Unreadable => "unreadable",
+        }
+    }
+}
+
+/// The metrics of one server, each resolved once so that counting is one atomic addition.
+///
+/// A server has its own registry, so several can run in one process. Labels come from closed lists, never from
+/// clients: no rooms, no users.
+#[derive(Debug)]
+#[allow(missing_docs, reason = "each has its help text in `new`, which is what `/metrics` shows")]
+pub struct Metrics {
+    registry: Registry,
+    pub connected_clients: IntGauge,
+    pub messages_received: IntCounter,
+    pub messages_sent: IntCounter,
+    pub connections: IntCounter,
+    pub connections_refused: IntCounter,
+    pub rooms: IntGauge,
+    pub memberships: IntGauge,
+    pub subscriptions: IntGauge,
+    pub publish_duration: Histogram,
+    pub publishes_repeated: IntCounter,
+    pub publishes_failed: IntCounter,
+    pub broker_up: IntGauge,
+    pub subscriber_connected: IntGauge,
+    pub subscriber_connects: IntCounter,
+    pub holes: IntCounter,
+    pub messages_recovered: IntCounter,
+    disconnects: IntCounterVec,
+    errors: IntCounterVec,
+    envelopes: [IntCounter; EnvelopeKind::ALL.len()],
+    resets: IntCounterVec,
+}
+
+impl Metrics {
+    /// A fresh set, all at zero. Every series with a label is there from the start, so that a rate over it has a
+    /// beginning.
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        #[cfg(target_os = "linux")]
+        add(&registry, prometheus::process_collector::ProcessCollector::for_self());
+        let counter = |name, help| counter(&registry, name, help);
+        let gauge = |name, help| gauge(&registry, name, help);
+        let counters = |name, help, label, values: &[&str]| counters(&registry, name, help, label, values);
+
+        let close_reasons: Vec<&str> = CloseCode::ALL.iter().map(|code| code.reason()).chain(["lost"]).collect();
+        let error_codes: Vec<&str> = ErrorCode::ALL.iter().map(|code| code.as_str()).collect();
+        let envelopes = counters(
+            "roomcast_envelopes_received_total",
+            "Messages heard on channels: from other servers, own echoes, from servers that do not number, unreadable.",
+            "kind",
+            &EnvelopeKind::ALL.map(EnvelopeKind::as_str),
+        );
+        Self {
+            connected_clients: gauge("ws_connected_clients", "WebSocket clients connected to this server now."),
+            messages_received: counter("ws_messages_received_total", "Data frames received from clients."),
+            messages_sent: counter("ws_messages_sent_total", "Messages sent to clients, one for each recipient."),
+            connections: counter("ws_connections_total", "WebSocket connections accepted."),
+            connections_refused: counter("ws_connections_refused_total", "WebSocket upgrades refused with status 503."),
+            disconnects: counters(
+                "ws_disconnects_total",
+                "WebSocket connections ended, by reason.",
+                "reason",
+                &close_reasons,
+            ),
+            errors: counters("ws_errors_total", "Error events sent to clients, by code.", "code", &error_codes),
+            rooms: gauge("roomcast_rooms", "Rooms with members on this server."),
+            memberships: gauge("roomcast_memberships", "Members of rooms on this server, counted once for each room."),
+            subscriptions: gauge("roomcast_subscriptions", "Channels that this server is subscribed to."),
+            publish_duration: histogram(
+                &registry,
+                "roomcast_publish_duration_seconds",
+                "Time from handing a message to the broker to its answer.",
+                &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0],
+            ),
+            publishes_repeated: counter(
+                "roomcast_publishes_repeated_total",
+                "Messages that were sent again under a known id and not published a second time.",
+            ),
+            publishes_failed: counter(
+                "roomcast_publishes_failed_total",
+                "Messages that the broker did not take in time.",
+            ),
+            broker_up: gauge("roomcast_broker_up", "1 if the broker answered its last check, else 0."),
+            subscriber_connected: gauge(
+                "roomcast_subscriber_connected",
+                "1 if the subscriber is connected and subscribed to every channel it needs, else 0.",
+            ),
+            subscriber_connects: counter("roomcast_subscriber_connects_total", "Connections the subscriber has made."),
+            envelopes: EnvelopeKind::ALL.map(|kind| envelopes.with_label_values(&[kind.as_str()])),
+            holes: counter("roomcast_holes_total", "Holes in the order that did not close by themselves."),
+            messages_recovered: counter(
+                "roomcast_messages_recovered_total",
+                "Messages delivered from the log and not from a push.",
+            ),
+            resets: counters(
+                "roomcast_resets_total",
+                "Gaps that could not be filled and were told to the members, by reason.",
+                "reason",
+                &["trimmed", "new_epoch"],
+            ),
+            registry,
+        }
+    }
+
+    /// A connection ended with this close code, or, with `None`, without one.
+    pub fn disconnected(&self, code: Option<CloseCode>) {
+        self.disconnects.with_label_values(&[code.map_or("lost", CloseCode::reason)]).inc();
+    }
+
+    /// An error event was sent.
+    pub fn error_sent(&self, code: ErrorCode) {
+        self.errors.with_label_values(&[code.as_str()]).inc();
+    }
+
+    /// A message was heard on a channel.
+    pub fn envelope_heard(&self, kind: EnvelopeKind) {
+        self.envelopes[kind as usize].inc();
+    }
+
+    /// A gap was told to the members of a room.
+    pub fn reset(&self, reason: &'static str) {
+        self.resets.with_label_values(&[reason]).inc();
+    }
+
+    /// All metrics in the text format of Prometheus.
+    pub fn encode(&self) -> Result<Vec<u8>, prometheus::Error> {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn add(registry: &Registry, collector: impl Collector + 'static) {
+    registry.register(Box::new(collector)).expect("the names in this file are valid and differ");
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
+    let counter: GenericCounter<_> = GenericCounter::new(name, help).expect("the names in this file are valid");
+    add(registry, counter.clone());
+    counter
+}
+
+fn gauge<T: Atomic + 'static>(registry: &Registry, name: &str, help: &str) -> GenericGauge<T> {
+    let gauge = GenericGauge::new(name, help).expect("the names in this file are valid");
+    add(registry, gauge.clone());
+    gauge
+}
+
+fn counters(registry: &Registry, name: &str, help: &str, label: &str, values: &[&str]) -> IntCounterVec {
+    let family = IntCounterVec::new(Opts::new(name, help), &[label]).expect("the names in this file are valid");
+    for value in values {
+        family.with_label_values(&[value]);
+    }
+    add(registry, family.clone());
+    family
+}
+
+fn histogram(registry: &Registry, name: &str, help: &str, buckets: &[f64]) -> Histogram {
+    let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+    let histogram = Histogram::with_opts(options).expect("the names in this file are valid");
+    add(registry, histogram.clone());
+    histogram
+}

@@ -1,0 +1,101 @@
+use std::net::SocketAddr;
+
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tokio::{net::TcpStream, time::timeout};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, tungstenite::Message};
+
+use super::DEADLINE;
+
+/// A client that says and hears JSON.
+pub struct Client {
+    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+}
+
+impl Client {
+    pub async fn connect(address: SocketAddr) -> Self {
+        Self::dial(&format!("ws://{address}/ws")).await.expect("a WebSocket")
+    }
+
+    pub async fn dial(url: &str) -> Result<Self, tokio_tungstenite::tungstenite::Error> {
+        let (socket, _) = timeout(DEADLINE, tokio_tungstenite::connect_async(url)).await.expect("an answer")?;
+        Ok(Self { socket })
+    }
+
+    /// Joins a room; returns `joined`.
+    pub async fn join(&mut self, room: &str, username: &str) -> Value {
+        self.send(&json!({"type": "join", "room": room, "username": username})).await;
+        self.expect("joined").await
+    }
+
+    /// Leaves a room, and waits until it is done.
+    pub async fn leave(&mut self, room: &str) {
+        self.send(&json!({"type": "leave", "room": room})).await;
+        self.expect("left").await;
+    }
+
+    /// Sends a message to a room.
+    pub async fn say(&mut self, room: &str, text: &str) {
+        self.send(&json!({"type": "message", "room": room, "text": text})).await;
+    }
+
+    /// Sends any JSON.
+    pub async fn send(&mut self, command: &Value) {
+        self.send_raw(Message::text(command.to_string())).await;
+    }
+
+    /// Sends any frame.
+    pub async fn send_raw(&mut self, message: Message) {
+        timeout(DEADLINE, self.socket.send(message)).await.expect("a socket that takes it").expect("an open socket");
+    }
+
+    /// The next event.
+    pub async fn next(&mut self) -> Value {
+        match self.next_frame().await {
+            Message::Text(text) => serde_json::from_str(&text).expect("every frame is JSON"),
+            other => panic!("expected an event, got {other:?}"),
+        }
+    }
+
+    /// The next event, which must be of this type.
+    pub async fn expect(&mut self, kind: &str) -> Value {
+        let event = self.next().await;
+        assert_eq!(event["type"], kind, "{event}");
+        event
+    }
+
+    /// The texts of the next messages.
+    pub async fn texts(&mut self, count: usize) -> Vec<String> {
+        let mut texts = Vec::new();
+        for _ in 0..count {
+            let event = self.expect("message").await;
+            texts.push(event["text"].as_str().expect("a text").to_owned());
+        }
+        texts
+    }
+
+    /// Checks that nothing is on its way to this client: what the server had for it would come before the pong.
+    pub async fn hears_nothing(&mut self) {
+        self.send(&json!({"type": "ping"})).await;
+        self.expect("pong").await;
+    }
+
+    /// Waits for the close frame; whatever comes before it is dropped. Returns its code.
+    pub async fn closed(&mut self) -> u16 {
+        loop {
+            if let Message::Close(frame) = self.next_frame().await {
+                return frame.expect("a close code").code.into();
+            }
+        }
+    }
+
+    async fn next_frame(&mut self) -> Message {
+        loop {
+            let frame = timeout(DEADLINE, self.socket.next()).await.expect("a frame in time");
+            match frame.expect("an open socket").expect("a frame") {
+                Message::Ping(_) | Message::Pong(_) => {}
+                frame => return frame,
+            }
+        }
+    }
+}

@@ -1,0 +1,105 @@
+use std::{
+    net::TcpListener,
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+use redis::{AsyncCommands, Client, aio::MultiplexedConnection};
+
+use super::{eventually, left_out};
+
+/// A redis-server of this test's own, on a free port, with its files in a directory that goes with it.
+pub struct Redis {
+    process: Child,
+    port: u16,
+    directory: tempfile::TempDir,
+}
+
+impl Redis {
+    /// Starts one and waits until it answers. `None`, said loudly, if it is not installed.
+    pub async fn start() -> Option<Self> {
+        if Command::new("redis-server").arg("--version").output().is_err() {
+            left_out("redis-server", "redis-server");
+            return None;
+        }
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let port = free_port();
+        let mut redis = Self { process: spawn(port, directory.path()), port, directory };
+        redis.answers().await;
+        Some(redis)
+    }
+
+    /// The URL for `ROOMCAST_REDIS_URL`.
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}/0", self.port)
+    }
+
+    /// A connection of the test's own, past the servers.
+    pub async fn connect(&self) -> MultiplexedConnection {
+        let client = Client::open(self.url()).expect("a valid URL");
+        client.get_multiplexed_async_connection().await.expect("a connection to Redis")
+    }
+
+    /// The channels that anybody is subscribed to, sorted.
+    pub async fn channels(&self) -> Vec<String> {
+        let mut connection = self.connect().await;
+        let mut channels: Vec<String> =
+            redis::cmd("PUBSUB").arg("CHANNELS").query_async(&mut connection).await.expect("channels");
+        channels.sort();
+        channels
+    }
+
+    /// Publishes as a server would that knows nothing but channels; returns how many heard it.
+    pub async fn publish(&self, channel: &str, payload: impl redis::ToSingleRedisArg + Send + Sync) -> u32 {
+        self.connect().await.publish(channel, payload).await.expect("published")
+    }
+
+    /// Ends it as a crash would. What its append-only file has is there again after [`Redis::restart`].
+    pub fn kill(&mut self) {
+        self.process.kill().expect("a running redis-server");
+        self.process.wait().expect("its end");
+    }
+
+    /// Starts it again after [`Redis::kill`], on the same port and files.
+    pub async fn restart(&mut self) {
+        self.process = spawn(self.port, self.directory.path());
+        self.answers().await;
+    }
+
+    async fn answers(&mut self) {
+        let client = Client::open(self.url()).expect("a valid URL");
+        let process = &mut self.process;
+        eventually("redis-server answers", async || {
+            if let Some(status) = process.try_wait().expect("a child") {
+                panic!("redis-server ended with {status}; is its port in use?");
+            }
+            let mut connection = client.get_multiplexed_async_connection().await.ok()?;
+            connection.ping::<String>().await.ok()
+        })
+        .await;
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn spawn(port: u16, directory: &Path) -> Child {
+    Command::new("redis-server")
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "yes"])
+        .args(["--appendfsync", "always", "--dir"])
+        .arg(directory)
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("redis-server starts")
+}
+
+/// A port that was free a moment ago. The system hands out its ephemeral ports in an order of its own, so that
+/// two tests hardly ever get the same one.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("its address").port()
+}

@@ -1,0 +1,160 @@
+use std::{
+    io::{BufRead, BufReader, Read},
+    net::SocketAddr,
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex},
+};
+
+use super::{Client, Redis, eventually, get};
+
+/// The built program as a process of its own, on a free port.
+pub struct Server {
+    process: Child,
+    pub address: SocketAddr,
+    pub name: String,
+    log: Arc<Mutex<String>>,
+}
+
+impl Server {
+    /// Starts a server with the embedded broker and these settings, and waits until it is ready.
+    pub async fn embedded(settings: &[(&str, &str)]) -> Self {
+        let server = Self::start(settings).await;
+        server.is_ready().await;
+        server
+    }
+
+    /// Starts a server on this Redis, and waits until it is ready.
+    pub async fn on(redis: &Redis, name: &str) -> Self {
+        Self::with(redis, name, &[]).await
+    }
+
+    /// Starts a server on this Redis with more settings, and waits until it is ready.
+    pub async fn with(redis: &Redis, name: &str, settings: &[(&str, &str)]) -> Self {
+        let url = redis.url();
+        let own = [("ROOMCAST_REDIS_URL", url.as_str()), ("ROOMCAST_ORIGIN_SERVER", name)];
+        let server = Self::start(&[&own, settings].concat()).await;
+        server.is_ready().await;
+        server
+    }
+
+    /// Starts a server and waits until it listens.
+    pub async fn start(settings: &[(&str, &str)]) -> Self {
+        let mut process = command(settings)
+            .env("ROOMCAST_LISTEN", "127.0.0.1:0")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let log = Arc::new(Mutex::new(String::new()));
+        let stderr = process.stderr.take().expect("a pipe");
+        let lines = log.clone();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                let mut lines = lines.lock().expect("no panic under this lock");
+                lines.push_str(&line);
+                lines.push('\n');
+            }
+        });
+
+        let mut stdout = BufReader::new(process.stdout.take().expect("a pipe"));
+        let mut announced = String::new();
+        let address = loop {
+            let mut line = String::new();
+            let length = stdout.read_line(&mut line).expect("the program's output");
+            announced.push_str(&line);
+            assert!(length > 0, "no address in {announced:?}; log: {log:?}");
+            if let Some(address) = line.trim().strip_prefix("chat      ws://").and_then(|url| url.strip_suffix("/ws")) {
+                break address.parse().expect("an address");
+            }
+        };
+        let first = announced.lines().next().expect("the first line");
+        let name = first.rsplit(" as ").next().expect("a name").to_owned();
+        Self { process, address, name, log }
+    }
+
+    /// Waits until `/readyz` says yes.
+    pub async fn is_ready(&self) {
+        eventually("the server is ready", async || {
+            let (status, _) = self.get("/readyz").await;
+            (status == 200).then_some(())
+        })
+        .await;
+    }
+
+    /// One GET request.
+    pub async fn get(&self, path: &str) -> (u16, String) {
+        get(self.address, path).await.expect("an answer")
+    }
+
+    /// The value of a metric, by its name and labels as `/metrics` writes them.
+    pub async fn metric(&self, series: &str) -> f64 {
+        let (_, text) = self.get("/metrics").await;
+        let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {series} in\n{text}")).parse().expect("a number")
+    }
+
+    /// Waits until a metric has this value.
+    pub async fn metric_is(&self, series: &str, value: f64) {
+        let what = format!("{series} is {value}");
+        eventually(&what, async || (self.metric(series).await == value).then_some(())).await;
+    }
+
+    /// A new client of this server.
+    pub async fn client(&self) -> Client {
+        Client::connect(self.address).await
+    }
+
+    /// A new client that has joined this room.
+    pub async fn member(&self, room: &str, username: &str) -> Client {
+        let mut client = self.client().await;
+        client.join(room, username).await;
+        client
+    }
+
+    /// What the server has logged so far.
+    pub fn log(&self) -> String {
+        self.log.lock().expect("no panic under this lock").clone()
+    }
+
+    /// Sends a signal by its name, as `kill -NAME` does.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").args(["-s", name, &self.process.id().to_string()]).status();
+        assert!(status.expect("kill").success());
+    }
+
+    /// Waits for the end of the process.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let process = &mut self.process;
+        eventually("the process ends", async || process.try_wait().expect("a child")).await
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        if std::thread::panicking() {
+            eprintln!("log of {}:\n{}", self.name, self.log());
+        }
+    }
+}
+
+/// The program with these settings and no others.
+pub fn command(settings: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_roomcast"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("ROOMCAST_") {
+            command.env_remove(name);
+        }
+    }
+    command.envs(settings.iter().copied());
+    command
+}
+
+/// Runs the program to its end, for when it must not start. Returns the exit code and standard error.
+pub fn refuses_to_start(settings: &[(&str, &str)]) -> (Option<i32>, String) {
+    let mut process = command(settings).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it starts");
+    let mut text = String::new();
+    process.stderr.take().expect("a pipe").read_to_string(&mut text).expect("its output");
+    (process.wait().expect("its end").code(), text)
+}
