@@ -77,27 +77,28 @@ impl Server {
         self.hub.origin_server()
     }
 
-    /// Serves until `shutdown` completes, then takes no new clients, closes those it has with 1012 once they have
-    /// what waits for them, and ends: at the latest after the shutdown timeout.
+    /// Serves until `shutdown` completes. Then it refuses new clients, closes those it has with 1012 once they have
+    /// what waits for them, still answers probes until they are gone, and ends: at the latest after the shutdown
+    /// timeout.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let (stop_accepting, stop_hub) = (CancellationToken::new(), CancellationToken::new());
+        let (stop_http, stop_hub) = (CancellationToken::new(), CancellationToken::new());
         let (connections, background) = (TaskTracker::new(), TaskTracker::new());
         background.spawn(self.hub.clone().run(stop_hub.clone()));
         let router = self.app.clone().router();
-        background.spawn(http::serve(self.listener, router, connections.clone(), stop_accepting.clone()));
+        background.spawn(http::serve(self.listener, router, connections.clone(), stop_http.clone()));
 
         shutdown.await;
         tracing::info!(sessions = self.sessions.len(), "shutting down");
         self.app.shut_down();
-        stop_accepting.cancel();
         self.hub.close_all(CloseCode::ServiceRestart);
 
-        for tracker in [&connections, &self.sessions, &background] {
+        for tracker in [&self.sessions, &connections, &background] {
             tracker.close();
         }
         let ended = timeout(self.shutdown_timeout, async {
-            connections.wait().await;
             self.sessions.wait().await;
+            stop_http.cancel();
+            connections.wait().await;
             // Sessions that were ending may have needed the broker until now.
             stop_hub.cancel();
             background.wait().await;

@@ -23,6 +23,8 @@ struct State {
     frames: Vec<Frame>,
     bytes: usize,
     closing: Option<CloseCode>,
+    /// Nothing is taken any more.
+    closed: bool,
     reader: Option<Waker>,
 }
 
@@ -31,7 +33,7 @@ struct State {
 pub enum Waiting {
     /// Everything that waits, oldest first; at least one frame.
     Frames(Vec<Frame>),
-    /// Nothing waits and nothing follows: the connection is to be closed.
+    /// The connection is to be closed with this code, after what [`Outbox::finish`] gives.
     Close(CloseCode),
 }
 
@@ -41,10 +43,10 @@ impl Outbox {
         Self { state: Mutex::default(), max_messages, max_bytes }
     }
 
-    /// Adds a frame. It is dropped if the outbox is closed, or closes it by overflowing.
+    /// Adds a frame. It is dropped if the outbox has closed, or closes it by overflowing.
     pub fn push(&self, frame: Frame) {
         let mut state = self.state();
-        if state.closing.is_some() {
+        if state.closed {
             return;
         }
         state.bytes += frame.len();
@@ -53,28 +55,29 @@ impl Outbox {
         } else {
             state.frames = Vec::new();
             state.closing = Some(CloseCode::SlowConsumer);
+            state.closed = true;
         }
         wake(state);
     }
 
-    /// Takes no more frames, and has the connection closed with this code after those that wait. The first code
-    /// given stands.
+    /// Has the connection closed with this code. The first code given stands.
     pub fn close(&self, code: CloseCode) {
         let mut state = self.state();
         state.closing.get_or_insert(code);
         wake(state);
     }
 
-    /// Waits until there is something, and takes all of it. For one reader at a time; cancel-safe.
+    /// Waits until there is something, and takes all of it; that it is to be closed comes before what waits. For
+    /// one reader at a time; cancel-safe.
     pub async fn next(&self) -> Waiting {
         poll_fn(|context| {
             let mut state = self.state();
+            if let Some(code) = state.closing {
+                return Poll::Ready(Waiting::Close(code));
+            }
             if !state.frames.is_empty() {
                 state.bytes = 0;
                 return Poll::Ready(Waiting::Frames(std::mem::take(&mut state.frames)));
-            }
-            if let Some(code) = state.closing {
-                return Poll::Ready(Waiting::Close(code));
             }
             if !state.reader.as_ref().is_some_and(|reader| reader.will_wake(context.waker())) {
                 state.reader = Some(context.waker().clone());
@@ -82,6 +85,13 @@ impl Outbox {
             Poll::Pending
         })
         .await
+    }
+
+    /// Takes what still waits, which is nothing after an overflow, and closes the outbox.
+    pub fn finish(&self) -> Vec<Frame> {
+        let mut state = self.state();
+        state.closed = true;
+        std::mem::take(&mut state.frames)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -122,14 +132,16 @@ mod tests {
     }
 
     #[test]
-    fn closing_lets_out_what_waits_and_takes_nothing_more() {
+    fn what_waits_when_it_is_closed_can_still_be_had_once() {
         let outbox = Outbox::new(10, 100);
         outbox.push(frame("a"));
         outbox.close(CloseCode::ServiceRestart);
         outbox.close(CloseCode::Idle);
-        outbox.push(frame("b"));
-        assert_eq!(now(&outbox), Some(Waiting::Frames(vec![frame("a")])));
         assert_eq!(now(&outbox), Some(Waiting::Close(CloseCode::ServiceRestart)));
+        outbox.push(frame("b"));
+        assert_eq!(outbox.finish(), [frame("a"), frame("b")]);
+        outbox.push(frame("c"));
+        assert!(outbox.finish().is_empty());
     }
 
     #[test]
@@ -137,6 +149,7 @@ mod tests {
         for outbox in [Outbox::new(2, 100), Outbox::new(10, 8)] {
             (0..3).for_each(|_| outbox.push(frame("abc")));
             assert_eq!(now(&outbox), Some(Waiting::Close(CloseCode::SlowConsumer)));
+            assert!(outbox.finish().is_empty());
         }
         // What has been taken no longer counts.
         let outbox = Outbox::new(2, 8);

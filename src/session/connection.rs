@@ -110,9 +110,7 @@ impl Serving {
                 },
                 outcome = ended(&mut self.pending) => {
                     self.pending = None;
-                    if let Some(frame) = self.conclude(outcome) {
-                        self.client.outbox().push(frame);
-                    }
+                    self.conclude(outcome);
                     Ok(())
                 }
                 message = self.socket.next(), if self.pending.is_none() => self.receive(message).await,
@@ -167,15 +165,12 @@ impl Serving {
                     Outcome::Published(channel, draft.id().cloned(), result)
                 }));
             }
-            Err(rejection) => {
-                let frame = self.refuse(&rejection);
-                self.client.outbox().push(frame);
-            }
+            Err(rejection) => self.refuse(&rejection),
         }
     }
 
-    /// Takes the outcome in. Returns what the client is to be told of it.
-    fn conclude(&mut self, outcome: Outcome) -> Option<Frame> {
+    /// Takes the outcome in, and tells the client.
+    fn conclude(&mut self, outcome: Outcome) {
         let answer = match outcome {
             Outcome::Joined(room, username, Ok(membership)) => {
                 self.memberships.push(membership);
@@ -185,12 +180,16 @@ impl Serving {
             Outcome::Joined(room, _, Err(_)) => Err(Session::not_joined(room)),
             Outcome::Published(channel, id, result) => published(&channel, id.as_ref(), &result),
         };
-        answer.unwrap_or_else(|rejection| Some(self.refuse(&rejection)))
+        match answer {
+            Ok(Some(frame)) => self.client.outbox().push(frame),
+            Ok(None) => {}
+            Err(rejection) => self.refuse(&rejection),
+        }
     }
 
-    fn refuse(&self, rejection: &Rejection) -> Frame {
+    fn refuse(&self, rejection: &Rejection) {
         self.server.metrics.error_sent(rejection.code);
-        rejection.encode()
+        self.client.outbox().push(rejection.encode());
     }
 
     /// Writes all that waits in one go.
@@ -244,39 +243,30 @@ impl Serving {
         }
     }
 
-    /// Finishes what is under way, leaves everything, and says goodbye.
+    /// Finishes what is under way, leaves everything, writes what still waits, and says goodbye.
     async fn close(mut self, end: End) {
         // A message that was taken is published even if its sender has gone; the broker's deadline bounds this.
-        let answer = match self.pending.take() {
-            Some(pending) => {
-                let outcome = pending.await;
-                self.conclude(outcome)
-            }
-            None => None,
-        };
-        let Self { server, mut socket, client, memberships, lingers, .. } = self;
-        drop(memberships);
-        drop(client);
-
+        if let Some(pending) = self.pending.take() {
+            let outcome = pending.await;
+            self.conclude(outcome);
+        }
+        self.memberships.clear();
+        let rest = self.client.outbox().finish();
         let code = match end {
             End::Close(code) => {
-                let goodbye = CloseFrame { code: code.code(), reason: code.reason().into() };
-                let write = async {
-                    if let Some(answer) = answer.and_then(|frame| Utf8Bytes::try_from(frame.into_bytes()).ok()) {
-                        socket.feed(Message::Text(answer)).await?;
-                        server.metrics.messages_sent.inc();
-                    }
-                    socket.send(Message::Close(Some(goodbye))).await
-                };
-                let _ = timeout(server.write_timeout, write).await;
+                if self.write(rest).await.is_ok() {
+                    let goodbye = CloseFrame { code: code.code(), reason: code.reason().into() };
+                    let send = async |socket: &mut WebSocket| socket.send(Message::Close(Some(goodbye))).await;
+                    let _ = self.within_write_timeout(send).await;
+                }
                 Some(code)
             }
             End::Closed => Some(CloseCode::Normal),
             End::Lost => None,
         };
-        server.metrics.disconnected(code);
-        if code.is_some() && lingers {
-            let _ = timeout(LINGER, async { while let Some(Ok(_)) = socket.next().await {} }).await;
+        self.server.metrics.disconnected(code);
+        if code.is_some() && self.lingers {
+            let _ = timeout(LINGER, async { while let Some(Ok(_)) = self.socket.next().await {} }).await;
         }
     }
 }

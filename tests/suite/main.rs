@@ -2,4 +2,14 @@
 
 mod support;
 
+mod architecture;
 mod chat;
+mod foreign;
+mod health;
+mod metrics;
+mod order;
+mod outage;
+mod settings;
+mod shutdown;
+mod slow;
+mod subscriptions;

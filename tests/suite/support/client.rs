@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use tokio::{net::TcpStream, time::timeout};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, tungstenite::Message};
 
-use super::DEADLINE;
+use super::{DEADLINE, eventually};
 
 /// A client that says and hears JSON.
 pub struct Client {
@@ -78,6 +78,28 @@ impl Client {
     pub async fn hears_nothing(&mut self) {
         self.send(&json!({"type": "ping"})).await;
         self.expect("pong").await;
+    }
+
+    /// All events up to the close frame.
+    pub async fn events_until_closed(&mut self) -> Vec<Value> {
+        let mut events = Vec::new();
+        loop {
+            match self.next_frame().await {
+                Message::Text(text) => events.push(serde_json::from_str(&text).expect("every frame is JSON")),
+                Message::Close(_) => return events,
+                other => panic!("expected an event or the close, got {other:?}"),
+            }
+        }
+    }
+
+    /// Reads, and so answers pings, until something has come true; no event may come meanwhile.
+    pub async fn reads_until(&mut self, condition: impl AsyncFnMut() -> bool) {
+        let mut condition = condition;
+        let waiting = eventually("the condition", async || condition().await.then_some(()));
+        tokio::select! {
+            () = waiting => {}
+            frame = self.next_frame() => panic!("got {frame:?}"),
+        }
     }
 
     /// Waits for the close frame; whatever comes before it is dropped. Returns its code.

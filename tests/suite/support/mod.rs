@@ -10,7 +10,12 @@ mod server;
 
 use std::time::{Duration, Instant};
 
-pub use self::{client::Client, http::get, redis::Redis, server::Server};
+pub use self::{
+    client::Client,
+    http::get,
+    redis::{Redis, free_port},
+    server::{Server, refuses_to_start},
+};
 
 /// Much longer than anything takes on a slow machine, so that only what never happens fails.
 pub const DEADLINE: Duration = Duration::from_secs(20);

@@ -6,7 +6,7 @@ use std::{
 
 use redis::{AsyncCommands, Client, aio::MultiplexedConnection};
 
-use super::{eventually, left_out};
+use super::{eventually, left_out, server::send_signal};
 
 /// A redis-server of this test's own, on a free port, with its files in a directory that goes with it.
 pub struct Redis {
@@ -60,6 +60,11 @@ impl Redis {
         self.process.wait().expect("its end");
     }
 
+    /// Sends a signal by its name, as `kill -NAME` does.
+    pub fn signal(&self, name: &str) {
+        send_signal(&self.process, name);
+    }
+
     /// Starts it again after [`Redis::kill`], on the same port and files.
     pub async fn restart(&mut self) {
         self.process = spawn(self.port, self.directory.path());
@@ -99,7 +104,7 @@ fn spawn(port: u16, directory: &Path) -> Child {
 
 /// A port that was free a moment ago. The system hands out its ephemeral ports in an order of its own, so that
 /// two tests hardly ever get the same one.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("its address").port()
 }

@@ -5,6 +5,11 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
 use super::{Client, Redis, eventually, get};
 
 /// The built program as a process of its own, on a free port.
@@ -111,6 +116,23 @@ impl Server {
         client
     }
 
+    /// A connection that has been upgraded and then neither reads nor writes.
+    pub async fn raw_client(&self) -> TcpStream {
+        let mut stream = TcpStream::connect(self.address).await.expect("a connection");
+        let request = format!(
+            "GET /ws HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+            self.address
+        );
+        stream.write_all(request.as_bytes()).await.expect("a request");
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.expect("the head of the answer"));
+        }
+        assert!(head.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&head));
+        stream
+    }
+
     /// What the server has logged so far.
     pub fn log(&self) -> String {
         self.log.lock().expect("no panic under this lock").clone()
@@ -118,8 +140,7 @@ impl Server {
 
     /// Sends a signal by its name, as `kill -NAME` does.
     pub fn signal(&self, name: &str) {
-        let status = Command::new("kill").args(["-s", name, &self.process.id().to_string()]).status();
-        assert!(status.expect("kill").success());
+        send_signal(&self.process, name);
     }
 
     /// Waits for the end of the process.
@@ -137,6 +158,12 @@ impl Drop for Server {
             eprintln!("log of {}:\n{}", self.name, self.log());
         }
     }
+}
+
+/// Sends a signal by its name to one process, by its id.
+pub fn send_signal(process: &Child, name: &str) {
+    let status = Command::new("kill").args(["-s", name, &process.id().to_string()]).status();
+    assert!(status.expect("kill").success());
 }
 
 /// The program with these settings and no others.

@@ -1,0 +1,128 @@
+//! Redis goes away and comes back.
+
+use serde_json::{Value, json};
+
+use crate::support::{Client, Redis, Server, eventually};
+
+const QUICK: &[(&str, &str)] =
+    &[("ROOMCAST_REDIS_COMMAND_TIMEOUT", "300ms"), ("ROOMCAST_REDIS_CONNECT_TIMEOUT", "300ms")];
+
+#[tokio::test]
+async fn sockets_stay_sends_are_refused_and_all_goes_on_when_it_is_back() {
+    let Some(mut redis) = Redis::start().await else { return };
+    let (one, two) = (Server::with(&redis, "one", QUICK).await, Server::with(&redis, "two", QUICK).await);
+    let mut ann = one.member("lobby", "ann").await;
+    let mut bob = two.member("lobby", "bob").await;
+    ann.say("lobby", "before").await;
+    assert_eq!((ann.texts(1).await, bob.texts(1).await), (vec!["before".into()], vec!["before".into()]));
+
+    redis.kill();
+    let message = json!({"type": "message", "room": "lobby", "text": "meanwhile", "id": "m-1"});
+    ann.send(&message).await;
+    let error = ann.expect("error").await;
+    assert_eq!((&error["code"], &error["id"], &error["room"]), (&json!("unavailable"), &json!("m-1"), &json!("lobby")));
+    ann.hears_nothing().await;
+    ann.send(&json!({"type": "join", "room": "new", "username": "ann"})).await;
+    let error = ann.expect("error").await;
+    assert_eq!((&error["code"], &error["room"]), (&json!("unavailable"), &json!("new")));
+    is_unready(&one, &["redis_unreachable", "subscriber_disconnected"]).await;
+    assert_eq!(one.get("/healthz").await.0, 200);
+
+    redis.restart().await;
+    for server in [&one, &two] {
+        server.is_ready().await;
+    }
+    assert_eq!(redis.channels().await, ["ws:broadcast", "ws:room:lobby"]);
+    ann.send(&message).await;
+    assert_eq!(ann.texts(1).await, ["meanwhile"]);
+    ann.expect("ack").await;
+    assert_eq!(bob.texts(1).await, ["meanwhile"]);
+    bob.say("lobby", "after").await;
+    assert_eq!((ann.texts(1).await, bob.texts(1).await), (vec!["after".into()], vec!["after".into()]));
+    assert!(one.metric("roomcast_subscriber_connects_total").await >= 2.0);
+}
+
+#[tokio::test]
+async fn what_was_published_while_the_subscriber_was_away_is_there_when_it_is_back() {
+    let Some(redis) = Redis::start().await else { return };
+    let (one, two) = (Server::on(&redis, "one").await, Server::on(&redis, "two").await);
+    let mut ann = one.member("lobby", "ann").await;
+    let mut bob = two.member("lobby", "bob").await;
+    for round in 0..10 {
+        // Cuts the subscribers' connections and nothing else; the next message may well be pushed to nobody.
+        let mut connection = redis.connect().await;
+        let cut: u32 =
+            redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("pubsub").query_async(&mut connection).await.unwrap();
+        assert!(cut > 0);
+        let text = format!("round {round}");
+        bob.say("lobby", &text).await;
+        assert_eq!(ann.texts(1).await, [text.clone()]);
+        assert_eq!(bob.texts(1).await, [text]);
+        for server in [&one, &two] {
+            server.is_ready().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_hanging_redis_freezes_nothing() {
+    let Some(redis) = Redis::start().await else { return };
+    let one = Server::with(&redis, "one", QUICK).await;
+    let mut ann = one.member("lobby", "ann").await;
+    let mut bob = one.member("lobby", "bob").await;
+    redis.signal("STOP");
+    ann.send(&json!({"type": "message", "text": "hello?", "id": "m-1"})).await;
+    // Others are served while the first one waits.
+    bob.hears_nothing().await;
+    assert_eq!(ann.expect("error").await["code"], "unavailable");
+    is_unready(&one, &["redis_unreachable"]).await;
+    redis.signal("CONT");
+    one.is_ready().await;
+    // The first try may have been kept when Redis woke up. However that went, there is one message and an ack.
+    assert_eq!(acked(&mut ann, &json!({"type": "message", "text": "hello?", "id": "m-1"})).await, ["hello?"]);
+    assert_eq!(bob.texts(1).await, ["hello?"]);
+    bob.hears_nothing().await;
+}
+
+#[tokio::test]
+async fn a_server_starts_without_redis_and_is_ready_when_it_comes() {
+    let Some(mut redis) = Redis::start().await else { return };
+    redis.kill();
+    let url = redis.url();
+    let server = Server::start(&[("ROOMCAST_REDIS_URL", &url)]).await;
+    is_unready(&server, &["redis_unreachable", "subscriber_disconnected"]).await;
+    let mut early = server.client().await;
+    early.send(&json!({"type": "broadcast", "text": "anyone?", "id": "1"})).await;
+    assert_eq!(early.expect("error").await["code"], "unavailable");
+    redis.restart().await;
+    server.is_ready().await;
+    early.send(&json!({"type": "broadcast", "text": "anyone?", "id": "1"})).await;
+    assert_eq!(early.expect("broadcast").await["text"], "anyone?");
+    early.expect("ack").await;
+}
+
+async fn is_unready(server: &Server, reasons: &[&str]) {
+    eventually(&format!("unready because of {reasons:?}"), async || {
+        let (status, body) = server.get("/readyz").await;
+        let body: Value = serde_json::from_str(&body).unwrap();
+        let said = body["reasons"].as_array().unwrap();
+        (status == 503 && reasons.iter().all(|reason| said.contains(&json!(reason)))).then_some(())
+    })
+    .await;
+}
+
+/// Sends until there is an ack, which comes after the message itself; returns the texts of the messages before it.
+async fn acked(client: &mut Client, message: &Value) -> Vec<String> {
+    let mut texts = Vec::new();
+    client.send(message).await;
+    loop {
+        let event = client.next().await;
+        match event["type"].as_str().unwrap() {
+            "message" => texts.push(event["text"].as_str().unwrap().to_owned()),
+            "ack" if texts.is_empty() => return client.texts(1).await,
+            "ack" => return texts,
+            "error" => client.send(message).await,
+            other => panic!("{other}"),
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! A wrong setting ends the start with a text that says how to mend it.
+
+use crate::support::{Server, free_port, refuses_to_start};
+
+#[test]
+fn all_mistakes_are_reported_at_once_with_exit_code_64() {
+    let (code, text) = refuses_to_start(&[
+        ("ROOMCAST_LISTEN", "everywhere"),
+        ("ROOMCAST_HISTORY_AGE", "forever"),
+        ("ROOMCAST_REDIS_URL", "redis//:hunter2@redis"),
+    ]);
+    assert_eq!(code, Some(64), "{text}");
+    for part in
+        ["ROOMCAST_LISTEN is \"everywhere\"", "ROOMCAST_HISTORY_AGE is \"forever\"", "ROOMCAST_REDIS_URL (hidden)"]
+    {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+    assert!(!text.contains("hunter2"), "{text}");
+}
+
+#[test]
+fn a_url_that_only_redis_can_judge_is_named_and_hidden() {
+    let (code, text) = refuses_to_start(&[
+        ("ROOMCAST_LISTEN", "127.0.0.1:0"),
+        ("ROOMCAST_REDIS_URL", "redis://:hunter2@redis:6379/zero"),
+    ]);
+    assert_eq!(code, Some(64), "{text}");
+    assert!(text.contains("ROOMCAST_REDIS_URL (hidden)") && !text.contains("hunter2"), "{text}");
+}
+
+#[test]
+fn a_port_in_use_is_named() {
+    let taken = std::net::TcpListener::bind(("127.0.0.1", free_port())).unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let (code, text) = refuses_to_start(&[("ROOMCAST_LISTEN", &address)]);
+    assert_eq!(code, Some(64), "{text}");
+    assert!(text.contains(&format!("ROOMCAST_LISTEN is {address}")) && text.contains("choose a free"), "{text}");
+}
+
+#[tokio::test]
+async fn an_unknown_name_is_warned_about_and_a_service_link_is_not() {
+    let server = Server::embedded(&[
+        ("ROOMCAST_REDIS_ULR", "redis://redis"),
+        ("ROOMCAST_PORT", "tcp://10.0.0.1:80"),
+        ("ROOMCAST_SERVICE_HOST", "10.0.0.1"),
+    ])
+    .await;
+    let log = server.log();
+    assert!(
+        log.contains("ROOMCAST_REDIS_ULR is not a setting") && log.contains("did you mean ROOMCAST_REDIS_URL?"),
+        "{log}"
+    );
+    assert!(!log.contains("ROOMCAST_PORT") && !log.contains("SERVICE_HOST"), "{log}");
+}

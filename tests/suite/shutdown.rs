@@ -1,0 +1,94 @@
+//! The end of a server: orderly, bounded, and known to its clients.
+
+use serde_json::{Value, json};
+
+use crate::support::{Client, Redis, Server, eventually};
+
+#[tokio::test]
+async fn both_signals_close_every_client_with_1012_and_end_with_0() {
+    for signal in ["TERM", "INT"] {
+        let mut server = Server::embedded(&[]).await;
+        let mut clients = [server.member("lobby", "ann").await, server.client().await];
+        server.signal(signal);
+        for client in &mut clients {
+            assert_eq!(client.closed().await, 1012);
+        }
+        assert_eq!(server.ended().await.code(), Some(0));
+    }
+}
+
+#[tokio::test]
+async fn what_was_taken_is_delivered_before_the_close() {
+    let Some(redis) = Redis::start().await else { return };
+    let (mut one, two) = (Server::on(&redis, "one").await, Server::on(&redis, "two").await);
+    let mut ann = one.member("lobby", "ann").await;
+    let mut bob = two.member("lobby", "bob").await;
+    for number in 0..200 {
+        ann.send(&json!({"type": "message", "room": "lobby", "text": number.to_string(), "id": number.to_string()}))
+            .await;
+    }
+    ann.expect("message").await;
+    one.signal("TERM");
+    let events = ann.events_until_closed().await;
+    let acks = events.iter().filter(|event| event["type"] == "ack").count();
+    let messages = 1 + events.iter().filter(|event| event["type"] == "message").count();
+    assert_eq!(acks, messages, "each message that was delivered is acknowledged");
+    assert_eq!(one.ended().await.code(), Some(0));
+    // The other server has every acknowledged message, and no other.
+    let texts = bob.texts(acks).await;
+    assert_eq!(texts, (0..acks).map(|number| number.to_string()).collect::<Vec<_>>());
+    bob.hears_nothing().await;
+    assert_eq!(redis.channels().await, ["ws:broadcast", "ws:room:lobby"]);
+}
+
+#[tokio::test]
+async fn while_it_ends_it_is_unready_and_refuses_new_clients() {
+    let mut server = Server::embedded(&[]).await;
+    // A client that does not answer the close frame keeps the server for a moment.
+    let slow = server.raw_client().await;
+    server.metric_is("ws_connected_clients", 1.0).await;
+    server.signal("TERM");
+    eventually("the server is unready", async || {
+        let (status, body) = crate::support::get(server.address, "/readyz").await?;
+        let body: Value = serde_json::from_str(&body).unwrap();
+        (status == 503 && body["reasons"] == json!(["shutting_down"])).then_some(())
+    })
+    .await;
+    let refused = Client::dial(&format!("ws://{}/ws", server.address)).await;
+    let Err(tokio_tungstenite::tungstenite::Error::Http(response)) = refused else { panic!("not refused") };
+    assert_eq!(response.status(), 503);
+    assert!(response.headers().contains_key("retry-after"));
+    assert_eq!(server.ended().await.code(), Some(0));
+    drop(slow);
+}
+
+#[tokio::test]
+async fn a_client_that_never_reads_does_not_hold_it_up() {
+    let mut server = Server::embedded(&[
+        ("ROOMCAST_SHUTDOWN_TIMEOUT", "1s"),
+        ("ROOMCAST_WRITE_TIMEOUT", "5m"),
+        ("ROOMCAST_OUTBOX_MESSAGES", "100000"),
+        ("ROOMCAST_OUTBOX_BYTES", "1GiB"),
+    ])
+    .await;
+    let _deaf = server.member("lobby", "deaf").await;
+    let mut loud = server.member("lobby", "loud").await;
+    fill_the_buffers(&server, &mut loud).await;
+    server.signal("TERM");
+    assert_eq!(server.ended().await.code(), Some(0));
+}
+
+/// Sends until the sockets of the others in the lobby can take no more, so that a write to them is stuck.
+async fn fill_the_buffers(server: &Server, loud: &mut Client) {
+    let text = "x".repeat(16_000);
+    loop {
+        for _ in 0..100 {
+            loud.say("lobby", &text).await;
+        }
+        loud.texts(100).await;
+        let (received, sent) = (server.metric("ws_messages_received_total"), server.metric("ws_messages_sent_total"));
+        if received.await * 2.0 - sent.await > 100.0 {
+            return;
+        }
+    }
+}
