@@ -1,5 +1,7 @@
 //! The `roomcast` program: reads the settings, starts the server, and turns signals into an orderly end.
 
+mod chat;
+
 use std::{io::Write, process::ExitCode};
 
 use roomcast::{
@@ -13,24 +15,29 @@ use tokio_util::sync::CancellationToken;
 /// The exit code for a wrong setting or argument, after `EX_USAGE` of BSD's sysexits.
 const USAGE: u8 = 64;
 
+const DEFAULT_URL: &str = "ws://127.0.0.1:8080/ws";
+
 const HELP: &str = "\
 roomcast: a WebSocket chat and room-messaging server
 
 Usage: roomcast [COMMAND]
 
 Commands:
-  serve      Serve clients; this is what it does without a command
-  settings   Print the reference of all settings, as in docs/configuration.md
-  help       Print this text
-  version    Print the version
+  serve                      Serve clients; this is what it does without a command
+  chat ROOM USERNAME [URL]   Talk in a room from the terminal; without a URL, on ws://127.0.0.1:8080/ws
+  settings                   Print the reference of all settings, as in docs/configuration.md
+  help                       Print this text
+  version                    Print the version
 
-Settings come from the environment, under names that start with ROOMCAST_.
+Settings of the server come from the environment, under names that start with ROOMCAST_.
 ";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] | ["serve"] => serve(),
+        ["chat", room, username] => talk(DEFAULT_URL, room, username),
+        ["chat", room, username, url] => talk(url, room, username),
         ["settings"] => print(&reference(SETTINGS)),
         ["help" | "--help" | "-h"] => print(HELP),
         ["version" | "--version" | "-V"] => print(concat!("roomcast ", env!("CARGO_PKG_VERSION"), "\n")),
@@ -56,14 +63,29 @@ fn serve() -> ExitCode {
         }
     };
     log::start(&config);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
+    on_runtime(run(&config, &warnings))
+}
+
+fn talk(url: &str, room: &str, username: &str) -> ExitCode {
+    on_runtime(async {
+        match chat::run(url, room, username).await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("roomcast chat: {error}");
+                ExitCode::FAILURE
+            }
+        }
+    })
+}
+
+fn on_runtime(work: impl Future<Output = ExitCode>) -> ExitCode {
+    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(work),
         Err(error) => {
             eprintln!("roomcast cannot start its threads: {error}");
-            return ExitCode::FAILURE;
+            ExitCode::FAILURE
         }
-    };
-    runtime.block_on(run(&config, &warnings))
+    }
 }
 
 async fn run(config: &Config, warnings: &[Warning]) -> ExitCode {
