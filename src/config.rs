@@ -72,12 +72,22 @@ settings! {
     redis_command_timeout: Duration = "2s", duration("50ms", "1m");
     /// Most connections for commands to Redis; one more only listens.
     redis_pool_size: usize = "4", number(1..=64);
-    /// How many messages the log of each room keeps.
-    history_length: usize = "1000", number(1..=1_000_000);
+    /// How many messages the log of each room keeps, at least; Redis trims whole blocks of a hundred. With 0 there is
+    /// no log: messages have no order between servers, are delivered at most once, and cannot be resumed.
+    history_length: usize = "1000", number(0..=1_000_000);
     /// How long the log of a room keeps a message.
     history_age: Duration = "1h", duration("1s", "30d");
+    /// How many bytes the log of a room keeps, give or take a few messages.
+    history_bytes: usize = "4MiB", bytes(1024..=1 << 30);
+    /// Most messages that a client may ask for with `last` when it joins; more are cut to this.
+    max_last: usize = "100", number(0..=100_000);
     /// How long a message id is remembered, so that sending it again makes no second message.
     dedup_window: Duration = "5m", duration("1s", "1d");
+    /// How often every room is compared with its log, to find a last message that was lost.
+    compare_interval: Duration = "5s", duration("100ms", "10m");
+    /// After how long a silence the subscriber tests whether it still hears. One that hears nothing of its test for
+    /// as long again makes a new connection.
+    ears_interval: Duration = "2s", duration("100ms", "10m");
     /// Most WebSocket connections; upgrades beyond get status 503.
     max_connections: usize = "100000", number(1..=10_000_000);
     /// Most rooms that one connection may be in.
@@ -96,6 +106,8 @@ settings! {
     outbox_messages: usize = "1024", number(16..=1_000_000);
     /// How many bytes of messages may wait for one client.
     outbox_bytes: usize = "1MiB", bytes(64 << 10..=1 << 30);
+    /// How many bytes may wait for all clients together. Beyond, those that have the most waiting are closed.
+    outbox_total_bytes: usize = "256MiB", bytes(1 << 20..=1 << 40);
     /// Longest time for one write to a client's socket.
     write_timeout: Duration = "5s", duration("100ms", "5m");
     /// How often a client gets a WebSocket ping. One from which nothing came for two such times is closed with 4001.
@@ -425,7 +437,7 @@ mod tests {
         let text = error.to_string();
         assert_eq!(error.0.len(), 9, "{text}");
         for part in
-            ["ROOMCAST_LISTEN is \"8080\"", "0.0.0.0:8080", "\"many\"", "1 to 1000000", "from 100ms to 5m", "64KiB"]
+            ["ROOMCAST_LISTEN is \"8080\"", "0.0.0.0:8080", "\"many\"", "0 to 1000000", "from 100ms to 5m", "64KiB"]
         {
             assert!(text.contains(part), "{part} is not in {text}");
         }

@@ -53,14 +53,17 @@ impl Server {
         let address = listener.local_addr().map_err(failed)?;
 
         let metrics = Arc::new(Metrics::new());
+        let origin_server = config.origin_server.clone().unwrap_or_else(|| default_name(address));
         let broker: Arc<dyn Broker> = match &config.redis_url {
-            Some(url) => Arc::new(RedisBroker::new(url.reveal(), config, &metrics).map_err(StartError::RedisUrl)?),
+            Some(url) => {
+                let broker = RedisBroker::new(url.reveal(), &origin_server, config, &metrics);
+                Arc::new(broker.map_err(StartError::RedisUrl)?)
+            }
             None => {
                 metrics.broker_up.set(1);
                 Arc::new(MemoryBroker::new(config))
             }
         };
-        let origin_server = config.origin_server.clone().unwrap_or_else(|| default_name(address));
         let hub = Arc::new(Hub::new(origin_server, broker, config, metrics.clone()));
         let sessions = TaskTracker::new();
         let app = App::new(hub.clone(), config, metrics, sessions.clone());

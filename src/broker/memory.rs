@@ -1,7 +1,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use futures_util::future::BoxFuture;
@@ -9,13 +9,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Broker, Listener, META_TTL, PublishError, Published, READ_LIMIT, Retention, Trouble, Unavailable,
-    interest::Interest,
+    Broker, Listener, META_TTL, PublishError, Published, READ_LIMIT, Retention, Top, Trouble, Unavailable,
+    interest::Interest, unix_millis,
 };
 use crate::{
     config::Config,
     protocol::{Channel, Draft, Epoch, Frame, MessageId},
-    room::{LogSlice, Position},
+    room::{LogSlice, Placed, Position, ReadFrom},
 };
 
 /// How often logs are looked through for what has expired.
@@ -55,11 +55,14 @@ impl MemoryBroker {
         Ok(log.append(draft, &self.retention))
     }
 
-    fn read_now(&self, channel: &Channel, after: Option<Position>) -> LogSlice<Frame> {
+    fn read_now(&self, channel: &Channel, from: Option<ReadFrom>) -> LogSlice<Frame> {
         let mut logs = self.logs();
         let log = logs.entry(channel.clone()).or_insert_with(Log::new);
-        log.start_anew_if_behind(after);
-        log.read(after)
+        log.start_anew_if_behind(from.map(|from| Position::new(from.position.epoch, from.known)));
+        if from.is_some_and(|from| from.void && from.position.epoch == log.epoch) {
+            log.start_anew();
+        }
+        log.read(from.map(|from| from.position))
     }
 
     fn sweep(&self) {
@@ -100,12 +103,24 @@ impl Broker for MemoryBroker {
         Box::pin(async move { self.publish_now(channel, draft, known) })
     }
 
+    fn send<'a>(&'a self, _: &'a Channel, _: &'a Frame) -> BoxFuture<'a, Result<(), Unavailable>> {
+        // There are no other servers to send it to.
+        Box::pin(async { Ok(()) })
+    }
+
     fn read<'a>(
         &'a self,
         channel: &'a Channel,
-        after: Option<Position>,
+        from: Option<ReadFrom>,
     ) -> BoxFuture<'a, Result<LogSlice<Frame>, Unavailable>> {
-        Box::pin(async move { Ok(self.read_now(channel, after)) })
+        Box::pin(async move { Ok(self.read_now(channel, from)) })
+    }
+
+    fn tops<'a>(&'a self, channels: &'a [Channel]) -> BoxFuture<'a, Result<Vec<Option<Top>>, Unavailable>> {
+        Box::pin(async move {
+            let logs = self.logs();
+            Ok(channels.iter().map(|channel| logs.get(channel).map(Log::top)).collect())
+        })
     }
 
     fn troubles(&self) -> Vec<Trouble> {
@@ -119,7 +134,10 @@ struct Log {
     epoch: Epoch,
     top: u64,
     touched: Instant,
-    entries: VecDeque<(Instant, u64, Frame)>,
+    /// When the top was given out, in Unix milliseconds.
+    ts: u64,
+    entries: VecDeque<(Instant, Placed<Frame>)>,
+    bytes: usize,
     ids: HashMap<MessageId, (Position, u64)>,
     ids_by_age: VecDeque<(Instant, MessageId)>,
 }
@@ -130,7 +148,9 @@ impl Log {
             epoch: Epoch(rand::random()),
             top: 0,
             touched: Instant::now(),
+            ts: 0,
             entries: VecDeque::new(),
+            bytes: 0,
             ids: HashMap::new(),
             ids_by_age: VecDeque::new(),
         }
@@ -148,45 +168,54 @@ impl Log {
 
     fn start_anew_if_behind(&mut self, known: Option<Position>) {
         if known.is_some_and(|known| known.epoch == self.epoch && known.seq > self.top) {
-            (self.epoch, self.top) = (Epoch(rand::random()), 0);
-            self.entries.clear();
+            self.start_anew();
         }
+    }
+
+    fn start_anew(&mut self) {
+        (self.epoch, self.top, self.ts, self.bytes) = (Epoch(rand::random()), 0, 0, 0);
+        self.entries.clear();
+    }
+
+    fn top(&self) -> Top {
+        (Position::new(self.epoch, self.top), self.ts)
     }
 
     fn append(&mut self, draft: &Draft, retention: &Retention) -> Published {
         let now = Instant::now();
         self.touched = now;
         self.top += 1;
-        let frame = draft.numbered(self.epoch, self.top, unix_millis());
-        self.entries.push_back((now, self.top, frame.clone()));
+        self.ts = unix_millis();
         let position = Position::new(self.epoch, self.top);
+        let placed = Placed { position, ts: self.ts, item: draft.numbered(self.epoch, self.top, self.ts) };
+        self.bytes += placed.item.len();
+        self.entries.push_back((now, placed.clone()));
         if let Some(id) = draft.id() {
             self.ids.insert(id.clone(), (position, draft.fingerprint()));
             self.ids_by_age.push_back((now, id.clone()));
         }
         self.expire(retention);
-        Published::Placed(position, frame)
+        Published::Placed(placed)
     }
 
-    fn read(&mut self, after: Option<Position>) -> LogSlice<Frame> {
+    fn read(&mut self, from: Option<Position>) -> LogSlice<Frame> {
         self.touched = Instant::now();
-        let from = after.map(|after| if after.epoch == self.epoch { after.seq + 1 } else { 0 });
-        let entries = match from {
-            None => Vec::new(),
-            Some(from) => {
-                let start = self.entries.partition_point(|(_, seq, _)| *seq < from);
-                let entries = self.entries.range(start..).take(READ_LIMIT);
-                entries.map(|(_, seq, frame)| (*seq, frame.clone())).collect()
-            }
-        };
+        let entries = from.map_or(Vec::new(), |from| {
+            let start = if from.epoch == self.epoch { from.seq } else { 0 };
+            let start = self.entries.partition_point(|(_, entry)| entry.position.seq < start);
+            self.entries.range(start..).take(READ_LIMIT).map(|(_, entry)| entry.clone()).collect()
+        });
         LogSlice { top: Position::new(self.epoch, self.top), entries }
     }
 
     fn expire(&mut self, retention: &Retention) {
         while self.entries.len() > retention.length
-            || self.entries.front().is_some_and(|(at, ..)| at.elapsed() >= retention.age)
+            || (self.bytes > retention.bytes && self.entries.len() > 1)
+            || self.entries.front().is_some_and(|(at, _)| at.elapsed() >= retention.age)
         {
-            self.entries.pop_front();
+            if let Some((_, entry)) = self.entries.pop_front() {
+                self.bytes -= entry.item.len();
+            }
         }
         while self.ids_by_age.front().is_some_and(|(at, _)| at.elapsed() >= retention.ids) {
             if let Some((_, id)) = self.ids_by_age.pop_front() {
@@ -194,9 +223,4 @@ impl Log {
             }
         }
     }
-}
-
-fn unix_millis() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

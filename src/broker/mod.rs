@@ -7,7 +7,10 @@ mod interest;
 mod memory;
 mod redis;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -18,7 +21,7 @@ pub use self::{memory::MemoryBroker, redis::RedisBroker};
 use crate::{
     config::Config,
     protocol::{Channel, Draft, Frame},
-    room::{LogSlice, Position},
+    room::{LogSlice, Placed, Position, ReadFrom},
 };
 
 /// Most entries that one reading of a log returns.
@@ -52,14 +55,23 @@ pub trait Broker: Send + Sync + 'static {
         known: Option<Position>,
     ) -> BoxFuture<'a, Result<Published, PublishError>>;
 
-    /// Reads what the log has after a position, at most a bounded number of entries; without a position, only
-    /// where the log's top is. An epoch is made for a channel that has none, so that there is a position to
-    /// start from. As with publishing, a log behind `after` starts a new epoch.
+    /// Sends a frame to the servers that listen, with no place in the order and without keeping it.
+    ///
+    /// # Errors
+    /// If it is not known to have been sent within the command timeout.
+    fn send<'a>(&'a self, channel: &'a Channel, frame: &'a Frame) -> BoxFuture<'a, Result<(), Unavailable>>;
+
+    /// Reads the log from a position on, at most a bounded number of entries; without one, only where its top is.
+    /// An epoch is made for a channel that has none, so that there is a position to start from; a new one is made
+    /// where [`ReadFrom`] says so.
     fn read<'a>(
         &'a self,
         channel: &'a Channel,
-        after: Option<Position>,
+        from: Option<ReadFrom>,
     ) -> BoxFuture<'a, Result<LogSlice<Frame>, Unavailable>>;
+
+    /// Looks up the top of each channel's log and when it was written; `None` for a channel that has none.
+    fn tops<'a>(&'a self, channels: &'a [Channel]) -> BoxFuture<'a, Result<Vec<Option<Top>>, Unavailable>>;
 
     /// Everything that keeps this broker from carrying messages at the moment; nothing if all is well.
     fn troubles(&self) -> Vec<Trouble>;
@@ -82,11 +94,14 @@ pub trait Listener: Send + Sync + 'static {
     fn heard(&self, channel: &Channel, payload: Bytes);
 }
 
+/// The last position of a log, and when it was given out (Unix milliseconds).
+pub type Top = (Position, u64);
+
 /// What became of a draft.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Published {
     /// It has its place and is on its way to the other servers. This server's members get the frame from here.
-    Placed(Position, Frame),
+    Placed(Placed<Frame>),
     /// Its id was known: it had got this place before.
     Repeated(Position),
 }
@@ -117,6 +132,8 @@ pub enum Trouble {
     SubscriberDisconnected,
     /// The subscriber has a connection, but not yet all subscriptions.
     SubscriptionsMissing,
+    /// The subscriber has not heard its own test.
+    SubscriberDeaf,
 }
 
 /// How much is kept of each channel, and for how long.
@@ -126,12 +143,25 @@ struct Retention {
     length: usize,
     /// Age of an entry in the log.
     age: Duration,
+    /// Size of the log.
+    bytes: usize,
     /// Age of a message id.
     ids: Duration,
 }
 
 impl From<&Config> for Retention {
     fn from(config: &Config) -> Self {
-        Self { length: config.history_length, age: config.history_age, ids: config.dedup_window }
+        Self {
+            length: config.history_length,
+            age: config.history_age,
+            bytes: config.history_bytes,
+            ids: config.dedup_window,
+        }
     }
+}
+
+/// What the clock says, in milliseconds since 1970.
+pub(crate) fn unix_millis() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,14 +1,17 @@
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::Hub;
-use crate::{protocol::Channel, room::Position};
+use crate::{broker::Listener, protocol::Channel, room::ReadFrom};
 
 /// Most logs that are read at a time.
 const READINGS: usize = 32;
+
+/// How many rooms are compared with their logs in one go.
+const COMPARED: usize = 256;
 
 /// How long no reading is started after one that failed.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -17,26 +20,47 @@ impl Hub {
     /// Hears what the broker hears, and keeps every room up to date with its log, until `stop`.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let listening = self.broker.clone().listen(self.clone(), stop.clone());
-        tokio::join!(listening, stop.run_until_cancelled(self.catch_up()));
+        let catching_up = async { tokio::join!(self.catch_up(), self.compare_regularly()) };
+        tokio::join!(listening, stop.run_until_cancelled(catching_up));
     }
 
-    /// Reads the logs of the rooms that are due: those just subscribed, and those with a hole.
-    async fn catch_up(&self) {
+    /// Compares every room with its log, time and again: the last message of a room has no successor that would show
+    /// that it was missed.
+    async fn compare_regularly(&self) {
+        if !self.keeps_history {
+            return;
+        }
+        let start = Instant::now() + self.compare_interval.mul_f64(rand::random());
+        let mut interval = interval_at(start, self.compare_interval);
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            interval.tick().await;
+            for channels in self.wanted().chunks(COMPARED) {
+                let Ok(tops) = self.broker.tops(channels).await else { break };
+                for (channel, top) in channels.iter().zip(tops) {
+                    self.settle(channel, |room| room.compare(top));
+                }
+            }
+        }
+    }
+
+    /// Reads the logs of the rooms that are due: those just subscribed, and those where something is missing.
+    async fn catch_up(&self) -> Infallible {
         let mut readings = FuturesUnordered::new();
         let mut paused_until = Instant::now();
         loop {
             let paused = Instant::now() < paused_until;
             while readings.len() < READINGS && !paused {
                 let Some((channel, number)) = self.agenda.pop_due(Instant::now()) else { break };
-                let after =
+                let from =
                     self.with(
                         &channel,
                         |room| {
                             if room.number() == number { room.begin_reading(&self.metrics) } else { None }
                         },
                     );
-                if let Some(after) = after.flatten() {
-                    readings.push(self.read(channel, number, after));
+                if let Some(from) = from.flatten() {
+                    readings.push(self.read(channel, number, from));
                 }
             }
             tokio::select! {
@@ -50,8 +74,8 @@ impl Hub {
     }
 
     /// Reads one log into its room. Returns whether the broker answered.
-    async fn read(&self, channel: Channel, number: u64, after: Option<Position>) -> bool {
-        match self.broker.read(&channel, after).await {
+    async fn read(&self, channel: Channel, number: u64, from: Option<ReadFrom>) -> bool {
+        match self.broker.read(&channel, from).await {
             Ok(slice) => {
                 self.filled(&channel, number, slice);
                 true

@@ -1,18 +1,18 @@
 use std::{sync::Arc, time::Duration};
 
-use indexmap::IndexMap;
 use tokio::{sync::oneshot, time::Instant};
 
-use super::Outbox;
+use super::{Outbox, audience::Audience};
 use crate::{
-    protocol::{Channel, CloseCode, Event, Frame, RoomId},
-    room::{Effect, LogSlice, Position, Sequencer},
+    broker::Top,
+    protocol::{Channel, CloseCode, Event, Frame, History, Place, RoomId},
+    room::{Effect, LogSlice, Placed, Position, ReadFrom, Sequencer},
     telemetry::Metrics,
 };
 
 /// How long a hole may be open before the log is read. Own publishes are answered on another connection than the
 /// one on which others' are heard, so most holes close by themselves in less than a millisecond.
-const GRACE: Duration = Duration::from_millis(50);
+pub(super) const GRACE: Duration = Duration::from_millis(50);
 
 /// Most publications of one room that are held back while one before them is missing.
 const HELD: usize = 256;
@@ -22,21 +22,15 @@ const HELD: usize = 256;
 pub(super) struct LocalRoom {
     /// Tells this room from an earlier one of the same name, whose log may still be being read.
     number: u64,
-    sequencer: Sequencer<Frame>,
-    members: IndexMap<u64, Arc<Outbox>>,
-    /// Those who joined before the log told where they start.
-    waiting: Vec<Candidate>,
+    /// `None` where no history is kept: then there is no order between servers, and no log.
+    sequencer: Option<Sequencer<Frame>>,
+    audience: Audience,
+    /// Those who came before it was known from where they can be served.
+    waiting: Vec<(u64, oneshot::Sender<()>)>,
+    is_subscribed: bool,
     /// The log has to be read whether or not anything is known to be missing.
     unchecked: bool,
     reading: Reading,
-}
-
-#[derive(Debug)]
-struct Candidate {
-    number: u64,
-    outbox: Arc<Outbox>,
-    room: RoomId,
-    admitted: oneshot::Sender<()>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,13 +41,25 @@ enum Reading {
     Running,
 }
 
+/// How a client comes in.
+#[derive(Debug)]
+pub(super) enum Admission {
+    /// It is a member, and has been told so.
+    Member,
+    /// It is to be asked again when this is told that the room is open.
+    NotYet(oneshot::Receiver<()>),
+    /// It is first to be sent what the log has after `from` and up to `to`; what is delivered meanwhile is kept.
+    Missed { from: ReadFrom, to: Position },
+}
+
 impl LocalRoom {
-    pub(super) fn new(number: u64) -> Self {
+    pub(super) fn new(number: u64, keeps_history: bool) -> Self {
         Self {
             number,
-            sequencer: Sequencer::new(HELD),
-            members: IndexMap::new(),
+            sequencer: keeps_history.then(|| Sequencer::new(HELD)),
+            audience: Audience::default(),
             waiting: Vec::new(),
+            is_subscribed: false,
             unchecked: false,
             reading: Reading::None,
         }
@@ -63,76 +69,148 @@ impl LocalRoom {
         self.number
     }
 
-    /// The highest position known to exist; `None` until the log has been read for the first time.
+    /// Whether members can be served: it is subscribed, and the order it is in has a beginning.
+    pub(super) fn is_open(&self) -> bool {
+        self.sequencer.as_ref().map_or(self.is_subscribed, |sequencer| sequencer.position().is_some())
+    }
+
+    /// The highest position known to exist.
     pub(super) fn known(&self) -> Option<Position> {
-        self.sequencer.known()
+        self.sequencer.as_ref()?.known()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.members.is_empty() && self.waiting.is_empty()
+        self.audience.is_empty() && self.waiting.is_empty()
     }
 
-    /// Lets a client in at once if it can be told where it starts. If not, the receiver hears when it is in.
-    pub(super) fn join(&mut self, number: u64, outbox: &Arc<Outbox>, room: &RoomId) -> Option<oneshot::Receiver<()>> {
-        if let Some(position) = self.sequencer.position() {
-            self.admit_at(position, number, outbox.clone(), room);
-            return None;
+    /// Lets a client in, or says what has to be done before. One that `is_announced` has had its `joined`.
+    pub(super) fn join(
+        &mut self,
+        number: u64,
+        outbox: &Arc<Outbox>,
+        room: &RoomId,
+        history: History,
+        is_announced: bool,
+    ) -> Admission {
+        if !self.is_open() {
+            let (opened, receiver) = oneshot::channel();
+            self.waiting.push((number, opened));
+            return Admission::NotYet(receiver);
         }
-        let (admitted, receiver) = oneshot::channel();
-        self.waiting.push(Candidate { number, outbox: outbox.clone(), room: room.clone(), admitted });
-        Some(receiver)
+        let order = self.sequencer.as_ref().and_then(|sequencer| sequencer.position().zip(sequencer.known()));
+        let place = order.map_or(Place::default(), |(to, _)| to.into());
+        let mut is_unknown = false;
+        if let Some((to, known)) = order {
+            let seq = match history {
+                History::None => to.seq,
+                History::Last(count) => to.seq.saturating_sub(count),
+                History::After(epoch, seq) => {
+                    // Of another life of the log, or beyond what this server has of it: no place to go on from.
+                    is_unknown = epoch != to.epoch || seq > to.seq;
+                    if is_unknown { to.seq } else { seq }
+                }
+            };
+            if seq < to.seq {
+                self.audience.begin_resuming(number, outbox);
+                let from = ReadFrom { position: Position::new(to.epoch, seq), known: known.seq, void: false };
+                return Admission::Missed { from, to };
+            }
+        }
+        let claims_position = matches!(history, History::After(..));
+        if !is_announced {
+            let resumed = claims_position.then_some(order.is_some() && !is_unknown);
+            outbox.push(self.joined(room, place, resumed));
+        }
+        if is_unknown {
+            outbox.push(Event::Reset { room: Some(room), place, reason: UNKNOWN_POSITION }.encode());
+        }
+        self.audience.admit(number, outbox.clone());
+        Admission::Member
+    }
+
+    /// The event that tells a client that it is in.
+    pub(super) fn joined(&self, room: &RoomId, place: Place, resumed: Option<bool>) -> Frame {
+        Event::Joined { room, place, members: self.audience.len() + 1, resumed }.encode()
+    }
+
+    /// Ends [`Admission::Missed`]. Returns false if more was delivered meanwhile than could be kept: then the client
+    /// has to be sent more from the log.
+    pub(super) fn end_resuming(&mut self, number: u64, outbox: &Arc<Outbox>) -> bool {
+        self.audience.end_resuming(number, outbox)
     }
 
     /// Lets a client in without a word.
     pub(super) fn admit(&mut self, number: u64, outbox: Arc<Outbox>) {
-        self.members.insert(number, outbox);
-    }
-
-    fn admit_at(&mut self, position: Position, number: u64, outbox: Arc<Outbox>, room: &RoomId) {
-        let members = self.members.len() + 1;
-        outbox.push(Event::Joined { room, epoch: position.epoch, seq: position.seq, members }.encode());
-        self.admit(number, outbox);
+        self.audience.admit(number, outbox);
     }
 
     pub(super) fn leave(&mut self, number: u64) {
-        if self.members.swap_remove(&number).is_none() {
-            self.waiting.retain(|candidate| candidate.number != number);
-        }
+        self.audience.leave(number);
+        self.waiting.retain(|(waiting, _)| *waiting != number);
     }
 
     pub(super) fn close_all(&mut self, code: CloseCode) {
-        self.members.values().for_each(|outbox| outbox.close(code));
+        self.audience.close_all(code);
     }
 
     /// Hands a frame that has no place in the order to every member.
     pub(super) fn deliver(&mut self, frame: &Frame) {
-        fan_out(&self.members, frame);
+        self.audience.deliver(frame);
     }
 
     /// A publication came, in whatever order.
-    pub(super) fn accept(&mut self, position: Position, frame: Frame) {
-        let members = &self.members;
-        self.sequencer.accept(position, frame, |effect| {
-            // Only a reading of the log can show that something is gone.
-            if let Effect::Deliver(frame) = effect {
-                fan_out(members, &frame);
-            }
-        });
+    pub(super) fn accept(&mut self, placed: Placed<Frame>) {
+        let audience = &mut self.audience;
+        match &mut self.sequencer {
+            Some(sequencer) => sequencer.accept(placed, |effect| {
+                // Only a reading of the log can show that something is gone.
+                if let Effect::Deliver(frame) = effect {
+                    audience.deliver(&frame);
+                }
+            }),
+            // It comes from a server that keeps history; here it has no order to be in.
+            None => audience.deliver(&placed.item),
+        }
     }
 
     /// A publication is known to exist, and may or may not have come.
     pub(super) fn observe(&mut self, position: Position) {
-        self.sequencer.observe(position);
+        if let Some(sequencer) = &mut self.sequencer {
+            sequencer.observe(position);
+        }
+    }
+
+    /// The top of the log was looked up; `None` if there is no log any more.
+    pub(super) fn compare(&mut self, top: Option<Top>) {
+        if let Some(sequencer) = &mut self.sequencer {
+            self.unchecked |= top.is_none_or(|(position, ts)| sequencer.compare(position, ts));
+        }
     }
 
     /// From now on everything is heard, but what was published until now may have been missed.
     pub(super) fn subscribed(&mut self) {
-        self.unchecked = true;
+        self.is_subscribed = true;
+        self.unchecked = self.sequencer.is_some();
+        self.call_in_if_open();
+    }
+
+    fn call_in_if_open(&mut self) {
+        if self.is_open() {
+            for (_, opened) in self.waiting.drain(..) {
+                // Whoever has stopped waiting has left.
+                let _ = opened.send(());
+            }
+        }
+    }
+
+    /// Whether a publication is known to be missing.
+    fn has_hole(&self) -> bool {
+        self.sequencer.as_ref().is_some_and(|sequencer| sequencer.position().is_some() && sequencer.is_behind())
     }
 
     /// When the log has to be read next; each time is named once.
     pub(super) fn next_reading(&mut self, now: Instant) -> Option<(Instant, u64)> {
-        let due = match (self.unchecked, self.sequencer.is_behind() && self.sequencer.position().is_some()) {
+        let due = match (self.unchecked, self.has_hole()) {
             (true, _) => now,
             (false, true) => now + GRACE,
             (false, false) => return None,
@@ -145,23 +223,21 @@ impl LocalRoom {
         Some((due, self.number))
     }
 
-    /// Starts a reading if it is still needed: the log is to be read after the position that is returned, or,
-    /// where that is `None`, only for its top.
-    pub(super) fn begin_reading(&mut self, metrics: &Metrics) -> Option<Option<Position>> {
+    /// Starts a reading if it is still needed: the log is to be read from there, or, where that is `None`, only for
+    /// its top.
+    pub(super) fn begin_reading(&mut self, metrics: &Metrics) -> Option<Option<ReadFrom>> {
         if self.reading == Reading::Running {
             return None;
         }
         self.reading = Reading::None;
-        let hole = self.sequencer.position().is_some() && self.sequencer.is_behind();
-        if !hole && !self.unchecked {
-            return None;
-        }
-        if hole {
+        let has_hole = self.has_hole();
+        let sequencer = self.sequencer.as_mut().filter(|_| has_hole || self.unchecked)?;
+        if has_hole {
             metrics.holes.inc();
         }
         self.reading = Reading::Running;
         self.unchecked = false;
-        Some(self.sequencer.begin_read())
+        Some(sequencer.begin_read())
     }
 
     /// The reading failed and has to be made again.
@@ -173,31 +249,25 @@ impl LocalRoom {
     /// The log was read.
     pub(super) fn fill(&mut self, slice: LogSlice<Frame>, channel: &Channel, metrics: &Metrics) {
         self.reading = Reading::None;
-        let has_entries = !slice.entries.is_empty();
-        let members = &self.members;
-        self.sequencer.fill(slice, |effect| match effect {
+        let Some(sequencer) = &mut self.sequencer else { return };
+        let audience = &mut self.audience;
+        let before = sequencer.position();
+        sequencer.fill(slice, |effect| match effect {
             Effect::Deliver(frame) => {
                 metrics.messages_recovered.inc();
-                fan_out(members, &frame);
+                audience.deliver(&frame);
             }
             Effect::Reset(to, reason) => {
                 metrics.reset(reason.as_str());
                 let (room, reason) = (channel.room(), reason.as_str());
-                fan_out(members, &Event::Reset { room, epoch: to.epoch, seq: to.seq, reason }.encode());
+                audience.deliver(&Event::Reset { room, place: to.into(), reason }.encode());
             }
         });
         // A long hole takes several readings, and there is nothing to wait for between them.
-        self.unchecked |= has_entries && self.sequencer.is_behind();
-        if let Some(position) = self.sequencer.position() {
-            for Candidate { number, outbox, room, admitted } in std::mem::take(&mut self.waiting) {
-                self.admit_at(position, number, outbox, &room);
-                // Whoever has stopped waiting leaves by itself.
-                let _ = admitted.send(());
-            }
-        }
+        self.unchecked |= sequencer.is_behind() && sequencer.position() != before;
+        self.call_in_if_open();
     }
 }
 
-fn fan_out(members: &IndexMap<u64, Arc<Outbox>>, frame: &Frame) {
-    members.values().for_each(|outbox| outbox.push(frame.clone()));
-}
+/// Why a client is told of a gap though the room has none.
+const UNKNOWN_POSITION: &str = "unknown_position";

@@ -5,13 +5,15 @@
 //! held across an await, and under it nothing waits: an outbox takes a frame or is closed.
 
 mod agenda;
+mod audience;
 mod catch_up;
+mod join;
 mod local_room;
 mod membership;
 mod outbox;
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::HashMap,
     hash::{BuildHasher, RandomState},
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
@@ -21,18 +23,18 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use self::{agenda::Agenda, local_room::LocalRoom};
 pub use self::{
     membership::{Client, Membership},
-    outbox::{Outbox, Waiting},
+    outbox::{Bounds, Outbox, Waiting},
 };
 use crate::{
-    broker::{Broker, Listener, PublishError, Published, Trouble, Unavailable},
+    broker::{Broker, Listener, PublishError, Published, Trouble, Unavailable, unix_millis},
     config::Config,
-    protocol::{Channel, CloseCode, Draft, Envelope, Frame, RoomId},
-    room::{LogSlice, Position},
+    protocol::{Channel, CloseCode, Draft, Envelope, Frame},
+    room::{LogSlice, Placed, Position},
     telemetry::{EnvelopeKind, Metrics},
 };
 
@@ -49,8 +51,10 @@ pub struct Hub {
     hasher: RandomState,
     agenda: Agenda,
     next_number: AtomicU64,
-    outbox_messages: usize,
-    outbox_bytes: usize,
+    outbox_bounds: Arc<Bounds>,
+    keeps_history: bool,
+    max_last: u64,
+    compare_interval: Duration,
     join_timeout: Duration,
     closing: OnceLock<CloseCode>,
     metrics: Arc<Metrics>,
@@ -66,15 +70,21 @@ impl Hub {
             hasher: RandomState::new(),
             agenda: Agenda::default(),
             next_number: AtomicU64::new(1),
-            outbox_messages: config.outbox_messages,
-            outbox_bytes: config.outbox_bytes,
+            outbox_bounds: Arc::new(Bounds::new(
+                config.outbox_messages,
+                config.outbox_bytes,
+                config.outbox_total_bytes,
+            )),
+            keeps_history: config.history_length > 0,
+            max_last: config.max_last as u64,
+            compare_interval: config.compare_interval,
             // A join waits for a subscription and for a reading of the log.
             join_timeout: 2 * config.redis_command_timeout,
             closing: OnceLock::new(),
             metrics,
         };
         // The broadcast channel has every client as its member and is wanted for as long as the server runs.
-        let broadcast = LocalRoom::new(hub.number());
+        let broadcast = hub.new_room();
         hub.rooms(&Channel::Broadcast).insert(Channel::Broadcast, broadcast);
         hub
     }
@@ -86,45 +96,13 @@ impl Hub {
 
     /// Takes a new client in. It gets every broadcast from now on, until the handle is dropped.
     pub fn connect(self: &Arc<Self>) -> Client {
-        let client = Client::new(self.clone(), self.number(), Outbox::new(self.outbox_messages, self.outbox_bytes));
+        let client = Client::new(self.clone(), self.number(), Outbox::new(self.outbox_bounds.clone()));
         self.with(&Channel::Broadcast, |room| room.admit(client.number(), client.outbox().clone()));
         // Either this sees that the hub closes, or the hub, closing, sees the new member.
         if let Some(code) = self.closing.get() {
             client.outbox().close(*code);
         }
         client
-    }
-
-    /// Makes a client a member of a room until the membership is dropped. When this returns, `joined` is in the
-    /// client's outbox, and exactly the messages after that position follow it there.
-    ///
-    /// # Errors
-    /// If the room's channel could not be subscribed and read in time. Dropping the future undoes the join.
-    pub async fn join(self: &Arc<Self>, client: &Client, room: &RoomId) -> Result<Membership, Unavailable> {
-        let channel = Channel::Room(room.clone());
-        self.metrics.memberships.inc();
-        let membership = Membership::new(self.clone(), channel.clone(), client.number());
-        let (admitted, is_new) = {
-            let mut rooms = self.rooms(&channel);
-            let entry = rooms.entry(channel.clone());
-            let is_new = matches!(entry, Entry::Vacant(_));
-            let local = entry.or_insert_with(|| {
-                self.metrics.rooms.inc();
-                LocalRoom::new(self.number())
-            });
-            (local.join(client.number(), client.outbox(), room), is_new)
-        };
-        if is_new {
-            self.broker.interest_changed(channel);
-        }
-        let admitted = match admitted {
-            None => true,
-            Some(admitted) => timeout(self.join_timeout, admitted).await.is_ok_and(|sent| sent.is_ok()),
-        };
-        if admitted {
-            return Ok(membership);
-        }
-        Err(Unavailable(format!("the room could not be opened within {:?}", self.join_timeout)))
     }
 
     /// Undoes [`Hub::connect`] and [`Hub::join`]; called when their handles are dropped.
@@ -148,36 +126,54 @@ impl Hub {
         }
     }
 
-    /// Publishes to a channel, and delivers to this server's members in the message's place. When this returns a
-    /// position, the broker has the message; it is in the outboxes unless messages before it are still missing.
+    /// Publishes to a channel, and delivers to this server's members in the message's place. When this returns, the
+    /// broker has the message; it is in the outboxes unless messages before it are still missing. Where no history
+    /// is kept it has no position, and is delivered here before the broker has it.
     ///
     /// # Errors
     /// See [`Broker::publish`].
-    pub async fn publish(&self, channel: &Channel, draft: &Draft) -> Result<Position, PublishError> {
-        let known = self.with(channel, |room| room.known()).flatten();
-        // Before the first reading of the log there is no place from which members could be served.
-        let known = known.ok_or_else(|| Unavailable("the channel is not open yet".into()))?;
+    pub async fn publish(&self, channel: &Channel, draft: &Draft) -> Result<Option<Position>, PublishError> {
+        let is_open = self.with(channel, |room| room.is_open()).unwrap_or(false);
+        if !is_open {
+            // There is no place yet from which members could be served.
+            return Err(Unavailable("the channel is not open yet".into()).into());
+        }
         let started = Instant::now();
-        let published = self.broker.publish(channel, draft, Some(known)).await;
+        let published = if self.keeps_history {
+            self.publish_in_order(channel, draft).await
+        } else {
+            self.send(channel, draft).await
+        };
         self.metrics.publish_duration.observe(started.elapsed().as_secs_f64());
-        match published {
-            Ok(Published::Placed(position, frame)) => {
-                self.settle(channel, |room| room.accept(position, frame));
-                Ok(position)
+        if matches!(published, Err(PublishError::Unavailable(_))) {
+            self.metrics.publishes_failed.inc();
+        }
+        published
+    }
+
+    async fn publish_in_order(&self, channel: &Channel, draft: &Draft) -> Result<Option<Position>, PublishError> {
+        let known = self.with(channel, |room| room.known()).flatten();
+        let position = match self.broker.publish(channel, draft, known).await? {
+            Published::Placed(placed) => {
+                let position = placed.position;
+                self.settle(channel, |room| room.accept(placed));
+                position
             }
-            Ok(Published::Repeated(position)) => {
+            Published::Repeated(position) => {
                 self.metrics.publishes_repeated.inc();
                 // The answer of the first try may have been lost on its way here, and its delivery with it.
                 self.settle(channel, |room| room.observe(position));
-                Ok(position)
+                position
             }
-            Err(error) => {
-                if matches!(error, PublishError::Unavailable(_)) {
-                    self.metrics.publishes_failed.inc();
-                }
-                Err(error)
-            }
-        }
+        };
+        Ok(Some(position))
+    }
+
+    async fn send(&self, channel: &Channel, draft: &Draft) -> Result<Option<Position>, PublishError> {
+        let frame = draft.unnumbered(unix_millis());
+        self.with(channel, |room| room.deliver(&frame));
+        self.broker.send(channel, &frame).await?;
+        Ok(None)
     }
 
     /// Has every client closed with this code, those that are still to come too, once it has been sent what waits for it.
@@ -189,7 +185,7 @@ impl Hub {
     /// Everything that keeps this server from carrying messages at the moment; nothing if all is well.
     pub fn troubles(&self) -> Vec<Trouble> {
         let mut troubles = self.broker.troubles();
-        let is_open = self.with(&Channel::Broadcast, |room| room.known()).flatten().is_some();
+        let is_open = self.with(&Channel::Broadcast, |room| room.is_open()).unwrap_or(false);
         if !is_open && troubles.is_empty() {
             troubles.push(Trouble::SubscriptionsMissing);
         }
@@ -199,6 +195,10 @@ impl Hub {
     /// Numbers for clients and rooms, never given out twice.
     fn number(&self) -> u64 {
         self.next_number.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn new_room(&self) -> LocalRoom {
+        LocalRoom::new(self.number(), self.keeps_history)
     }
 
     fn rooms(&self, channel: &Channel) -> MutexGuard<'_, Rooms> {
@@ -248,21 +248,21 @@ impl Listener for Hub {
         let read = Frame::new(payload).ok().and_then(|frame| {
             let envelope = Envelope::read(&frame).ok()?;
             let is_own = envelope.origin_server == self.origin_server;
-            let position = envelope.position.map(|(epoch, seq)| Position::new(epoch, seq));
-            Some((is_own, position, frame))
+            let place = envelope.placed.map(|(epoch, seq, ts)| (Position::new(epoch, seq), ts));
+            Some((is_own, place, frame))
         });
         let kind = match read {
             None => EnvelopeKind::Unreadable,
             // Our members get it, or have had it, from the answer to the publish. The echo only shows that there
             // is such a message, should the answer have been lost.
-            Some((true, position, _)) => {
-                if let Some(position) = position {
+            Some((true, place, _)) => {
+                if let Some((position, _)) = place {
                     self.settle(channel, |room| room.observe(position));
                 }
                 EnvelopeKind::OwnEcho
             }
-            Some((false, Some(position), frame)) => {
-                self.settle(channel, |room| room.accept(position, frame));
+            Some((false, Some((position, ts)), item)) => {
+                self.settle(channel, |room| room.accept(Placed { position, ts, item }));
                 EnvelopeKind::Numbered
             }
             Some((false, None, frame)) => {

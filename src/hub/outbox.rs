@@ -1,21 +1,40 @@
 use std::{
     future::poll_fn,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Poll, Waker},
 };
 
 use crate::protocol::{CloseCode, Frame};
 
+/// How much may wait, for one client and for all together.
+#[derive(Debug)]
+pub struct Bounds {
+    max_messages: usize,
+    max_bytes: usize,
+    max_total: usize,
+    /// Bytes that wait behind other frames, in all outboxes with these bounds.
+    total: AtomicUsize,
+}
+
+impl Bounds {
+    /// Bounds by messages and bytes for each client, and by bytes for all.
+    pub fn new(max_messages: usize, max_bytes: usize, max_total: usize) -> Self {
+        Self { max_messages, max_bytes, max_total, total: AtomicUsize::new(0) }
+    }
+}
+
 /// What waits to be written to one client.
 ///
-/// Bounded by messages and by bytes. A client that lets it overflow is closed with
+/// Bounded by messages and by bytes, its own and those of all clients. A client that lets it overflow is closed with
 /// [`CloseCode::SlowConsumer`], and what waited is dropped: it comes back and goes on from its last position.
 /// Pushing never waits, so a slow client delays no other. An empty outbox owns no memory but itself.
 #[derive(Debug)]
 pub struct Outbox {
     state: Mutex<State>,
-    max_messages: usize,
-    max_bytes: usize,
+    bounds: Arc<Bounds>,
 }
 
 #[derive(Debug, Default)]
@@ -25,7 +44,10 @@ struct State {
     closing: Option<CloseCode>,
     /// Nothing is taken any more.
     closed: bool,
+    /// Waits for frames.
     reader: Option<Waker>,
+    /// Waits for room.
+    writer: Option<Waker>,
 }
 
 /// What an outbox has for its client.
@@ -39,8 +61,16 @@ pub enum Waiting {
 
 impl Outbox {
     /// An empty outbox with these bounds.
-    pub fn new(max_messages: usize, max_bytes: usize) -> Self {
-        Self { state: Mutex::default(), max_messages, max_bytes }
+    pub fn new(bounds: Arc<Bounds>) -> Self {
+        Self { state: Mutex::default(), bounds }
+    }
+
+    pub(super) fn max_messages(&self) -> usize {
+        self.bounds.max_messages
+    }
+
+    pub(super) fn max_bytes(&self) -> usize {
+        self.bounds.max_bytes
     }
 
     /// Adds a frame. It is dropped if the outbox has closed, or closes it by overflowing.
@@ -49,15 +79,46 @@ impl Outbox {
         if state.closed {
             return;
         }
-        state.bytes += frame.len();
-        if state.frames.len() < self.max_messages && state.bytes <= self.max_bytes {
-            state.frames.push(frame);
-        } else {
-            state.frames = Vec::new();
-            state.closing = Some(CloseCode::SlowConsumer);
-            state.closed = true;
+        // The first frame is on its way at once; only what is behind it counts as waiting. So the clients that keep
+        // up are never those that are closed when all together have too much waiting.
+        if !state.frames.is_empty() {
+            state.bytes += frame.len();
+            let total = self.bounds.total.fetch_add(frame.len(), Ordering::Relaxed) + frame.len();
+            if state.frames.len() >= self.bounds.max_messages
+                || state.bytes > self.bounds.max_bytes
+                || total > self.bounds.max_total
+            {
+                self.take(&mut state);
+                state.closing = Some(CloseCode::SlowConsumer);
+                state.closed = true;
+                return wake(state);
+            }
         }
+        state.frames.push(frame);
         wake(state);
+    }
+
+    /// Waits until half of the outbox is free, and then adds the frame. Returns false if it is closed or about to be.
+    /// For one writer at a time; cancel-safe.
+    pub async fn push_when_free(&self, frame: Frame) -> bool {
+        let is_open = poll_fn(|context| {
+            let mut state = self.state();
+            if state.closed || state.closing.is_some() {
+                return Poll::Ready(false);
+            }
+            if state.frames.len() < self.bounds.max_messages / 2
+                && state.bytes + frame.len() <= self.bounds.max_bytes / 2
+            {
+                return Poll::Ready(true);
+            }
+            state.writer = Some(context.waker().clone());
+            Poll::Pending
+        });
+        let is_open = is_open.await;
+        if is_open {
+            self.push(frame);
+        }
+        is_open
     }
 
     /// Has the connection closed with this code. The first code given stands.
@@ -76,8 +137,7 @@ impl Outbox {
                 return Poll::Ready(Waiting::Close(code));
             }
             if !state.frames.is_empty() {
-                state.bytes = 0;
-                return Poll::Ready(Waiting::Frames(std::mem::take(&mut state.frames)));
+                return Poll::Ready(Waiting::Frames(self.take(&mut state)));
             }
             if !state.reader.as_ref().is_some_and(|reader| reader.will_wake(context.waker())) {
                 state.reader = Some(context.waker().clone());
@@ -91,6 +151,17 @@ impl Outbox {
     pub fn finish(&self) -> Vec<Frame> {
         let mut state = self.state();
         state.closed = true;
+        self.take(&mut state)
+    }
+
+    fn take(&self, state: &mut State) -> Vec<Frame> {
+        if state.bytes > 0 {
+            self.bounds.total.fetch_sub(state.bytes, Ordering::Relaxed);
+            state.bytes = 0;
+        }
+        if let Some(writer) = state.writer.take() {
+            writer.wake();
+        }
         std::mem::take(&mut state.frames)
     }
 
@@ -99,11 +170,18 @@ impl Outbox {
     }
 }
 
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
 fn wake(mut state: MutexGuard<'_, State>) {
-    let reader = state.reader.take();
+    let (reader, is_closing) = (state.reader.take(), state.closing.is_some());
+    let writer = if is_closing { state.writer.take() } else { None };
     drop(state);
-    if let Some(reader) = reader {
-        reader.wake();
+    for waker in [reader, writer].into_iter().flatten() {
+        waker.wake();
     }
 }
 
@@ -117,13 +195,17 @@ mod tests {
         text.to_owned().into()
     }
 
+    fn outbox(max_messages: usize, max_bytes: usize) -> Outbox {
+        Outbox::new(Arc::new(Bounds::new(max_messages, max_bytes, usize::MAX)))
+    }
+
     fn now(outbox: &Outbox) -> Option<Waiting> {
         outbox.next().now_or_never()
     }
 
     #[test]
     fn what_waits_comes_out_at_once_and_in_order() {
-        let outbox = Outbox::new(10, 100);
+        let outbox = outbox(10, 100);
         assert_eq!(now(&outbox), None);
         outbox.push(frame("a"));
         outbox.push(frame("b"));
@@ -133,7 +215,7 @@ mod tests {
 
     #[test]
     fn what_waits_when_it_is_closed_can_still_be_had_once() {
-        let outbox = Outbox::new(10, 100);
+        let outbox = outbox(10, 100);
         outbox.push(frame("a"));
         outbox.close(CloseCode::ServiceRestart);
         outbox.close(CloseCode::Idle);
@@ -146,22 +228,49 @@ mod tests {
 
     #[test]
     fn overflow_by_messages_or_by_bytes_closes_and_drops() {
-        for outbox in [Outbox::new(2, 100), Outbox::new(10, 8)] {
+        for outbox in [outbox(2, 100), outbox(10, 5)] {
             (0..3).for_each(|_| outbox.push(frame("abc")));
             assert_eq!(now(&outbox), Some(Waiting::Close(CloseCode::SlowConsumer)));
             assert!(outbox.finish().is_empty());
         }
         // What has been taken no longer counts.
-        let outbox = Outbox::new(2, 8);
+        let outbox = outbox(2, 5);
         for _ in 0..10 {
             outbox.push(frame("abc"));
             assert!(matches!(now(&outbox), Some(Waiting::Frames(_))));
         }
     }
 
+    #[test]
+    fn when_all_have_too_much_waiting_those_that_keep_up_stay() {
+        let bounds = Arc::new(Bounds::new(10, 100, 8));
+        let [slow, quick] = [Outbox::new(bounds.clone()), Outbox::new(bounds.clone())];
+        (0..3).for_each(|_| slow.push(frame("abc")));
+        quick.push(frame("abc"));
+        slow.push(frame("abc"));
+        assert_eq!(now(&slow), Some(Waiting::Close(CloseCode::SlowConsumer)));
+        assert_eq!(now(&quick), Some(Waiting::Frames(vec![frame("abc")])));
+        (0..3).for_each(|_| quick.push(frame("abc")));
+        drop(quick);
+        assert_eq!(bounds.total.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn a_writer_that_waits_goes_on_when_there_is_room_or_an_end() {
+        let outbox = outbox(4, 100);
+        assert!(outbox.push_when_free(frame("a")).await && outbox.push_when_free(frame("b")).await);
+        assert_eq!(outbox.push_when_free(frame("c")).now_or_never(), None);
+        let (is_in, waiting) = tokio::join!(outbox.push_when_free(frame("c")), outbox.next());
+        assert!(is_in && waiting == Waiting::Frames(vec![frame("a"), frame("b")]));
+        outbox.push(frame("d"));
+        let close = async { outbox.close(CloseCode::Idle) };
+        let (is_in, ()) = tokio::join!(outbox.push_when_free(frame("e")), close);
+        assert!(!is_in);
+    }
+
     #[tokio::test]
     async fn a_push_wakes_the_reader() {
-        let outbox = Outbox::new(2, 8);
+        let outbox = outbox(2, 8);
         let push_later = async {
             tokio::task::yield_now().await;
             outbox.push(frame("a"));

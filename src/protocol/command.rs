@@ -3,15 +3,16 @@
 use std::{borrow::Cow, fmt};
 
 use serde::{Deserialize, Deserializer, de};
+use serde_json::value::RawValue;
 
-use super::{ErrorCode, Event, Frame, Limits, MessageId, NameError, RoomId, Username};
+use super::{Epoch, ErrorCode, Event, Frame, Limits, MessageId, NameError, RoomId, Username};
 
 /// A frame from a client, checked: every name in it keeps to the limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "docs/protocol.md documents each field, and a test parses its examples")]
 pub enum Command<'a> {
     /// Become a member of a room.
-    Join { room: RoomId, username: Username },
+    Join { room: RoomId, username: Username, history: History },
     /// Stop being one.
     Leave { room: RoomId },
     /// Say something to a room; a client in exactly one room may leave its name out.
@@ -20,6 +21,17 @@ pub enum Command<'a> {
     Broadcast { text: Cow<'a, str>, id: Option<MessageId> },
     /// Ask for a `pong`.
     Ping,
+}
+
+/// What a client wants to have of the messages from before it joins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum History {
+    /// Nothing.
+    None,
+    /// All after this position, which is the last it has: it was a member before.
+    After(Epoch, u64),
+    /// The last so many, or as many as there are.
+    Last(u64),
 }
 
 /// Why a frame was refused, and which message or room it was about, if that much could be read.
@@ -78,6 +90,11 @@ struct Fields<'a> {
     text: Field<'a>,
     #[serde(default, borrow)]
     id: Field<'a>,
+    // These two are read no further before it is known that the command has them.
+    #[serde(default, borrow)]
+    after: Option<&'a RawValue>,
+    #[serde(default, borrow)]
+    last: Option<&'a RawValue>,
 }
 
 impl<'a> Fields<'a> {
@@ -88,7 +105,10 @@ impl<'a> Fields<'a> {
             Field::Other => return Err(Rejection::new(ErrorCode::UnknownType, "`type` must be a string")),
         };
         match kind {
-            "join" => Ok(Command::Join { room: self.needed_room(limits)?, username: self.needed_username(limits)? }),
+            "join" => {
+                let (room, username) = (self.needed_room(limits)?, self.needed_username(limits)?);
+                Ok(Command::Join { room, username, history: self.history()? })
+            }
             "leave" => Ok(Command::Leave { room: self.needed_room(limits)? }),
             "message" => {
                 let (room, id) = (self.optional_room(limits)?, self.optional_id(limits)?);
@@ -123,6 +143,28 @@ impl<'a> Fields<'a> {
     fn optional_id(&self, limits: &Limits) -> Result<Option<MessageId>, Rejection> {
         let Some(id) = self.id.text("id")? else { return Ok(None) };
         MessageId::parse(&id, limits.id).map(Some).map_err(|why| named(ErrorCode::BadId, "id", &why))
+    }
+
+    fn history(&self) -> Result<History, Rejection> {
+        #[derive(Deserialize)]
+        struct After {
+            epoch: Epoch,
+            seq: u64,
+        }
+        let bad = |message| Rejection::new(ErrorCode::BadField, message);
+        match (self.after, self.last) {
+            (None, None) => Ok(History::None),
+            (Some(after), None) => {
+                let after: After = serde_json::from_str(after.get())
+                    .map_err(|_| bad("`after` must be the `epoch` and the `seq` of the last message received"))?;
+                Ok(History::After(after.epoch, after.seq))
+            }
+            (None, Some(last)) => {
+                let last = serde_json::from_str(last.get()).map_err(|_| bad("`last` must be a number of messages"))?;
+                Ok(History::Last(last))
+            }
+            (Some(_), Some(_)) => Err(bad("only one of `after` and `last` can be asked for")),
+        }
     }
 
     fn needed_text(self, limits: &Limits) -> Result<Cow<'a, str>, Rejection> {
@@ -242,6 +284,34 @@ mod tests {
         let expected = Command::Broadcast { text: "a".into(), id: None };
         assert_eq!(Command::decode(text, &LIMITS), Ok(expected));
         assert_eq!(refused(r#"{"type":"broadcast","text":null}"#).code, ErrorCode::MissingField);
+    }
+
+    #[test]
+    fn a_join_may_ask_for_what_came_before() {
+        let history = |fields: &str| {
+            let frame = format!(r#"{{"type":"join","room":"a","username":"u"{fields}}}"#);
+            Command::decode(&frame, &LIMITS).map(|command| match command {
+                Command::Join { history, .. } => history,
+                other => panic!("{other:?}"),
+            })
+        };
+        assert_eq!(history(""), Ok(History::None));
+        assert_eq!(history(r#","after":null,"last":null"#), Ok(History::None));
+        let after = r#","after":{"epoch":"000000000000000a","seq":7,"more":1}"#;
+        assert_eq!(history(after), Ok(History::After(Epoch(10), 7)));
+        assert_eq!(history(r#","last":20"#), Ok(History::Last(20)));
+        for bad in [
+            r#","after":7"#,
+            r#","after":{"epoch":"x","seq":7}"#,
+            r#","after":{"epoch":"000000000000000a","seq":-1}"#,
+            r#","after":{"epoch":"000000000000000a"}"#,
+            r#","last":"20""#,
+            r#","last":-1"#,
+            r#","last":1.5"#,
+            r#","last":20,"after":{"epoch":"000000000000000a","seq":7}"#,
+        ] {
+            assert_eq!(history(bad).unwrap_err().code, ErrorCode::BadField, "{bad}");
+        }
     }
 
     proptest! {

@@ -75,6 +75,11 @@ impl Draft {
         self.fingerprint
     }
 
+    /// The envelope of a message that gets no place, since no history is kept. `ts` is Unix time in milliseconds.
+    pub fn unnumbered(&self, ts: u64) -> Frame {
+        format!(r#"{{"ts":{ts},{}"#, self.tail).into()
+    }
+
     /// The envelope in its place. `ts` is Unix time in milliseconds.
     pub fn numbered(&self, epoch: Epoch, seq: u64, ts: u64) -> Frame {
         format!(r#"{{"epoch":"{epoch}","seq":{seq},"ts":{ts},{}"#, self.tail).into()
@@ -92,8 +97,8 @@ fn fingerprint(username: &str, text: &str) -> u64 {
 pub struct Envelope<'a> {
     /// The server that published it.
     pub origin_server: Cow<'a, str>,
-    /// Its place in the order; a foreign server's message has none.
-    pub position: Option<(Epoch, u64)>,
+    /// Its place in the order, and when it got it; a foreign server's message has none.
+    pub placed: Option<(Epoch, u64, u64)>,
 }
 
 #[derive(Deserialize)]
@@ -105,6 +110,8 @@ struct Header<'a> {
     epoch: Option<&'a serde_json::value::RawValue>,
     #[serde(default, borrow)]
     seq: Option<&'a serde_json::value::RawValue>,
+    #[serde(default, borrow)]
+    ts: Option<&'a serde_json::value::RawValue>,
 }
 
 impl<'a> Envelope<'a> {
@@ -119,9 +126,13 @@ impl<'a> Envelope<'a> {
             return Err(serde::de::Error::custom("not a JSON object"));
         }
         let header: Header<'a> = serde_json::from_slice(bytes)?;
+        let number = |raw: Option<&serde_json::value::RawValue>| raw?.get().parse().ok();
         let epoch = header.epoch.and_then(|raw| serde_json::from_str(raw.get()).ok());
-        let seq = header.seq.and_then(|raw| serde_json::from_str(raw.get()).ok());
-        Ok(Self { origin_server: header.origin_server, position: epoch.zip(seq) })
+        let placed = match (epoch, number(header.seq), number(header.ts)) {
+            (Some(epoch), Some(seq), Some(ts)) => Some((epoch, seq, ts)),
+            _ => None,
+        };
+        Ok(Self { origin_server: header.origin_server, placed })
     }
 }
 
@@ -147,7 +158,7 @@ mod tests {
         assert_eq!(json, expected);
         let envelope = Envelope::read(&frame).unwrap();
         assert_eq!(envelope.origin_server, "a:1");
-        assert_eq!(envelope.position, Some((Epoch(0xabc), 12)));
+        assert_eq!(envelope.placed, Some((Epoch(0xabc), 12, 1_700_000_000_123)));
     }
 
     #[test]
@@ -160,7 +171,7 @@ mod tests {
         ] {
             let frame = Frame::from(text.to_owned());
             let envelope = Envelope::read(&frame).unwrap();
-            assert_eq!((&*envelope.origin_server, envelope.position), ("node-1", None), "{text}");
+            assert_eq!((&*envelope.origin_server, envelope.placed), ("node-1", None), "{text}");
         }
         for text in ["", "hello", "[\"node-1\"]", "{}", r#"{"originServer":7}"#, "null", "{"] {
             assert!(Envelope::read(&Frame::from(text.to_owned())).is_err(), "{text:?}");

@@ -4,13 +4,32 @@ use serde::Serialize;
 
 use super::{Epoch, ErrorCode, Frame, MessageId, RoomId};
 
+/// A position as it stands in an event; empty in a room that keeps no history and so has none.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[allow(missing_docs)]
+pub struct Place {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<Epoch>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seq: Option<u64>,
+}
+
 /// An answer or a notice to one client, or to the members of one room.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 #[allow(missing_docs, reason = "docs/protocol.md documents each field, and a test parses its examples")]
 pub enum Event<'a> {
-    /// The client is a member of the room and gets every message after `seq`.
-    Joined { room: &'a RoomId, epoch: Epoch, seq: u64, members: usize },
+    /// The client is a member of the room and gets every message after `seq`. If it asked for history, that comes
+    /// first.
+    Joined {
+        room: &'a RoomId,
+        #[serde(flatten)]
+        place: Place,
+        members: usize,
+        /// Whether what it missed follows without a gap; only for those that said what they have.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        resumed: Option<bool>,
+    },
     /// The client is no longer a member of the room; nothing of that room follows.
     Left { room: &'a RoomId },
     /// The message called `id` is kept by the broker, at this position.
@@ -18,15 +37,15 @@ pub enum Event<'a> {
         id: &'a MessageId,
         #[serde(skip_serializing_if = "Option::is_none")]
         room: Option<&'a RoomId>,
-        epoch: Epoch,
-        seq: u64,
+        #[serde(flatten)]
+        place: Place,
     },
     /// What came up to `seq` and was not delivered cannot be had any more; the stream goes on from there.
     Reset {
         #[serde(skip_serializing_if = "Option::is_none")]
         room: Option<&'a RoomId>,
-        epoch: Epoch,
-        seq: u64,
+        #[serde(flatten)]
+        place: Place,
         reason: &'static str,
     },
     /// Something the client sent was refused.
@@ -56,7 +75,8 @@ mod tests {
     #[test]
     fn an_event_says_its_type_and_leaves_out_what_it_does_not_have() {
         let id = MessageId::parse("m1", 10).unwrap();
-        let ack = Event::Ack { id: &id, room: None, epoch: Epoch(10), seq: 7 }.encode();
+        let place = Place { epoch: Some(Epoch(10)), seq: Some(7) };
+        let ack = Event::Ack { id: &id, room: None, place }.encode();
         assert_eq!(ack.as_bytes(), br#"{"type":"ack","id":"m1","epoch":"000000000000000a","seq":7}"#);
         assert_eq!(Event::Pong.encode().as_bytes(), br#"{"type":"pong"}"#);
     }

@@ -12,8 +12,8 @@ mod frame;
 mod names;
 
 pub use codes::{CloseCode, ErrorCode};
-pub use command::{Command, Rejection};
+pub use command::{Command, History, Rejection};
 pub use envelope::{Draft, Envelope};
-pub use event::Event;
+pub use event::{Event, Place};
 pub use frame::Frame;
 pub use names::{Channel, Epoch, Limits, MessageId, NameError, RoomId, Username};

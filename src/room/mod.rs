@@ -6,4 +6,4 @@ mod position;
 mod sequencer;
 
 pub use position::Position;
-pub use sequencer::{Effect, LogSlice, ResetReason, Sequencer};
+pub use sequencer::{Effect, LogSlice, Placed, ReadFrom, ResetReason, Sequencer};

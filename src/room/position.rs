@@ -1,6 +1,6 @@
 use std::fmt;
 
-use crate::protocol::Epoch;
+use crate::protocol::{Epoch, Place};
 
 /// A place in the order of one channel: the `seq`th publication of this epoch. `seq` 0 is the place before the
 /// first. Only positions of the same epoch come before or after one another.
@@ -21,5 +21,11 @@ impl Position {
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}@{}", self.seq, self.epoch)
+    }
+}
+
+impl From<Position> for Place {
+    fn from(position: Position) -> Self {
+        Self { epoch: Some(position.epoch), seq: Some(position.seq) }
     }
 }

@@ -46,7 +46,7 @@ enum End {
 /// they are kept. What waits for the client is written all the while.
 enum Outcome {
     Joined(RoomId, Username, Result<Membership, Unavailable>),
-    Published(Channel, Option<MessageId>, Result<Position, PublishError>),
+    Published(Channel, Option<MessageId>, Result<Option<Position>, PublishError>),
 }
 
 type Pending = Option<BoxFuture<'static, Outcome>>;
@@ -147,10 +147,10 @@ impl Serving {
     fn act(&mut self, text: &str) {
         match self.session.receive(text, &self.server.rules) {
             Ok(Action::Reply(frame)) => self.client.outbox().push(frame),
-            Ok(Action::Join(room, username)) => {
+            Ok(Action::Join(room, username, history)) => {
                 let (hub, client) = (self.server.hub.clone(), self.client.clone());
                 self.pending = Some(Box::pin(async move {
-                    let result = hub.join(&client, &room).await;
+                    let result = hub.join(&client, &room, history).await;
                     Outcome::Joined(room, username, result)
                 }));
             }
@@ -245,6 +245,8 @@ impl Serving {
 
     /// Finishes what is under way, leaves everything, writes what still waits, and says goodbye.
     async fn close(mut self, end: End) {
+        // Whoever waits for room in the outbox need wait no longer.
+        self.client.outbox().close(CloseCode::Normal);
         // A message that was taken is published even if its sender has gone; the broker's deadline bounds this.
         if let Some(pending) = self.pending.take() {
             let outcome = pending.await;

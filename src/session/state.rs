@@ -1,7 +1,10 @@
 use crate::{
     broker::PublishError,
     config::Config,
-    protocol::{Channel, Command, Draft, ErrorCode, Event, Frame, Limits, MessageId, Rejection, RoomId, Username},
+    protocol::{
+        Channel, Command, Draft, ErrorCode, Event, Frame, History, Limits, MessageId, Place, Rejection, RoomId,
+        Username,
+    },
     room::Position,
 };
 
@@ -32,7 +35,7 @@ pub(super) enum Action {
     /// Answer it with this.
     Reply(Frame),
     /// Join the room; [`Session::joined`] or [`Session::not_joined`] follows.
-    Join(RoomId, Username),
+    Join(RoomId, Username, History),
     /// Leave the room, then answer with this.
     Leave(RoomId, Frame),
     /// Publish; [`published`] has the answer.
@@ -43,7 +46,7 @@ impl Session {
     /// A text frame came.
     pub(super) fn receive(&mut self, text: &str, rules: &Rules) -> Result<Action, Rejection> {
         match Command::decode(text, &rules.limits)? {
-            Command::Join { room, username } => self.join(room, username, rules),
+            Command::Join { room, username, history } => self.join(room, username, history, rules),
             Command::Leave { room } => self.leave(room),
             Command::Message { room, text, id } => self.message(room, &text, id, rules),
             Command::Broadcast { text, id } => {
@@ -56,7 +59,7 @@ impl Session {
         }
     }
 
-    fn join(&self, room: RoomId, username: Username, rules: &Rules) -> Result<Action, Rejection> {
+    fn join(&self, room: RoomId, username: Username, history: History, rules: &Rules) -> Result<Action, Rejection> {
         if self.name_in(&room).is_some() {
             return Err(about(room, ErrorCode::AlreadyMember, "this connection is a member of the room already"));
         }
@@ -64,7 +67,7 @@ impl Session {
             let message = format!("a connection may be in at most {} rooms; leave one first", rules.max_rooms);
             return Err(Rejection { room: Some(room), ..Rejection::new(ErrorCode::TooManyRooms, message) });
         }
-        Ok(Action::Join(room, username))
+        Ok(Action::Join(room, username, history))
     }
 
     /// [`Action::Join`] succeeded; the client has been told already.
@@ -121,12 +124,12 @@ impl Session {
 pub(super) fn published(
     channel: &Channel,
     id: Option<&MessageId>,
-    result: &Result<Position, PublishError>,
+    result: &Result<Option<Position>, PublishError>,
 ) -> Result<Option<Frame>, Rejection> {
     let rejection = match result {
-        Ok(Position { epoch, seq }) => {
-            let (epoch, seq) = (*epoch, *seq);
-            return Ok(id.map(|id| Event::Ack { id, room: channel.room(), epoch, seq }.encode()));
+        Ok(position) => {
+            let place = position.map_or(Place::default(), Place::from);
+            return Ok(id.map(|id| Event::Ack { id, room: channel.room(), place }.encode()));
         }
         Err(PublishError::IdConflict) => {
             Rejection::new(ErrorCode::IdConflict, "this `id` was used for another message; ids must be unique")
@@ -156,7 +159,9 @@ mod tests {
         let mut session = Session::default();
         for room in rooms {
             let frame = format!(r#"{{"type":"join","room":"{room}","username":"in-{room}"}}"#);
-            let Ok(Action::Join(room, username)) = session.receive(&frame, &rules()) else { panic!("{room}") };
+            let Ok(Action::Join(room, username, History::None)) = session.receive(&frame, &rules()) else {
+                panic!("{room}")
+            };
             session.joined(room, username);
         }
         session
@@ -175,7 +180,7 @@ mod tests {
     fn a_failed_join_leaves_the_client_outside() {
         let mut session = Session::default();
         let frame = r#"{"type":"join","room":"a","username":"u"}"#;
-        let Ok(Action::Join(room, _)) = session.receive(frame, &rules()) else { panic!("refused") };
+        let Ok(Action::Join(room, ..)) = session.receive(frame, &rules()) else { panic!("refused") };
         let rejection = Session::not_joined(room);
         assert_eq!((rejection.code, rejection.room.unwrap().as_str()), (ErrorCode::Unavailable, "a"));
         assert_eq!(code(&mut session, r#"{"type":"leave","room":"a"}"#), ErrorCode::NotMember);
@@ -204,7 +209,7 @@ mod tests {
 
     #[test]
     fn only_a_message_with_an_id_is_acknowledged() {
-        let placed = Ok(Position::new(crate::protocol::Epoch(1), 2));
+        let placed = Ok(Some(Position::new(crate::protocol::Epoch(1), 2)));
         let id = MessageId::parse("7", 9).unwrap();
         assert_eq!(published(&Channel::Broadcast, None, &placed), Ok(None));
         assert!(published(&Channel::Broadcast, Some(&id), &placed).unwrap().is_some());

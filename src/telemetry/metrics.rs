@@ -1,5 +1,5 @@
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+    Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
     core::{Atomic, Collector, GenericCounter, GenericGauge},
 };
 
@@ -53,6 +53,7 @@ pub struct Metrics {
     pub broker_up: IntGauge,
     pub subscriber_connected: IntGauge,
     pub subscriber_connects: IntCounter,
+    pub subscriber_silence: Gauge,
     pub holes: IntCounter,
     pub messages_recovered: IntCounter,
     disconnects: IntCounterVec,
@@ -114,6 +115,11 @@ impl Metrics {
             subscriber_connected: gauge(
                 "roomcast_subscriber_connected",
                 "1 if the subscriber is connected and subscribed to every channel it needs, else 0.",
+            ),
+            subscriber_silence: self::gauge(
+                &registry,
+                "roomcast_subscriber_silence_seconds",
+                "How long the subscriber has heard nothing, its own test included.",
             ),
             subscriber_connects: counter("roomcast_subscriber_connects_total", "Connections the subscriber has made."),
             envelopes: EnvelopeKind::ALL.map(|kind| envelopes.with_label_values(&[kind.as_str()])),

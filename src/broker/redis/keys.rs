@@ -21,6 +21,11 @@ impl Keys {
         }
     }
 
+    /// The channel on which a server tests whether it hears.
+    pub(super) fn ears(&self, origin_server: &str) -> String {
+        format!("{}:ears:{origin_server}", self.prefix)
+    }
+
     /// The channel of that name; `None` if it is none of ours.
     pub(super) fn parse(&self, name: &[u8]) -> Option<Channel> {
         let rest = std::str::from_utf8(name).ok()?.strip_prefix(self.prefix.as_str())?.strip_prefix(':')?;

@@ -2,6 +2,7 @@
 //! else. What is in Redis, and under which names, is in `keys.rs`; what happens there is in the two scripts.
 
 mod backoff;
+mod ears;
 mod keys;
 mod publisher;
 mod subscriber;
@@ -13,12 +14,12 @@ use redis::{IntoConnectionInfo, ProtocolVersion};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use self::{keys::Keys, publisher::Publisher, subscriber::Subscriber};
-use super::{Broker, Listener, PublishError, Published, Trouble, Unavailable};
+use self::{ears::Ears, keys::Keys, publisher::Publisher, subscriber::Subscriber};
+use super::{Broker, Listener, PublishError, Published, Top, Trouble, Unavailable};
 use crate::{
     config::Config,
     protocol::{Channel, Draft, Frame},
-    room::{LogSlice, Position},
+    room::{LogSlice, Position, ReadFrom},
     telemetry::Metrics,
 };
 
@@ -28,7 +29,7 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Carries publications between servers through one Redis.
 #[derive(Debug)]
 pub struct RedisBroker {
-    publisher: Publisher,
+    publisher: Arc<Publisher>,
     subscriber: Subscriber,
 }
 
@@ -37,17 +38,22 @@ impl RedisBroker {
     ///
     /// # Errors
     /// If the URL is not one of Redis.
-    pub fn new(url: &str, config: &Config, metrics: &Arc<Metrics>) -> Result<Self, redis::RedisError> {
+    pub fn new(
+        url: &str,
+        origin_server: &str,
+        config: &Config,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Self, redis::RedisError> {
         let info = url.into_connection_info()?;
         let tcp = info.tcp_settings().clone().set_nodelay(true);
         // Pushes come between answers only in RESP3.
         let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
         let info = info.set_tcp_settings(tcp).set_redis_settings(settings);
         let keys = Keys::new(&config.redis_prefix);
-        Ok(Self {
-            publisher: Publisher::new(info.clone(), keys.clone(), config, metrics.clone())?,
-            subscriber: Subscriber::new(info, keys, config, metrics.clone())?,
-        })
+        let publisher = Arc::new(Publisher::new(info.clone(), keys.clone(), config, metrics.clone())?);
+        let ears = Ears::new(keys.ears(origin_server), origin_server, config.ears_interval);
+        let subscriber = Subscriber::new(info, keys, ears, publisher.clone(), config, metrics.clone())?;
+        Ok(Self { publisher, subscriber })
     }
 
     async fn check_regularly(&self, stop: &CancellationToken) {
@@ -79,12 +85,20 @@ impl Broker for RedisBroker {
         Box::pin(self.publisher.publish(channel, draft, known))
     }
 
+    fn send<'a>(&'a self, channel: &'a Channel, frame: &'a Frame) -> BoxFuture<'a, Result<(), Unavailable>> {
+        Box::pin(self.publisher.send(channel, frame))
+    }
+
     fn read<'a>(
         &'a self,
         channel: &'a Channel,
-        after: Option<Position>,
+        from: Option<ReadFrom>,
     ) -> BoxFuture<'a, Result<LogSlice<Frame>, Unavailable>> {
-        Box::pin(self.publisher.read(channel, after))
+        Box::pin(self.publisher.read(channel, from))
+    }
+
+    fn tops<'a>(&'a self, channels: &'a [Channel]) -> BoxFuture<'a, Result<Vec<Option<Top>>, Unavailable>> {
+        Box::pin(self.publisher.tops(channels))
     }
 
     fn troubles(&self) -> Vec<Trouble> {

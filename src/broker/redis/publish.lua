@@ -4,46 +4,52 @@
 -- KEYS  1 meta of the channel   2 its log   3 the message's id, if it has one
 -- ARGV  1 channel   2 the envelope without its head   3 an epoch, for the case that a new one is needed
 --       4, 5 the highest position the server knows of: epoch ('' for none) and seq
---       6 entries the log keeps   7 how long it keeps them   8 how long meta is kept
---       9 fingerprint of the message   10 how long its id is kept; all times in milliseconds
+--       6, 7, 8 how many entries and bytes the log keeps, and for how long   9 how long meta is kept
+--       10 fingerprint of the message   11 how long its id is kept; all times in milliseconds
 -- Returns epoch, seq, time (Unix milliseconds), and 'placed'; for a known id its position and 'repeated',
 -- or 'conflict' if the id belongs to another message.
+--
+-- Meta has epoch, seq and ts of the last message, and bytes, the size of all messages of the epoch so far. An entry
+-- has the envelope (e) and what bytes was with it (b), so the size of the log is a difference.
 
 local id = KEYS[3]
 if id then
   local known = redis.call('GET', id)
   if known then
     local epoch, seq, fingerprint = string.match(known, '^(%S+) (%S+) (%S+)$')
-    return { epoch, seq, '0', fingerprint == ARGV[9] and 'repeated' or 'conflict' }
+    return { epoch, seq, '0', fingerprint == ARGV[10] and 'repeated' or 'conflict' }
   end
 end
 
-local meta = redis.call('HMGET', KEYS[1], 'epoch', 'seq')
-local epoch, top = meta[1], tonumber(meta[2] or 0)
+local meta = redis.call('HMGET', KEYS[1], 'epoch', 'seq', 'bytes')
+local epoch, top, bytes = meta[1], tonumber(meta[2] or 0), tonumber(meta[3] or 0)
 local wound_back = epoch == ARGV[4] and top < tonumber(ARGV[5])
 if not epoch or wound_back then
-  epoch, top = ARGV[3], 0
+  epoch, top, bytes = ARGV[3], 0, 0
   redis.call('DEL', KEYS[2])
 end
 
-local seq = string.format('%.0f', top + 1)
-redis.call('HSET', KEYS[1], 'epoch', epoch, 'seq', seq)
-redis.call('PEXPIRE', KEYS[1], ARGV[8])
-
--- The clock of Redis is one for all servers, so a later message never has an earlier time.
+-- The clock of Redis is one for all servers.
 local now = redis.call('TIME')
 local ts = now[1] .. string.format('%03d', math.floor(now[2] / 1000))
+local seq = string.format('%.0f', top + 1)
 local envelope = '{"epoch":"' .. epoch .. '","seq":' .. seq .. ',"ts":' .. ts .. ',' .. ARGV[2]
-redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[6], seq .. '-0', 'e', envelope)
-redis.call('PEXPIRE', KEYS[2], ARGV[7])
+bytes = string.format('%.0f', bytes + #envelope)
 
--- By age, the log is trimmed at every eighth message only: twice as many at a time as have come since.
+redis.call('HSET', KEYS[1], 'epoch', epoch, 'seq', seq, 'ts', ts, 'bytes', bytes)
+redis.call('PEXPIRE', KEYS[1], ARGV[9])
+redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[6], seq .. '-0', 'e', envelope, 'b', bytes)
+redis.call('PEXPIRE', KEYS[2], ARGV[8])
+
+-- By age and by size, the log is trimmed at every eighth message only: up to twice as many as have come since.
 if top % 8 == 0 then
-  local expired = tonumber(ts) - tonumber(ARGV[7])
+  local expired = tonumber(ts) - tonumber(ARGV[8])
   local keep_from
   for _, entry in ipairs(redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 16)) do
     local written = string.match(entry[2][2], '^{"epoch":"%x+","seq":%d+,"ts":(%d+)')
-    if tonumber(written) > expired then break end
+    local size = tonumber(bytes) - tonumber(entry[2][4]) + #entry[2][2]
+    local is_last = entry[1] == seq .. '-0'
+    if is_last or (tonumber(written) > expired and size <= tonumber(ARGV[7])) then break end
     keep_from = string.match(entry[1], '^%d+') + 1
   end
   if keep_from then
@@ -52,7 +58,7 @@ if top % 8 == 0 then
 end
 
 if id then
-  redis.call('SET', id, epoch .. ' ' .. seq .. ' ' .. ARGV[9], 'PX', ARGV[10])
+  redis.call('SET', id, epoch .. ' ' .. seq .. ' ' .. ARGV[10], 'PX', ARGV[11])
 end
 redis.call('PUBLISH', ARGV[1], envelope)
 return { epoch, seq, ts, 'placed' }

@@ -9,24 +9,21 @@ use std::{
 
 use bytes::Bytes;
 use deadpool_redis::{Connection, Manager, Pool, Runtime};
-use redis::{AsyncConnectionConfig, ConnectionInfo, RedisResult, Script, aio::MultiplexedConnection};
+use redis::{AsyncCommands, AsyncConnectionConfig, ConnectionInfo, RedisResult, Script, aio::MultiplexedConnection};
 use tokio::time::timeout;
 
 use super::{
-    super::{META_TTL, PublishError, Published, READ_LIMIT, Retention, Unavailable},
+    super::{META_TTL, PublishError, Published, READ_LIMIT, Retention, Top, Unavailable},
     keys::Keys,
 };
 use crate::{
     config::Config,
-    protocol::{Channel, Draft, Epoch, Frame},
-    room::{LogSlice, Position},
+    protocol::{Channel, Draft, Envelope, Epoch, Frame},
+    room::{LogSlice, Placed, Position, ReadFrom},
     telemetry::Metrics,
 };
 
-/// An entry of a stream as Redis returns it: its id, and the one field it has.
-type Entry = (String, (String, Bytes));
-
-/// Sends commands to Redis: publishes, readings of the log, and a check that it answers at all.
+/// Sends commands to Redis: publishes, readings of logs, and a check that it answers at all.
 ///
 /// All commands share one multiplexed connection, so those of many sessions travel together and none waits for a
 /// checkout, which would cost two more commands. The pool makes that connection, makes another one when it
@@ -87,41 +84,68 @@ impl Publisher {
         if let Some(id) = draft.id() {
             call.key(self.keys.id(&name, id));
         }
-        let (known_epoch, known_seq) = position_args(known);
+        let (known_epoch, known_seq) = known.map_or((String::new(), 0), |known| (known.epoch.to_string(), known.seq));
         call.arg(name).arg(draft.tail()).arg(new_epoch()).arg(known_epoch).arg(known_seq);
-        call.arg(self.retention.length).arg(millis(self.retention.age)).arg(millis(META_TTL));
-        call.arg(format!("{:016x}", draft.fingerprint())).arg(millis(self.retention.ids));
+        call.arg(self.retention.length).arg(self.retention.bytes).arg(millis(self.retention.age));
+        call.arg(millis(META_TTL)).arg(format!("{:016x}", draft.fingerprint())).arg(millis(self.retention.ids));
 
         let (epoch, seq, ts, outcome): (String, u64, u64, String) =
             self.run(async |connection| call.invoke_async(connection).await).await?;
         let position = position(&epoch, seq)?;
         match outcome.as_str() {
-            "placed" => Ok(Published::Placed(position, draft.numbered(position.epoch, seq, ts))),
+            "placed" => {
+                let item = draft.numbered(position.epoch, seq, ts);
+                Ok(Published::Placed(Placed { position, ts, item }))
+            }
             "repeated" => Ok(Published::Repeated(position)),
             _ => Err(PublishError::IdConflict),
         }
     }
 
-    pub(super) async fn read(
-        &self,
-        channel: &Channel,
-        after: Option<Position>,
-    ) -> Result<LogSlice<Frame>, Unavailable> {
-        let name = self.keys.channel(channel);
-        let (after_epoch, after_seq) = position_args(after);
-        let mut call = self.read.key(self.keys.meta(&name));
-        call.key(self.keys.log(&name));
-        call.arg(new_epoch()).arg(after_epoch).arg(after_seq).arg(READ_LIMIT).arg(millis(META_TTL));
+    pub(super) async fn send(&self, channel: &Channel, frame: &Frame) -> Result<(), Unavailable> {
+        self.publish_on(&self.keys.channel(channel), frame.as_bytes()).await
+    }
 
-        let (epoch, top, entries): (String, u64, Vec<Entry>) =
+    /// Publishes on a channel of Redis by its name, and nothing else.
+    pub(super) async fn publish_on(&self, name: &str, payload: &[u8]) -> Result<(), Unavailable> {
+        self.run(async |connection| connection.publish(name, payload).await).await
+    }
+
+    pub(super) async fn read(&self, channel: &Channel, from: Option<ReadFrom>) -> Result<LogSlice<Frame>, Unavailable> {
+        let name = self.keys.channel(channel);
+        let mut call = self.read.key(self.keys.meta(&name));
+        call.key(self.keys.log(&name)).arg(new_epoch());
+        match from {
+            Some(ReadFrom { position: Position { epoch, seq }, known, void }) => {
+                call.arg(epoch.to_string()).arg(seq).arg(known).arg(u8::from(void));
+            }
+            None => {
+                call.arg("").arg(0).arg(0).arg(0);
+            }
+        }
+        call.arg(READ_LIMIT).arg(millis(META_TTL));
+
+        let (epoch, top, entries): (String, u64, Vec<(u64, Bytes)>) =
             self.run(async |connection| call.invoke_async(connection).await).await?;
-        let entries = entries.into_iter().map(|(id, (_, envelope))| {
-            let seq = id.split('-').next().and_then(|seq| seq.parse().ok());
-            Some((seq?, Frame::new(envelope).ok()?))
-        });
+        let top = position(&epoch, top)?;
+        let entries = entries.into_iter().map(|(seq, envelope)| placed(Position::new(top.epoch, seq), envelope));
         let entries: Option<Vec<_>> = entries.collect();
         let entries = entries.ok_or_else(|| Unavailable(format!("the log of {name} has an entry that is not ours")))?;
-        Ok(LogSlice { top: position(&epoch, top)?, entries })
+        Ok(LogSlice { top, entries })
+    }
+
+    pub(super) async fn tops(&self, channels: &[Channel]) -> Result<Vec<Option<Top>>, Unavailable> {
+        let mut pipeline = redis::pipe();
+        for channel in channels {
+            pipeline.hmget(self.keys.meta(&self.keys.channel(channel)), &["epoch", "seq", "ts"]);
+        }
+        let tops: Vec<(Option<String>, Option<u64>, Option<u64>)> =
+            self.run(async |connection| pipeline.query_async(connection).await).await?;
+        let top = |(epoch, seq, ts): (Option<String>, Option<u64>, Option<u64>)| {
+            let Some(epoch) = epoch else { return Ok(None) };
+            Ok(Some((position(&epoch, seq.unwrap_or(0))?, ts.unwrap_or(0))))
+        };
+        tops.into_iter().map(top).collect()
     }
 
     /// Whether Redis answered when it was last asked.
@@ -197,8 +221,11 @@ fn new_epoch() -> String {
     Epoch(rand::random()).to_string()
 }
 
-fn position_args(position: Option<Position>) -> (String, u64) {
-    position.map_or((String::new(), 0), |position| (position.epoch.to_string(), position.seq))
+/// An entry of the log; `None` if it is not an envelope with a time.
+fn placed(position: Position, envelope: Bytes) -> Option<Placed<Frame>> {
+    let item = Frame::new(envelope).ok()?;
+    let (_, _, ts) = Envelope::read(&item).ok()?.placed?;
+    Some(Placed { position, ts, item })
 }
 
 fn position(epoch: &str, seq: u64) -> Result<Position, Unavailable> {

@@ -11,14 +11,16 @@ use std::{
 use redis::{AsyncConnectionConfig, Client, ConnectionInfo, PushInfo, PushKind, Value, aio::MultiplexedConnection};
 use tokio::{
     sync::Notify,
-    time::{sleep, timeout},
+    time::{Instant, MissedTickBehavior, interval, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
     super::{Listener, Trouble, interest::Interest},
     backoff::Backoff,
+    ears::{Check, Ears},
     keys::Keys,
+    publisher::Publisher,
 };
 use crate::{config::Config, protocol::Channel, telemetry::Metrics};
 
@@ -36,6 +38,8 @@ pub(super) struct Subscriber {
     connect_timeout: Duration,
     command_timeout: Duration,
     interest: Interest,
+    ears: Arc<Ears>,
+    publisher: Arc<Publisher>,
     state: AtomicU8,
     metrics: Arc<Metrics>,
 }
@@ -57,12 +61,16 @@ enum Lost {
     Redis(#[from] redis::RedisError),
     #[error("the connection was closed")]
     Closed,
+    #[error("nothing has been heard for {0:?}, not even the subscriber's own test")]
+    Deaf(Duration),
 }
 
 impl Subscriber {
     pub(super) fn new(
         redis: ConnectionInfo,
         keys: Keys,
+        ears: Ears,
+        publisher: Arc<Publisher>,
         config: &Config,
         metrics: Arc<Metrics>,
     ) -> Result<Self, redis::RedisError> {
@@ -72,6 +80,8 @@ impl Subscriber {
             connect_timeout: config.redis_connect_timeout,
             command_timeout: config.redis_command_timeout,
             interest: Interest::default(),
+            ears: Arc::new(ears),
+            publisher,
             state: AtomicU8::new(State::Disconnected as u8),
             metrics,
         })
@@ -87,6 +97,8 @@ impl Subscriber {
             Some(Trouble::SubscriberDisconnected)
         } else if state == State::Connected as u8 {
             Some(Trouble::SubscriptionsMissing)
+        } else if self.ears.are_deaf(Instant::now()) {
+            Some(Trouble::SubscriberDeaf)
         } else {
             None
         }
@@ -115,7 +127,7 @@ impl Subscriber {
     /// Connects, subscribes to all that is wanted, and keeps it so until the connection is lost.
     async fn listen(&self, listener: &Arc<dyn Listener>, backoff: &mut Backoff) -> Result<Infallible, Lost> {
         let closed = Arc::new(Notify::new());
-        let ear = ear(listener.clone(), self.keys.clone(), closed.clone());
+        let ear = ear(listener.clone(), self.keys.clone(), self.ears.clone(), closed.clone());
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.connect_timeout))
             .set_response_timeout(Some(self.command_timeout))
@@ -129,6 +141,10 @@ impl Subscriber {
         self.metrics.subscriber_connects.inc();
         self.enter(State::Connected);
 
+        let own = within(self.command_timeout, subscriptions.connection.subscribe(self.ears.channel()));
+        own.await?;
+        self.ears.heard(Instant::now());
+
         // What changes after this moment is looked at again; what changed before is part of what is wanted now.
         self.interest.take();
         self.reconcile(&mut subscriptions, listener, listener.wanted()).await?;
@@ -136,10 +152,31 @@ impl Subscriber {
         *backoff = Backoff::new();
         tracing::info!(channels = subscriptions.channels.len(), "the subscriber listens");
 
+        let mut tests = interval(self.ears.interval() / 4);
+        tests.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = closed.notified() => return Err(Lost::Closed),
                 changed = self.interest.next() => self.reconcile(&mut subscriptions, listener, changed).await?,
+                _ = tests.tick() => self.test_ears().await?,
+            }
+        }
+    }
+
+    /// After a silence, says something to itself by way of Redis; after a longer one, gives the connection up. A
+    /// connection can be sound and yet lead to a server to which nobody publishes any more.
+    async fn test_ears(&self) -> Result<(), Lost> {
+        let now = Instant::now();
+        self.metrics.subscriber_silence.set(self.ears.silence(now).as_secs_f64());
+        match self.ears.check(now) {
+            Check::Fine => Ok(()),
+            Check::Deaf => Err(Lost::Deaf(self.ears.silence(now))),
+            Check::Test => {
+                self.ears.testing(now);
+                if self.publisher.publish_on(self.ears.channel(), self.ears.payload()).await.is_err() {
+                    self.ears.not_tested();
+                }
+                Ok(())
             }
         }
     }
@@ -209,10 +246,16 @@ impl Subscriptions {
 /// Takes what Redis pushes, in the task that reads the connection: there is no queue in between that could grow,
 /// and a server that cannot keep up is slowed by TCP, and in the end cut off by Redis and brought up to date from
 /// the log.
-fn ear(listener: Arc<dyn Listener>, keys: Keys, closed: Arc<Notify>) -> impl Fn(PushInfo) -> Result<(), Infallible> {
+fn ear(
+    listener: Arc<dyn Listener>,
+    keys: Keys,
+    ears: Arc<Ears>,
+    closed: Arc<Notify>,
+) -> impl Fn(PushInfo) -> Result<(), Infallible> {
     move |PushInfo { kind, data }| {
         match kind {
             PushKind::Message => {
+                ears.heard(Instant::now());
                 if let Ok([Value::BulkString(name), Value::BulkString(payload)]) = <[Value; 2]>::try_from(data)
                     && let Some(channel) = keys.parse(&name)
                 {

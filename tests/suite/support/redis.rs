@@ -40,11 +40,12 @@ impl Redis {
         client.get_multiplexed_async_connection().await.expect("a connection to Redis")
     }
 
-    /// The channels that anybody is subscribed to, sorted.
+    /// The channels that anybody is subscribed to, sorted; without those on which servers test their own ears.
     pub async fn channels(&self) -> Vec<String> {
         let mut connection = self.connect().await;
         let mut channels: Vec<String> =
             redis::cmd("PUBSUB").arg("CHANNELS").query_async(&mut connection).await.expect("channels");
+        channels.retain(|channel| !channel.starts_with("ws:ears:"));
         channels.sort();
         channels
     }

@@ -1,0 +1,140 @@
+use std::{collections::hash_map::Entry, sync::Arc};
+
+use tokio::time::{sleep, timeout};
+
+use super::{
+    Client, Hub, Membership,
+    local_room::{Admission, GRACE, LocalRoom},
+};
+use crate::{
+    broker::Unavailable,
+    protocol::{Channel, Event, History, RoomId},
+    room::{LogSlice, Placed, Position, ReadFrom, ResetReason},
+};
+
+impl Hub {
+    /// Makes a client a member of a room until the membership is dropped. When this returns, `joined` is in the
+    /// client's outbox, then the history it asked for, and then exactly the messages that came since.
+    ///
+    /// # Errors
+    /// If the room's channel could not be subscribed and read in time. Dropping the future undoes the join.
+    pub async fn join(
+        self: &Arc<Self>,
+        client: &Client,
+        room: &RoomId,
+        history: History,
+    ) -> Result<Membership, Unavailable> {
+        let channel = Channel::Room(room.clone());
+        self.metrics.memberships.inc();
+        let membership = Membership::new(self.clone(), channel.clone(), client.number());
+        let history = match history {
+            History::Last(count) => History::Last(count.min(self.max_last)),
+            history => history,
+        };
+        let mut arrival = Arrival { hub: self, client, channel: &channel, room, history, is_announced: false };
+        loop {
+            match arrival.enter() {
+                Admission::Member => return Ok(membership),
+                Admission::NotYet(opened) => match timeout(self.join_timeout, opened).await {
+                    Ok(Ok(())) => {}
+                    _ => return Err(Unavailable(format!("the room was not open within {:?}", self.join_timeout))),
+                },
+                Admission::Missed { from, to } => {
+                    if arrival.catch_up(from, to).await? && arrival.end() {
+                        return Ok(membership);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A client on its way into a room.
+struct Arrival<'a> {
+    hub: &'a Hub,
+    client: &'a Client,
+    channel: &'a Channel,
+    room: &'a RoomId,
+    /// What it still wants.
+    history: History,
+    /// It has been told `joined`.
+    is_announced: bool,
+}
+
+impl Arrival<'_> {
+    /// Comes to the room, which is made if it is not there.
+    fn enter(&self) -> Admission {
+        let (admission, is_new) = {
+            let mut rooms = self.hub.rooms(self.channel);
+            let entry = rooms.entry(self.channel.clone());
+            let is_new = matches!(entry, Entry::Vacant(_));
+            let local = entry.or_insert_with(|| {
+                self.hub.metrics.rooms.inc();
+                self.hub.new_room()
+            });
+            (local.join(self.client.number(), self.client.outbox(), self.room, self.history, self.is_announced), is_new)
+        };
+        if is_new {
+            self.hub.broker.interest_changed(self.channel.clone());
+        }
+        admission
+    }
+
+    /// Sends the client what the log has after `from` and up to `to`, as fast as the client takes it. Returns false
+    /// if numbering began anew meanwhile, so that it has to come in again.
+    async fn catch_up(&mut self, from: ReadFrom, to: Position) -> Result<bool, Unavailable> {
+        let mut at = from.position.seq;
+        while at < to.seq {
+            let position = Position::new(to.epoch, at);
+            let LogSlice { top, mut entries } =
+                self.hub.broker.read(self.channel, Some(ReadFrom { position, ..from })).await?;
+            if top.epoch != to.epoch {
+                self.hub.settle(self.channel, |room| {
+                    room.observe(top);
+                    room.leave(self.client.number());
+                });
+                // The room reads its log within this time and then stands in the new epoch.
+                sleep(GRACE).await;
+                return Ok(false);
+            }
+            entries.retain(|entry| entry.position.seq > at && entry.position.seq <= to.seq);
+            let next = entries.first().map_or(to.seq + 1, |entry| entry.position.seq);
+            self.announce(to, at, next);
+            at = next - 1;
+            for Placed { position, item, .. } in entries {
+                if !self.client.outbox().push_when_free(item).await {
+                    return Err(Unavailable("the client is being closed".into()));
+                }
+                at = position.seq;
+                self.history = History::After(to.epoch, at);
+            }
+        }
+        self.history = History::After(to.epoch, to.seq);
+        Ok(true)
+    }
+
+    /// Tells the client that it is in, the first time, and that there is a gap if `next` does not follow on `at`.
+    fn announce(&mut self, to: Position, at: u64, next: u64) {
+        let has_gap = next != at + 1;
+        let claims_position = matches!(self.history, History::After(..));
+        if !self.is_announced {
+            self.is_announced = true;
+            let resumed = claims_position.then_some(!has_gap);
+            let joined = |room: &mut LocalRoom| room.joined(self.room, to.into(), resumed);
+            if let Some(joined) = self.hub.with(self.channel, joined) {
+                self.client.outbox().push(joined);
+            }
+        }
+        // Whoever asks for the last so many takes what there is.
+        if has_gap && claims_position {
+            let (place, reason) = (Position::new(to.epoch, next - 1).into(), ResetReason::Trimmed.as_str());
+            self.client.outbox().push(Event::Reset { room: Some(self.room), place, reason }.encode());
+        }
+    }
+
+    /// Makes the client a member, unless more was delivered while it caught up than could be kept for it.
+    fn end(&self) -> bool {
+        let end = |room: &mut LocalRoom| room.end_resuming(self.client.number(), self.client.outbox());
+        self.hub.with(self.channel, end).unwrap_or(false)
+    }
+}
