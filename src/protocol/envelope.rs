@@ -94,6 +94,8 @@ pub struct Envelope<'a> {
     pub origin_server: Cow<'a, str>,
     /// Its place in the order; a foreign server's message has none.
     pub position: Option<(Epoch, u64)>,
+    /// Its trace context, which the one who uses it has to check: any text may be in it.
+    pub traceparent: Option<&'a str>,
 }
 
 #[derive(Deserialize)]
@@ -105,6 +107,8 @@ struct Header<'a> {
     epoch: Option<&'a serde_json::value::RawValue>,
     #[serde(default, borrow)]
     seq: Option<&'a serde_json::value::RawValue>,
+    #[serde(default, borrow)]
+    traceparent: Option<&'a serde_json::value::RawValue>,
 }
 
 impl<'a> Envelope<'a> {
@@ -121,7 +125,9 @@ impl<'a> Envelope<'a> {
         let header: Header<'a> = serde_json::from_slice(bytes)?;
         let epoch = header.epoch.and_then(|raw| serde_json::from_str(raw.get()).ok());
         let seq = header.seq.and_then(|raw| serde_json::from_str(raw.get()).ok());
-        Ok(Self { origin_server: header.origin_server, position: epoch.zip(seq) })
+        // A trace context has nothing that JSON escapes, so what stands between the quotes is the text itself.
+        let traceparent = header.traceparent.and_then(|raw| raw.get().strip_prefix('"')?.strip_suffix('"'));
+        Ok(Self { origin_server: header.origin_server, position: epoch.zip(seq), traceparent })
     }
 }
 
@@ -164,6 +170,23 @@ mod tests {
         }
         for text in ["", "hello", "[\"node-1\"]", "{}", r#"{"originServer":7}"#, "null", "{"] {
             assert!(Envelope::read(&Frame::from(text.to_owned())).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_trace_context_rides_along_and_a_wrong_one_spoils_nothing() {
+        let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let mut traced = draft(Some("m-1"));
+        traced.set_traceparent(traceparent);
+        assert_eq!(traced.fingerprint(), draft(None).fingerprint());
+        let frame = traced.numbered(Epoch(0xabc), 12, 0);
+        let envelope = Envelope::read(&frame).unwrap();
+        assert_eq!((envelope.position, envelope.traceparent), (Some((Epoch(0xabc), 12)), Some(traceparent)));
+        for (value, expected) in
+            [("7", None), ("null", None), ("[\"a\"]", None), ("\"\"", Some("")), ("\"é\"", Some("é"))]
+        {
+            let frame = Frame::from(format!(r#"{{"originServer":"node-1","traceparent":{value}}}"#));
+            assert_eq!(Envelope::read(&frame).unwrap().traceparent, expected, "{value}");
         }
     }
 
