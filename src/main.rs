@@ -1,9 +1,9 @@
 //! The `roomcast` program: reads the settings, starts the server, and turns signals into an orderly end.
 
-use std::{io::Write, process::ExitCode};
+use std::{io::Write, process::ExitCode, time::Instant};
 
 use roomcast::{
-    config::{Config, LogFormat, SETTINGS, Warning, reference},
+    config::{Config, LogFormat, SETTINGS, reference},
     server::Server,
     telemetry::log,
 };
@@ -55,7 +55,6 @@ fn serve() -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
-    log::start(&config);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -63,25 +62,40 @@ fn serve() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    runtime.block_on(run(&config, &warnings))
-}
-
-async fn run(config: &Config, warnings: &[Warning]) -> ExitCode {
-    for warning in warnings {
-        tracing::warn!("{warning}");
-    }
-    let server = match Server::bind(config).await {
+    let server = match runtime.block_on(Server::bind(&config)) {
         Ok(server) => server,
         Err(error) => {
+            // There is no log yet, and a slip in a setting's name may be the cause.
+            warnings.iter().for_each(|warning| eprintln!("{warning}"));
             eprintln!("roomcast cannot start: {error}");
             return ExitCode::from(USAGE);
         }
     };
+    // Traces carry the server's name, which may depend on the port that it got.
+    let traces = match log::start(&config, server.origin_server()) {
+        Ok(traces) => traces,
+        Err(error) => {
+            eprintln!("roomcast cannot start: ROOMCAST_OTLP_ENDPOINT cannot be put to use: {error}");
+            return ExitCode::from(USAGE);
+        }
+    };
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
+    let Some(stopped) = runtime.block_on(run(&config, server)) else { return ExitCode::FAILURE };
+    // Tasks that were cut short end with the runtime, and their spans with them.
+    drop(runtime);
+    traces.end(config.shutdown_timeout.saturating_sub(stopped.elapsed()));
+    ExitCode::SUCCESS
+}
+
+/// Runs the server to its orderly end. Returns when it was asked to end; `None` if it did not end in order.
+async fn run(config: &Config, server: Server) -> Option<Instant> {
     let (mut interrupt, mut terminate) = match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
         (Ok(interrupt), Ok(terminate)) => (interrupt, terminate),
         (Err(error), _) | (_, Err(error)) => {
             eprintln!("roomcast cannot listen for signals: {error}");
-            return ExitCode::FAILURE;
+            return None;
         }
     };
     announce(config, &server);
@@ -96,9 +110,14 @@ async fn run(config: &Config, warnings: &[Warning]) -> ExitCode {
             }
         }
     };
+    let mut stopped = None;
+    let asked = async {
+        stop.cancelled().await;
+        stopped = Some(Instant::now());
+    };
     tokio::select! {
-        () = server.run(stop.cancelled()) => ExitCode::SUCCESS,
-        () = signals => ExitCode::FAILURE,
+        () = server.run(asked) => stopped,
+        () = signals => None,
     }
 }
 

@@ -22,6 +22,7 @@ use std::{
 
 use bytes::Bytes;
 use tokio::time::{Instant, timeout};
+use tracing::Instrument;
 
 use self::{agenda::Agenda, local_room::LocalRoom};
 pub use self::{
@@ -33,7 +34,7 @@ use crate::{
     config::Config,
     protocol::{Channel, CloseCode, Draft, Envelope, Frame, RoomId},
     room::{LogSlice, Position},
-    telemetry::{EnvelopeKind, Metrics},
+    telemetry::{EnvelopeKind, Metrics, trace, trace::Tracer},
 };
 
 /// More than there are cores, so that rooms seldom share a lock that is in use.
@@ -54,6 +55,7 @@ pub struct Hub {
     join_timeout: Duration,
     closing: OnceLock<CloseCode>,
     metrics: Arc<Metrics>,
+    tracer: Tracer,
 }
 
 impl Hub {
@@ -72,6 +74,7 @@ impl Hub {
             join_timeout: 2 * config.redis_command_timeout,
             closing: OnceLock::new(),
             metrics,
+            tracer: Tracer::new(config),
         };
         // The broadcast channel has every client as its member and is wanted for as long as the server runs.
         let broadcast = LocalRoom::new(hub.number());
@@ -154,6 +157,21 @@ impl Hub {
     /// # Errors
     /// See [`Broker::publish`].
     pub async fn publish(&self, channel: &Channel, draft: &Draft) -> Result<Position, PublishError> {
+        let span = self.tracer.publish(channel);
+        let traced = trace::traceparent(&span).map(|traceparent| {
+            let mut draft = draft.clone();
+            draft.set_traceparent(&traceparent);
+            draft
+        });
+        let draft = traced.as_ref().unwrap_or(draft);
+        let result = self.publish_in_place(channel, draft).instrument(span.clone()).await;
+        if let Err(error) = &result {
+            trace::failed(&span, error);
+        }
+        result
+    }
+
+    async fn publish_in_place(&self, channel: &Channel, draft: &Draft) -> Result<Position, PublishError> {
         let known = self.with(channel, |room| room.known()).flatten();
         // Before the first reading of the log there is no place from which members could be served.
         let known = known.ok_or_else(|| Unavailable("the channel is not open yet".into()))?;
@@ -249,24 +267,26 @@ impl Listener for Hub {
             let envelope = Envelope::read(&frame).ok()?;
             let is_own = envelope.origin_server == self.origin_server;
             let position = envelope.position.map(|(epoch, seq)| Position::new(epoch, seq));
-            Some((is_own, position, frame))
+            let traceparent = envelope.traceparent.filter(|_| !is_own);
+            let span = self.tracer.deliver(channel, traceparent);
+            Some((is_own, position, span, frame))
         });
         let kind = match read {
             None => EnvelopeKind::Unreadable,
             // Our members get it, or have had it, from the answer to the publish. The echo only shows that there
             // is such a message, should the answer have been lost.
-            Some((true, position, _)) => {
+            Some((true, position, ..)) => {
                 if let Some(position) = position {
                     self.settle(channel, |room| room.observe(position));
                 }
                 EnvelopeKind::OwnEcho
             }
-            Some((false, Some(position), frame)) => {
-                self.settle(channel, |room| room.accept(position, frame));
+            Some((false, Some(position), span, frame)) => {
+                span.in_scope(|| self.settle(channel, |room| room.accept(position, frame)));
                 EnvelopeKind::Numbered
             }
-            Some((false, None, frame)) => {
-                self.with(channel, |room| room.deliver(&frame));
+            Some((false, None, span, frame)) => {
+                span.in_scope(|| self.with(channel, |room| room.deliver(&frame)));
                 EnvelopeKind::Foreign
             }
         };
