@@ -13,3 +13,4 @@ mod settings;
 mod shutdown;
 mod slow;
 mod subscriptions;
+mod tracing;
