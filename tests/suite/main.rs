@@ -7,6 +7,7 @@ mod chat;
 mod foreign;
 mod health;
 mod metrics;
+mod observability;
 mod order;
 mod outage;
 mod settings;

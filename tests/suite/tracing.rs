@@ -150,6 +150,23 @@ async fn a_broadcast_and_a_failure_show_in_their_spans() {
 }
 
 #[tokio::test]
+async fn what_is_logged_while_a_message_is_published_says_nothing_of_spans() {
+    let Some(mut redis) = Redis::start().await else { return };
+    let collector = Collector::start().await;
+    let url = collector.url();
+    let server = Server::with(&redis, "one", &settings(&url, "1", "10")).await;
+    let mut ann = server.member("lobby", "ann").await;
+    redis.kill();
+    ann.say("lobby", "x").await;
+    assert_eq!(ann.expect("error").await["code"], "unavailable");
+    let [publish] = &collector.has(1).await[..] else { panic!("one span") };
+    assert_eq!(publish.span.status.clone().unwrap_or_default().code(), StatusCode::Error);
+    assert!(publish.span.events.is_empty(), "{:?}", publish.span.events);
+    eventually("it is logged", async || server.log().contains("Redis does not answer").then_some(())).await;
+    assert!(!server.log().contains("messaging"), "{}", server.log());
+}
+
+#[tokio::test]
 async fn an_outage_of_the_collector_is_logged_once_and_its_end_too() {
     let collector = Collector::start().await;
     let url = collector.url();
