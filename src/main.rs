@@ -1,5 +1,7 @@
 //! The `roomcast` program: reads the settings, starts the server, and turns signals into an orderly end.
 
+mod chat;
+
 use std::{io::Write, process::ExitCode, time::Instant};
 
 use roomcast::{
@@ -7,11 +9,16 @@ use roomcast::{
     server::Server,
     telemetry::log,
 };
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    runtime::Runtime,
+    signal::unix::{SignalKind, signal},
+};
 use tokio_util::sync::CancellationToken;
 
 /// The exit code for a wrong setting or argument, after `EX_USAGE` of BSD's sysexits.
 const USAGE: u8 = 64;
+
+const DEFAULT_URL: &str = "ws://127.0.0.1:8080/ws";
 
 const HELP: &str = "\
 roomcast: a WebSocket chat and room-messaging server
@@ -19,18 +26,21 @@ roomcast: a WebSocket chat and room-messaging server
 Usage: roomcast [COMMAND]
 
 Commands:
-  serve      Serve clients; this is what it does without a command
-  settings   Print the reference of all settings, as in docs/configuration.md
-  help       Print this text
-  version    Print the version
+  serve                      Serve clients; this is what it does without a command
+  chat ROOM USERNAME [URL]   Talk in a room from the terminal; without a URL, on ws://127.0.0.1:8080/ws
+  settings                   Print the reference of all settings, as in docs/configuration.md
+  help                       Print this text
+  version                    Print the version
 
-Settings come from the environment, under names that start with ROOMCAST_.
+Settings of the server come from the environment, under names that start with ROOMCAST_.
 ";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] | ["serve"] => serve(),
+        ["chat", room, username] => talk(DEFAULT_URL, room, username),
+        ["chat", room, username, url] => talk(url, room, username),
         ["settings"] => print(&reference(SETTINGS)),
         ["help" | "--help" | "-h"] => print(HELP),
         ["version" | "--version" | "-V"] => print(concat!("roomcast ", env!("CARGO_PKG_VERSION"), "\n")),
@@ -55,13 +65,7 @@ fn serve() -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("roomcast cannot start its threads: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
+    let Some(runtime) = runtime() else { return ExitCode::FAILURE };
     let server = match runtime.block_on(Server::bind(&config)) {
         Ok(server) => server,
         Err(error) => {
@@ -87,6 +91,23 @@ fn serve() -> ExitCode {
     drop(runtime);
     traces.end(config.shutdown_timeout.saturating_sub(stopped.elapsed()));
     ExitCode::SUCCESS
+}
+
+fn talk(url: &str, room: &str, username: &str) -> ExitCode {
+    let Some(runtime) = runtime() else { return ExitCode::FAILURE };
+    match runtime.block_on(chat::run(url, room, username)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("roomcast chat: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The async runtime; `None`, and a line for the user, if the system gives no threads for it.
+fn runtime() -> Option<Runtime> {
+    let started = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    started.map_err(|error| eprintln!("roomcast cannot start its threads: {error}")).ok()
 }
 
 /// Runs the server to its orderly end. Returns when it was asked to end; `None` if it did not end in order.

@@ -1,9 +1,13 @@
 //! Tests of the whole server: the built program, real sockets, and a real Redis that each test starts for itself.
 
+#![allow(unreachable_pub, reason = "a test program has no outside")]
+#![allow(clippy::unwrap_used, reason = "a test that finds nothing to unwrap has failed")]
+
 mod support;
 
 mod architecture;
 mod chat;
+mod cluster;
 mod foreign;
 mod health;
 mod metrics;

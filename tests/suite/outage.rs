@@ -56,7 +56,7 @@ async fn what_was_published_while_the_subscriber_was_away_is_there_when_it_is_ba
         assert!(cut > 0);
         let text = format!("round {round}");
         bob.say("lobby", &text).await;
-        assert_eq!(ann.texts(1).await, [text.clone()]);
+        assert_eq!(ann.texts(1).await, [&*text]);
         assert_eq!(bob.texts(1).await, [text]);
         for server in [&one, &two] {
             server.is_ready().await;
@@ -89,7 +89,7 @@ async fn a_server_starts_without_redis_and_is_ready_when_it_comes() {
     let Some(mut redis) = Redis::start().await else { return };
     redis.kill();
     let url = redis.url();
-    let server = Server::start(&[("ROOMCAST_REDIS_URL", &url)]).await;
+    let server = Server::start(&[("ROOMCAST_REDIS_URL", &url)]);
     is_unready(&server, &["redis_unreachable", "subscriber_disconnected"]).await;
     let mut early = server.client().await;
     early.send(&json!({"type": "broadcast", "text": "anyone?", "id": "1"})).await;

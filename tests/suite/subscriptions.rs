@@ -65,7 +65,7 @@ async fn a_room_that_empties_and_refills_quickly_still_hears() {
         ann.expect("joined").await;
         let text = format!("round {round}");
         bob.say("lobby", &text).await;
-        assert_eq!(ann.texts(1).await, [text.clone()]);
+        assert_eq!(ann.texts(1).await, [&*text]);
         assert_eq!(bob.texts(1).await, [text]);
     }
     channels_are(&redis, &["ws:broadcast", "ws:room:lobby"]).await;

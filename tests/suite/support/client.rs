@@ -80,6 +80,11 @@ impl Client {
         self.expect("pong").await;
     }
 
+    /// Waits until the connection is gone, however it ends.
+    pub async fn gone(&mut self) {
+        while let Some(Ok(_)) = self.socket.next().await {}
+    }
+
     /// All events up to the close frame.
     pub async fn events_until_closed(&mut self) -> Vec<Value> {
         let mut events = Vec::new();

@@ -23,7 +23,7 @@ pub struct Server {
 impl Server {
     /// Starts a server with the embedded broker and these settings, and waits until it is ready.
     pub async fn embedded(settings: &[(&str, &str)]) -> Self {
-        let server = Self::start(settings).await;
+        let server = Self::start(settings);
         server.is_ready().await;
         server
     }
@@ -37,13 +37,13 @@ impl Server {
     pub async fn with(redis: &Redis, name: &str, settings: &[(&str, &str)]) -> Self {
         let url = redis.url();
         let own = [("ROOMCAST_REDIS_URL", url.as_str()), ("ROOMCAST_ORIGIN_SERVER", name)];
-        let server = Self::start(&[&own, settings].concat()).await;
+        let server = Self::start(&[&own, settings].concat());
         server.is_ready().await;
         server
     }
 
     /// Starts a server and waits until it listens.
-    pub async fn start(settings: &[(&str, &str)]) -> Self {
+    pub fn start(settings: &[(&str, &str)]) -> Self {
         let mut process = command(settings)
             .env("ROOMCAST_LISTEN", "127.0.0.1:0")
             .stdout(Stdio::piped())

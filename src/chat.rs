@@ -1,0 +1,93 @@
+//! A client for the terminal, to try a server with: it says what is typed and prints what is heard.
+
+use std::io::{self, BufRead, Write};
+
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio_tungstenite::{connect_async, tungstenite::Message};
+
+/// Lines that were typed and not sent yet; whoever types faster than that waits.
+const TYPED: usize = 16;
+
+type Failure = Box<dyn std::error::Error>;
+
+/// Joins a room and talks until standard input or the connection ends.
+///
+/// # Errors
+/// If the server cannot be reached, or closes the connection.
+pub(crate) async fn run(url: &str, room: &str, username: &str) -> Result<(), Failure> {
+    let (mut socket, _) = connect_async(url).await.map_err(|error| {
+        format!("{url} cannot be reached ({error}); is a server running there? `make run` starts one")
+    })?;
+    let join = json!({"type": "join", "room": room, "username": username});
+    socket.send(Message::text(join.to_string())).await?;
+
+    let mut lines = typed_lines();
+    // What is typed after the last line is nothing; what is on its way then is still waited for.
+    let (mut unanswered, mut typing) = (0, true);
+    while typing || unanswered > 0 {
+        tokio::select! {
+            line = lines.recv(), if typing => match line {
+                Some(text) => {
+                    unanswered += 1;
+                    let id = format!("{:016x}", rand::random::<u64>());
+                    let message = json!({"type": "message", "room": room, "text": text, "id": id});
+                    socket.send(Message::text(message.to_string())).await?;
+                }
+                None => typing = false,
+            },
+            frame = socket.next() => match frame {
+                Some(Ok(Message::Text(text))) => {
+                    let event: Value = serde_json::from_str(&text)?;
+                    if event["type"] == "ack" || (event["type"] == "error" && event.get("id").is_some()) {
+                        unanswered -= 1;
+                    }
+                    if let Some(line) = line(&event) {
+                        writeln!(io::stdout(), "{line}")?;
+                    }
+                }
+                Some(Ok(Message::Close(Some(frame)))) => {
+                    return Err(format!("the server closed the connection: {} {}", u16::from(frame.code), frame.reason).into());
+                }
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Err(error.into()),
+                None => return Err("the connection was lost".into()),
+            },
+        }
+    }
+    socket.close(None).await?;
+    Ok(())
+}
+
+/// An event as a person reads it; nothing for those that only programs need.
+fn line(event: &Value) -> Option<String> {
+    let field = |name: &str| event[name].as_str().unwrap_or("?").to_owned();
+    Some(match event["type"].as_str()? {
+        "message" => format!(
+            "{}: {}   (message {}, by way of {})",
+            field("username"),
+            field("text"),
+            event["seq"],
+            field("originServer")
+        ),
+        "broadcast" => format!("to all: {}   (by way of {})", field("text"), field("originServer")),
+        "joined" => format!("-- joined {}, after message {}", field("room"), event["seq"]),
+        "reset" => format!("-- what came before message {} cannot be had any more ({})", event["seq"], field("reason")),
+        "error" => format!("-- {}: {}", field("code"), field("message")),
+        _ => return None,
+    })
+}
+
+/// Standard input can only be read by waiting, so a thread does that; it ends with the program.
+fn typed_lines() -> mpsc::Receiver<String> {
+    let (sender, receiver) = mpsc::channel(TYPED);
+    std::thread::spawn(move || {
+        for line in io::stdin().lock().lines().map_while(Result::ok) {
+            if !line.is_empty() && sender.blocking_send(line).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}

@@ -1,0 +1,95 @@
+//! `make cluster`: Redis, two servers and nginx as plain processes, up together and down together.
+
+use std::{
+    io::{BufRead, BufReader},
+    process::{Child, Command, Stdio},
+};
+
+use crate::support::{Client, DEADLINE, eventually, free_port, get, left_out};
+
+struct Cluster {
+    script: Child,
+    ports: [u16; 4],
+}
+
+impl Cluster {
+    /// Runs the script until it says that all is up.
+    fn start() -> Option<Self> {
+        for (tool, package) in [("redis-server", "redis-server"), ("nginx", "nginx")] {
+            let path = format!("{}:/usr/sbin:/sbin", std::env::var_os("PATH").unwrap_or_default().to_string_lossy());
+            if Command::new(tool).arg("-v").env("PATH", path).output().is_err() {
+                left_out(tool, package);
+                return None;
+            }
+        }
+        let ports = [free_port(), free_port(), free_port(), free_port()];
+        let mut command = Command::new("scripts/cluster.sh");
+        command.env("BIN", env!("CARGO_BIN_EXE_roomcast"));
+        for (name, port) in ["PORT", "PORT_1", "PORT_2", "REDIS_PORT"].into_iter().zip(ports) {
+            command.env(name, port.to_string());
+        }
+        let mut script = command.stdout(Stdio::piped()).spawn().expect("the script starts");
+        let mut lines = BufReader::new(script.stdout.take().expect("a pipe")).lines().map_while(Result::ok);
+        assert!(lines.any(|line| line == "roomcast cluster is ready"), "the cluster did not come up");
+        // The rest of what it says must not block it.
+        std::thread::spawn(move || lines.count());
+        Some(Self { script, ports })
+    }
+
+    fn interrupt(&self) {
+        let status = Command::new("kill").args(["-s", "INT", &self.script.id().to_string()]).status();
+        assert!(status.expect("kill").success());
+    }
+}
+
+impl Drop for Cluster {
+    /// Asks only, since a script that is killed cannot stop its parts.
+    fn drop(&mut self) {
+        if let Ok(None) = self.script.try_wait() {
+            self.interrupt();
+            let _ = self.script.wait();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_cluster_carries_a_chat_through_nginx_and_leaves_nothing_behind() {
+    let Some(mut cluster) = Cluster::start() else { return };
+    let addresses = cluster.ports.map(|port| std::net::SocketAddr::from(([127, 0, 0, 1], port)));
+    let [nginx, one, two, _] = addresses;
+    let mut through_nginx = [Client::connect(nginx).await, Client::connect(nginx).await];
+    let mut direct = [Client::connect(one).await, Client::connect(two).await];
+    for client in through_nginx.iter_mut().chain(&mut direct) {
+        client.join("lobby", "someone").await;
+    }
+    direct[0].say("lobby", "hello").await;
+    direct[1].say("lobby", "hi").await;
+    for client in through_nginx.iter_mut().chain(&mut direct) {
+        let mut texts = client.texts(2).await;
+        texts.sort();
+        assert_eq!(texts, ["hello", "hi"]);
+        client.hears_nothing().await;
+    }
+    // `ip_hash`: both clients came from one address and so met one server.
+    let connected = async |address| {
+        let (_, metrics) = get(address, "/metrics").await.unwrap();
+        let line = metrics.lines().find_map(|line| line.strip_prefix("ws_connected_clients ")).unwrap().to_owned();
+        line.parse::<u32>().unwrap()
+    };
+    let mut counts = [connected(one).await, connected(two).await];
+    counts.sort_unstable();
+    assert_eq!(counts, [1, 3]);
+    assert_eq!(get(nginx, "/readyz").await.unwrap().0, 200);
+
+    cluster.interrupt();
+    for client in through_nginx.iter_mut().chain(&mut direct) {
+        // nginx may have passed the close on, or have been stopped first.
+        tokio::time::timeout(DEADLINE, client.gone()).await.expect("an end");
+    }
+    let script = &mut cluster.script;
+    let status = eventually("the script ends", async || script.try_wait().unwrap()).await;
+    assert_eq!(status.code(), Some(0));
+    for address in addresses {
+        assert!(std::net::TcpStream::connect(address).is_err(), "something still listens on {address}");
+    }
+}
