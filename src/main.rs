@@ -2,14 +2,17 @@
 
 mod chat;
 
-use std::{io::Write, process::ExitCode};
+use std::{io::Write, process::ExitCode, time::Instant};
 
 use roomcast::{
-    config::{Config, LogFormat, SETTINGS, Warning, reference},
+    config::{Config, LogFormat, SETTINGS, reference},
     server::Server,
     telemetry::log,
 };
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    runtime::Runtime,
+    signal::unix::{SignalKind, signal},
+};
 use tokio_util::sync::CancellationToken;
 
 /// The exit code for a wrong setting or argument, after `EX_USAGE` of BSD's sysexits.
@@ -62,48 +65,58 @@ fn serve() -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
-    log::start(&config);
-    on_runtime(run(&config, &warnings))
+    let Some(runtime) = runtime() else { return ExitCode::FAILURE };
+    let server = match runtime.block_on(Server::bind(&config)) {
+        Ok(server) => server,
+        Err(error) => {
+            // There is no log yet, and a slip in a setting's name may be the cause.
+            warnings.iter().for_each(|warning| eprintln!("{warning}"));
+            eprintln!("roomcast cannot start: {error}");
+            return ExitCode::from(USAGE);
+        }
+    };
+    // Traces carry the server's name, which may depend on the port that it got.
+    let traces = match log::start(&config, server.origin_server()) {
+        Ok(traces) => traces,
+        Err(error) => {
+            eprintln!("roomcast cannot start: ROOMCAST_OTLP_ENDPOINT cannot be put to use: {error}");
+            return ExitCode::from(USAGE);
+        }
+    };
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
+    let Some(stopped) = runtime.block_on(run(&config, server)) else { return ExitCode::FAILURE };
+    // Tasks that were cut short end with the runtime, and their spans with them.
+    drop(runtime);
+    traces.end(config.shutdown_timeout.saturating_sub(stopped.elapsed()));
+    ExitCode::SUCCESS
 }
 
 fn talk(url: &str, room: &str, username: &str) -> ExitCode {
-    on_runtime(async {
-        match chat::run(url, room, username).await {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("roomcast chat: {error}");
-                ExitCode::FAILURE
-            }
-        }
-    })
-}
-
-fn on_runtime(work: impl Future<Output = ExitCode>) -> ExitCode {
-    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(work),
+    let Some(runtime) = runtime() else { return ExitCode::FAILURE };
+    match runtime.block_on(chat::run(url, room, username)) {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("roomcast cannot start its threads: {error}");
+            eprintln!("roomcast chat: {error}");
             ExitCode::FAILURE
         }
     }
 }
 
-async fn run(config: &Config, warnings: &[Warning]) -> ExitCode {
-    for warning in warnings {
-        tracing::warn!("{warning}");
-    }
-    let server = match Server::bind(config).await {
-        Ok(server) => server,
-        Err(error) => {
-            eprintln!("roomcast cannot start: {error}");
-            return ExitCode::from(USAGE);
-        }
-    };
+/// The async runtime; `None`, and a line for the user, if the system gives no threads for it.
+fn runtime() -> Option<Runtime> {
+    let started = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    started.map_err(|error| eprintln!("roomcast cannot start its threads: {error}")).ok()
+}
+
+/// Runs the server to its orderly end. Returns when it was asked to end; `None` if it did not end in order.
+async fn run(config: &Config, server: Server) -> Option<Instant> {
     let (mut interrupt, mut terminate) = match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
         (Ok(interrupt), Ok(terminate)) => (interrupt, terminate),
         (Err(error), _) | (_, Err(error)) => {
             eprintln!("roomcast cannot listen for signals: {error}");
-            return ExitCode::FAILURE;
+            return None;
         }
     };
     announce(config, &server);
@@ -118,9 +131,14 @@ async fn run(config: &Config, warnings: &[Warning]) -> ExitCode {
             }
         }
     };
+    let mut stopped = None;
+    let asked = async {
+        stop.cancelled().await;
+        stopped = Some(Instant::now());
+    };
     tokio::select! {
-        () = server.run(stop.cancelled()) => ExitCode::SUCCESS,
-        () = signals => ExitCode::FAILURE,
+        () = server.run(asked) => stopped,
+        () = signals => None,
     }
 }
 

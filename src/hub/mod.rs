@@ -24,6 +24,7 @@ use std::{
 
 use bytes::Bytes;
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use self::{agenda::Agenda, local_room::LocalRoom};
 pub use self::{
@@ -35,7 +36,7 @@ use crate::{
     config::Config,
     protocol::{Channel, CloseCode, Draft, Envelope, Frame},
     room::{LogSlice, Placed, Position},
-    telemetry::{EnvelopeKind, Metrics},
+    telemetry::{EnvelopeKind, Metrics, trace, trace::Tracer},
 };
 
 /// More than there are cores, so that rooms seldom share a lock that is in use.
@@ -58,6 +59,7 @@ pub struct Hub {
     join_timeout: Duration,
     closing: OnceLock<CloseCode>,
     metrics: Arc<Metrics>,
+    tracer: Tracer,
 }
 
 impl Hub {
@@ -82,6 +84,7 @@ impl Hub {
             join_timeout: 2 * config.redis_command_timeout,
             closing: OnceLock::new(),
             metrics,
+            tracer: Tracer::new(config),
         };
         // The broadcast channel has every client as its member and is wanted for as long as the server runs.
         let broadcast = hub.new_room();
@@ -133,6 +136,21 @@ impl Hub {
     /// # Errors
     /// See [`Broker::publish`].
     pub async fn publish(&self, channel: &Channel, draft: &Draft) -> Result<Option<Position>, PublishError> {
+        let span = self.tracer.publish(channel);
+        let traced = trace::traceparent(&span).map(|traceparent| {
+            let mut draft = draft.clone();
+            draft.set_traceparent(&traceparent);
+            draft
+        });
+        let draft = traced.as_ref().unwrap_or(draft);
+        let result = self.publish_in_place(channel, draft).instrument(span.clone()).await;
+        if let Err(error) = &result {
+            trace::failed(&span, error);
+        }
+        result
+    }
+
+    async fn publish_in_place(&self, channel: &Channel, draft: &Draft) -> Result<Option<Position>, PublishError> {
         let is_open = self.with(channel, |room| room.is_open()).unwrap_or(false);
         if !is_open {
             // There is no place yet from which members could be served.
@@ -249,24 +267,26 @@ impl Listener for Hub {
             let envelope = Envelope::read(&frame).ok()?;
             let is_own = envelope.origin_server == self.origin_server;
             let place = envelope.placed.map(|(epoch, seq, ts)| (Position::new(epoch, seq), ts));
-            Some((is_own, place, frame))
+            let traceparent = envelope.traceparent.filter(|_| !is_own);
+            let span = self.tracer.deliver(channel, traceparent);
+            Some((is_own, place, span, frame))
         });
         let kind = match read {
             None => EnvelopeKind::Unreadable,
             // Our members get it, or have had it, from the answer to the publish. The echo only shows that there
             // is such a message, should the answer have been lost.
-            Some((true, place, _)) => {
+            Some((true, place, ..)) => {
                 if let Some((position, _)) = place {
                     self.settle(channel, |room| room.observe(position));
                 }
                 EnvelopeKind::OwnEcho
             }
-            Some((false, Some((position, ts)), item)) => {
-                self.settle(channel, |room| room.accept(Placed { position, ts, item }));
+            Some((false, Some((position, ts)), span, item)) => {
+                span.in_scope(|| self.settle(channel, |room| room.accept(Placed { position, ts, item })));
                 EnvelopeKind::Numbered
             }
-            Some((false, None, frame)) => {
-                self.with(channel, |room| room.deliver(&frame));
+            Some((false, None, span, frame)) => {
+                span.in_scope(|| self.with(channel, |room| room.deliver(&frame)));
                 EnvelopeKind::Foreign
             }
         };

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use super::{Epoch, Frame, MessageId, RoomId, Username};
 
@@ -99,6 +100,8 @@ pub struct Envelope<'a> {
     pub origin_server: Cow<'a, str>,
     /// Its place in the order, and when it got it; a foreign server's message has none.
     pub placed: Option<(Epoch, u64, u64)>,
+    /// Its trace context, which the one who uses it has to check: any text may be in it.
+    pub traceparent: Option<&'a str>,
 }
 
 #[derive(Deserialize)]
@@ -107,11 +110,13 @@ struct Header<'a> {
     origin_server: Cow<'a, str>,
     // Whatever a foreign server means by these names must not make its message unreadable.
     #[serde(default, borrow)]
-    epoch: Option<&'a serde_json::value::RawValue>,
+    epoch: Option<&'a RawValue>,
     #[serde(default, borrow)]
-    seq: Option<&'a serde_json::value::RawValue>,
+    seq: Option<&'a RawValue>,
     #[serde(default, borrow)]
-    ts: Option<&'a serde_json::value::RawValue>,
+    ts: Option<&'a RawValue>,
+    #[serde(default, borrow)]
+    traceparent: Option<&'a RawValue>,
 }
 
 impl<'a> Envelope<'a> {
@@ -126,13 +131,15 @@ impl<'a> Envelope<'a> {
             return Err(serde::de::Error::custom("not a JSON object"));
         }
         let header: Header<'a> = serde_json::from_slice(bytes)?;
-        let number = |raw: Option<&serde_json::value::RawValue>| raw?.get().parse().ok();
+        let number = |raw: Option<&RawValue>| raw?.get().parse().ok();
         let epoch = header.epoch.and_then(|raw| serde_json::from_str(raw.get()).ok());
         let placed = match (epoch, number(header.seq), number(header.ts)) {
             (Some(epoch), Some(seq), Some(ts)) => Some((epoch, seq, ts)),
             _ => None,
         };
-        Ok(Self { origin_server: header.origin_server, placed })
+        // A trace context has nothing that JSON escapes, so what stands between the quotes is the text itself.
+        let traceparent = header.traceparent.and_then(|raw| raw.get().strip_prefix('"')?.strip_suffix('"'));
+        Ok(Self { origin_server: header.origin_server, placed, traceparent })
     }
 }
 
@@ -175,6 +182,23 @@ mod tests {
         }
         for text in ["", "hello", "[\"node-1\"]", "{}", r#"{"originServer":7}"#, "null", "{"] {
             assert!(Envelope::read(&Frame::from(text.to_owned())).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_trace_context_rides_along_and_a_wrong_one_spoils_nothing() {
+        let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let mut traced = draft(Some("m-1"));
+        traced.set_traceparent(traceparent);
+        assert_eq!(traced.fingerprint(), draft(None).fingerprint());
+        let frame = traced.numbered(Epoch(0xabc), 12, 0);
+        let envelope = Envelope::read(&frame).unwrap();
+        assert_eq!(envelope.traceparent, Some(traceparent));
+        for (value, expected) in
+            [("7", None), ("null", None), ("[\"a\"]", None), ("\"\"", Some("")), ("\"é\"", Some("é"))]
+        {
+            let frame = Frame::from(format!(r#"{{"originServer":"node-1","traceparent":{value}}}"#));
+            assert_eq!(Envelope::read(&frame).unwrap().traceparent, expected, "{value}");
         }
     }
 

@@ -4,6 +4,7 @@
 //! within [`DEADLINE`].
 
 mod client;
+mod collector;
 mod http;
 mod redis;
 mod server;
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 
 pub use self::{
     client::Client,
+    collector::{Collected, Collector},
     http::get,
     redis::{Redis, free_port},
     server::{Server, refuses_to_start},
