@@ -14,6 +14,7 @@ mod metrics;
 mod observability;
 mod order;
 mod outage;
+mod resume;
 mod settings;
 mod shutdown;
 mod slow;

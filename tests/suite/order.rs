@@ -43,15 +43,35 @@ async fn all_members_see_one_order_while_all_of_them_send() {
     assert!(times.is_sorted());
 }
 
+/// Another time than that of any message that a server publishes.
+const TS: u64 = 1_700_000_000_000;
+
 /// Gives a message its place and keeps it, but does not push it: as if the push had been lost on its way.
-async fn keep_without_push(redis: &mut MultiplexedConnection, text: &str) {
+pub async fn keep_without_push(redis: &mut MultiplexedConnection, text: &str) {
     let epoch: String = redis.hget(META, "epoch").await.unwrap();
     let seq: u64 = redis.hincr(META, "seq", 1).await.unwrap();
     let envelope = json!({
-        "epoch": epoch, "seq": seq, "ts": 1, "originServer": "three", "type": "message",
+        "epoch": epoch, "seq": seq, "ts": TS, "originServer": "three", "type": "message",
         "room": "lobby", "username": "eve", "text": text,
     });
-    let _: () = redis.xadd(LOG, format!("{seq}-0"), &[("e", envelope.to_string())]).await.unwrap();
+    let envelope = envelope.to_string();
+    let _: () = redis.hset(META, "ts", TS).await.unwrap();
+    let _: () = redis.xadd(LOG, format!("{seq}-0"), &[("e", &*envelope), ("b", "0")]).await.unwrap();
+}
+
+/// Loses the last writes and gives their numbers, and perhaps more, out again: as a promoted replica does for a
+/// server that knows of nothing.
+pub async fn wind_back_and_go_on(redis: &mut MultiplexedConnection, lost: u64, new: u64) {
+    let top: u64 = redis.hget(META, "seq").await.unwrap();
+    for seq in (0..lost).map(|back| top - back) {
+        let _: u32 = redis.xdel(LOG, &[format!("{seq}-0")]).await.unwrap();
+    }
+    // A stream takes no number below its last one, but this is what a stream that never had more looks like.
+    let _: () = redis::cmd("XSETID").arg(LOG).arg(format!("{}-0", top - lost)).query_async(redis).await.unwrap();
+    let _: () = redis.hset(META, "seq", top - lost).await.unwrap();
+    for number in 0..new {
+        keep_without_push(redis, &format!("again {number}")).await;
+    }
 }
 
 #[tokio::test]

@@ -85,6 +85,17 @@ impl Client {
         while let Some(Ok(_)) = self.socket.next().await {}
     }
 
+    /// The next event, or `None` once the connection has ended.
+    pub async fn next_or_end(&mut self) -> Option<Value> {
+        loop {
+            match timeout(DEADLINE, self.socket.next()).await.expect("a frame in time")?.ok()? {
+                Message::Text(text) => return Some(serde_json::from_str(&text).expect("every frame is JSON")),
+                Message::Close(_) => return None,
+                _ => {}
+            }
+        }
+    }
+
     /// All events up to the close frame.
     pub async fn events_until_closed(&mut self) -> Vec<Value> {
         let mut events = Vec::new();
