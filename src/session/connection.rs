@@ -14,12 +14,8 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// How long a closed connection waits for the client's close frame. Ending a TCP connection while the client
-/// still sends would take from it the close code that it has not read yet.
+/// How long a closed connection waits for the client's close frame.
 const LINGER: Duration = Duration::from_secs(1);
-
-/// A frame so many times over the limit is not read to its end: that the close code arrives is not worth the memory.
-const UNREADABLE: usize = 16;
 
 /// What a connection needs of its server, made once and shared by all.
 #[derive(Debug)]
@@ -72,7 +68,6 @@ impl Connection {
             client: Arc::new(self.hub.connect()),
             heartbeat: heartbeat(self.ping_interval),
             silent_beats: 0,
-            lingers: true,
             session: Session::default(),
             memberships: Vec::new(),
             pending: None,
@@ -96,8 +91,6 @@ struct Serving {
     heartbeat: Interval,
     /// How many heartbeats ago something came from the client.
     silent_beats: u32,
-    /// Whether the rest of what the client sends is read when the connection is closed.
-    lingers: bool,
 }
 
 impl Serving {
@@ -140,7 +133,7 @@ impl Serving {
             Some(Ok(Message::Ping(_))) => self.within_write_timeout(async |socket| socket.flush().await).await,
             Some(Ok(Message::Pong(_))) => Ok(()),
             Some(Ok(Message::Close(_))) => Err(End::Closed),
-            Some(Err(error)) => Err(self.broken(error)),
+            Some(Err(error)) => Err(broken(error)),
             None => Err(End::Lost),
         }
     }
@@ -227,23 +220,6 @@ impl Serving {
         }
     }
 
-    /// What an error of the socket means for the client.
-    fn broken(&mut self, error: axum::Error) -> End {
-        use tungstenite::error::{CapacityError, Error, ProtocolError};
-
-        let error = error.into_inner().downcast::<Error>();
-        match error.as_deref() {
-            Ok(Error::Capacity(CapacityError::MessageTooLong { size, max_size })) => {
-                self.lingers = *size / UNREADABLE < *max_size;
-                End::Close(CloseCode::TooBig)
-            }
-            Ok(Error::Utf8(_)) => End::Close(CloseCode::NotUtf8),
-            Ok(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => End::Lost,
-            Ok(Error::Capacity(_) | Error::Protocol(_)) => End::Close(CloseCode::ProtocolError),
-            _ => End::Lost,
-        }
-    }
-
     /// Finishes what is under way, leaves everything, and says goodbye.
     async fn close(mut self, end: End) {
         // A message that was taken is published even if its sender has gone; the broker's deadline bounds this.
@@ -254,7 +230,7 @@ impl Serving {
             }
             None => None,
         };
-        let Self { server, mut socket, client, memberships, lingers, .. } = self;
+        let Self { server, mut socket, client, memberships, .. } = self;
         drop(memberships);
         drop(client);
 
@@ -275,9 +251,24 @@ impl Serving {
             End::Lost => None,
         };
         server.metrics.disconnected(code);
-        if code.is_some() && lingers {
+        // After an error the socket has nothing more to read, and this ends at once.
+        if code.is_some() {
             let _ = timeout(LINGER, async { while let Some(Ok(_)) = socket.next().await {} }).await;
         }
+    }
+}
+
+/// What an error of the socket means for the client.
+fn broken(error: axum::Error) -> End {
+    use tungstenite::error::{CapacityError, Error, ProtocolError};
+
+    let error = error.into_inner().downcast::<Error>();
+    match error.as_deref() {
+        Ok(Error::Capacity(CapacityError::MessageTooLong { .. })) => End::Close(CloseCode::TooBig),
+        Ok(Error::Utf8(_)) => End::Close(CloseCode::NotUtf8),
+        Ok(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => End::Lost,
+        Ok(Error::Capacity(_) | Error::Protocol(_)) => End::Close(CloseCode::ProtocolError),
+        _ => End::Lost,
     }
 }
 
