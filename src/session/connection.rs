@@ -232,14 +232,20 @@ impl Serving {
         };
         let Self { server, mut socket, client, memberships, .. } = self;
         drop(memberships);
-        drop(client);
 
         let code = match end {
             End::Close(code) => {
+                client.outbox().close(code);
+                // Answers to what came before a bad frame are among these. A slow client could not take them in time.
+                let waiting = match client.outbox().next().await {
+                    Waiting::Frames(frames) if code != CloseCode::SlowConsumer => frames,
+                    Waiting::Frames(_) | Waiting::Close(_) => Vec::new(),
+                };
                 let goodbye = CloseFrame { code: code.code(), reason: code.reason().into() };
                 let write = async {
-                    if let Some(answer) = answer.and_then(|frame| Utf8Bytes::try_from(frame.into_bytes()).ok()) {
-                        socket.feed(Message::Text(answer)).await?;
+                    for frame in waiting.into_iter().chain(answer) {
+                        let text = Utf8Bytes::try_from(frame.into_bytes()).map_err(axum::Error::new)?;
+                        socket.feed(Message::Text(text)).await?;
                         server.metrics.messages_sent.inc();
                     }
                     socket.send(Message::Close(Some(goodbye))).await
@@ -250,6 +256,7 @@ impl Serving {
             End::Closed => Some(CloseCode::Normal),
             End::Lost => None,
         };
+        drop(client);
         server.metrics.disconnected(code);
         // After an error the socket has nothing more to read, and this ends at once.
         if code.is_some() {

@@ -19,7 +19,7 @@ const PONG: u8 = 0xa;
 const JSON_PING: &[u8] = br#"{"type":"ping"}"#;
 
 pub(super) fn cases() -> Vec<Case> {
-    [kinds(), utf8(), sizes(), broken(), fragments(), goodbyes()].into_iter().flatten().collect()
+    [kinds(), utf8(), sizes(), broken(), fragments(), answers(), goodbyes()].into_iter().flatten().collect()
 }
 
 fn kinds() -> Vec<Case> {
@@ -109,6 +109,23 @@ fn fragments() -> Vec<Case> {
         closed("a part without a beginning", frame(FIN | CONTINUATION, end)),
         closed("a message within a message", [frame(TEXT, start), frame(FIN | TEXT, JSON_PING)].concat()),
     ]
+}
+
+/// Commands that came before a bad frame are answered before the socket is closed for it.
+fn answers() -> Vec<Case> {
+    let bad_frames = [
+        ("a binary frame after good ones", frame(FIN | BINARY, b""), Binary),
+        ("bad UTF-8 after good frames", frame(FIN | TEXT, b"\xff"), NotUtf8),
+        ("a frame that is too long after good ones", head(FIN | TEXT, 1 << 30, true), TooBig),
+        ("a reserved opcode after good frames", frame(FIN | 0x3, b""), ProtocolError),
+    ];
+    let case = |(name, bad_frame, code)| {
+        let message = json!({"type": "message", "text": "a", "id": name});
+        let good_frames = [JSON_PING, message.to_string().as_bytes()].map(|json| frame(FIN | TEXT, json)).concat();
+        let events = [pong(), message, json!({"type": "ack", "id": name})];
+        Case::closed(name, Vec::new(), code).after_bytes([good_frames, bad_frame].concat(), events)
+    };
+    bad_frames.map(case).into()
 }
 
 fn goodbyes() -> Vec<Case> {

@@ -100,6 +100,13 @@ impl Case {
         self
     }
 
+    /// Bytes for which the client gets these events before the last step.
+    fn after_bytes(mut self, bytes: Vec<u8>, events: impl Into<Vec<Value>>) -> Self {
+        let step = Step { sends: Sent::Bytes(bytes), gets: Outcome::Events(events.into()) };
+        self.steps.insert(self.steps.len() - 1, step);
+        self
+    }
+
     async fn run(&self, server: &Server, bystander: &mut Client) {
         let mut sender = Sender { client: Some(server.client().await), rooms: BTreeSet::new(), heard: Vec::new() };
         for room in &self.rooms {
