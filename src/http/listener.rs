@@ -6,11 +6,10 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use tokio::{
-    net::{TcpListener, TcpStream},
-    time::sleep,
-};
+use tokio::{net::TcpListener, time::sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::lingering::Lingering;
 
 /// How long a client may take for the head of a request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -21,12 +20,16 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Accepts connections and serves HTTP on them until `stop`. Those that are open then finish the request they
 /// are in; each is tracked by `connections`. What has been upgraded is on its own.
 ///
-/// This is `axum::serve` with a deadline for the request's head, NODELAY, and tasks that can be waited for.
+/// This is `axum::serve` with a deadline for the request's head, NODELAY, gentle ends, and tasks that can be waited
+/// for.
 pub async fn serve(listener: TcpListener, router: Router, connections: TaskTracker, stop: CancellationToken) {
     let service = TowerToHyperService::new(router);
     while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
         match accepted {
             Ok((stream, _)) => {
+                // What is written is a whole batch already, so there is nothing to wait for.
+                let _ = stream.set_nodelay(true);
+                let stream = Lingering::new(stream, connections.clone());
                 connections.spawn(serve_one(stream, service.clone(), stop.clone()));
             }
             Err(error) => {
@@ -37,9 +40,7 @@ pub async fn serve(listener: TcpListener, router: Router, connections: TaskTrack
     }
 }
 
-async fn serve_one(stream: TcpStream, service: TowerToHyperService<Router>, stop: CancellationToken) {
-    // What is written is a whole batch already, so there is nothing to wait for.
-    let _ = stream.set_nodelay(true);
+async fn serve_one(stream: Lingering, service: TowerToHyperService<Router>, stop: CancellationToken) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)

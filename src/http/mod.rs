@@ -1,5 +1,6 @@
 //! The HTTP side: the upgrade, the probes and the metrics.
 
+mod lingering;
 mod listener;
 
 use std::sync::{

@@ -6,7 +6,7 @@ use super::{Outbox, audience::Audience};
 use crate::{
     broker::Top,
     protocol::{Channel, CloseCode, Event, Frame, History, Place, RoomId},
-    room::{Effect, LogSlice, Placed, Position, ReadFrom, Sequencer},
+    room::{Effect, LogSlice, Placed, Position, ReadFrom, ResetReason, Sequencer},
     telemetry::Metrics,
 };
 
@@ -122,7 +122,8 @@ impl LocalRoom {
             outbox.push(self.joined(room, place, resumed));
         }
         if is_unknown {
-            outbox.push(Event::Reset { room: Some(room), place, reason: UNKNOWN_POSITION }.encode());
+            let reason = ResetReason::UnknownPosition.as_str();
+            outbox.push(Event::Reset { room: Some(room), place, reason }.encode());
         }
         self.audience.admit(number, outbox.clone());
         Admission::Member
@@ -268,6 +269,3 @@ impl LocalRoom {
         self.call_in_if_open();
     }
 }
-
-/// Why a client is told of a gap though the room has none.
-const UNKNOWN_POSITION: &str = "unknown_position";

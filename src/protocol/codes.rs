@@ -12,7 +12,7 @@ pub enum ErrorCode {
     UnknownType,
     /// A field that this type needs is not there.
     MissingField,
-    /// A field has the wrong JSON type.
+    /// A field is not a string, or one with half of a surrogate pair.
     BadField,
     /// The room id is empty, too long or has characters that are not allowed.
     BadRoom,

@@ -1,8 +1,8 @@
 //! What a client asks for.
 
-use std::{borrow::Cow, fmt};
+use std::borrow::Cow;
 
-use serde::{Deserialize, Deserializer, de};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{Epoch, ErrorCode, Event, Frame, Limits, MessageId, NameError, RoomId, Username};
@@ -70,15 +70,19 @@ impl<'a> Command<'a> {
         let fields: Fields<'a> = serde_json::from_str(text)
             .map_err(|error| Rejection::new(ErrorCode::BadJson, format!("not valid JSON: {error}")))?;
 
-        // What can be read of the id and the room goes into the error, so that the client knows what failed.
-        let id = fields.id.text("id").ok().flatten().and_then(|id| MessageId::parse(&id, limits.id).ok());
-        let room = fields.room.text("room").ok().flatten().and_then(|room| RoomId::parse(&room, limits.room).ok());
-        fields.command(limits).map_err(|rejection| Rejection { id, room, ..rejection })
+        fields.command(limits).map_err(|rejection| {
+            // What can be read of the id and the room goes into the error, so that the client knows what failed.
+            let id = string(fields.id, "id").ok().flatten().and_then(|id| MessageId::parse(&id, limits.id).ok());
+            let room = string(fields.room, "room").ok().flatten();
+            let room = room.and_then(|room| RoomId::parse(&room, limits.room).ok());
+            Rejection { id, room, ..rejection }
+        })
     }
 }
 
-/// The fields of all commands, each of any JSON type, so that one bad field does not hide the others.
-#[derive(Deserialize)]
+/// The fields of all commands, each of any JSON type and not yet read, so that one bad field does not hide the
+/// others.
+#[derive(Clone, Copy, Deserialize)]
 struct Fields<'a> {
     #[serde(rename = "type", default, borrow)]
     kind: Field<'a>,
@@ -99,12 +103,9 @@ struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     fn command(self, limits: &Limits) -> Result<Command<'a>, Rejection> {
-        let kind = match self.kind {
-            Field::Text(ref kind) => kind.as_ref(),
-            Field::Absent => return Err(Rejection::new(ErrorCode::UnknownType, "`type` is missing")),
-            Field::Other => return Err(Rejection::new(ErrorCode::UnknownType, "`type` must be a string")),
-        };
-        match kind {
+        let kind = string(self.kind, "type").map_err(|why| Rejection { code: ErrorCode::UnknownType, ..why })?;
+        let Some(kind) = kind else { return Err(Rejection::new(ErrorCode::UnknownType, "`type` is missing")) };
+        match &*kind {
             "join" => {
                 let (room, username) = (self.needed_room(limits)?, self.needed_username(limits)?);
                 Ok(Command::Join { room, username, history: self.history()? })
@@ -127,7 +128,7 @@ impl<'a> Fields<'a> {
     }
 
     fn optional_room(&self, limits: &Limits) -> Result<Option<RoomId>, Rejection> {
-        let Some(room) = self.room.text("room")? else { return Ok(None) };
+        let Some(room) = string(self.room, "room")? else { return Ok(None) };
         RoomId::parse(&room, limits.room).map(Some).map_err(|why| named(ErrorCode::BadRoom, "room", &why))
     }
 
@@ -136,12 +137,12 @@ impl<'a> Fields<'a> {
     }
 
     fn needed_username(&self, limits: &Limits) -> Result<Username, Rejection> {
-        let name = self.username.text("username")?.ok_or_else(|| missing("username"))?;
+        let name = string(self.username, "username")?.ok_or_else(|| missing("username"))?;
         Username::parse(&name, limits.username).map_err(|why| named(ErrorCode::BadUsername, "username", &why))
     }
 
     fn optional_id(&self, limits: &Limits) -> Result<Option<MessageId>, Rejection> {
-        let Some(id) = self.id.text("id")? else { return Ok(None) };
+        let Some(id) = string(self.id, "id")? else { return Ok(None) };
         MessageId::parse(&id, limits.id).map(Some).map_err(|why| named(ErrorCode::BadId, "id", &why))
     }
 
@@ -167,8 +168,8 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn needed_text(self, limits: &Limits) -> Result<Cow<'a, str>, Rejection> {
-        let text = self.text.text("text")?.ok_or_else(|| missing("text"))?;
+    fn needed_text(&self, limits: &Limits) -> Result<Cow<'a, str>, Rejection> {
+        let text = string(self.text, "text")?.ok_or_else(|| missing("text"))?;
         if text.len() > limits.text {
             let message = format!("`text` must have at most {} bytes, not {}", limits.text, text.len());
             return Err(Rejection::new(ErrorCode::TextTooLong, message));
@@ -185,67 +186,23 @@ fn named(code: ErrorCode, field: &str, why: &NameError) -> Rejection {
     Rejection::new(code, format!("`{field}` {why}"))
 }
 
-/// A field as it came.
-#[derive(Clone, Default)]
-enum Field<'a> {
-    #[default]
-    Absent,
-    Text(Cow<'a, str>),
-    Other,
-}
+/// A field as it stands in the frame; `None` if it was left out or `null`.
+type Field<'a> = Option<&'a RawValue>;
 
-impl<'a> Field<'a> {
-    fn text(&self, name: &str) -> Result<Option<Cow<'a, str>>, Rejection> {
-        match self {
-            Self::Absent => Ok(None),
-            Self::Text(text) => Ok(Some(text.clone())),
-            Self::Other => Err(Rejection::new(ErrorCode::BadField, format!("`{name}` must be a string"))),
+/// A string, without a copy if it has no escapes.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// Reads a field that must be a string. JSON lets a string have half of a surrogate pair (`"\ud800"`), which a
+/// JavaScript client sends if it cuts a text within an emoji, and which no UTF-8 can hold.
+fn string<'a>(field: Field<'a>, name: &str) -> Result<Option<Cow<'a, str>>, Rejection> {
+    let Some(value) = field.map(RawValue::get) else { return Ok(None) };
+    match serde_json::from_str::<Text<'a>>(value) {
+        Ok(Text(text)) => Ok(Some(text)),
+        Err(_) if value.starts_with('"') => {
+            Err(Rejection::new(ErrorCode::BadField, format!("`{name}` has half of a surrogate pair")))
         }
-    }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Field<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct AnyValue;
-
-        impl<'de> de::Visitor<'de> for AnyValue {
-            type Value = Field<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("any JSON value")
-            }
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
-                Ok(Field::Text(Cow::Borrowed(text)))
-            }
-            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-                Ok(Field::Text(Cow::Owned(text.to_owned())))
-            }
-            fn visit_unit<E>(self) -> Result<Self::Value, E> {
-                Ok(Field::Absent)
-            }
-            fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
-                Ok(Field::Other)
-            }
-            fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
-                Ok(Field::Other)
-            }
-            fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
-                Ok(Field::Other)
-            }
-            fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
-                Ok(Field::Other)
-            }
-            fn visit_seq<A: de::SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
-                while items.next_element::<de::IgnoredAny>()?.is_some() {}
-                Ok(Field::Other)
-            }
-            fn visit_map<A: de::MapAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
-                while items.next_entry::<de::IgnoredAny, de::IgnoredAny>()?.is_some() {}
-                Ok(Field::Other)
-            }
-        }
-
-        deserializer.deserialize_any(AnyValue)
+        Err(_) => Err(Rejection::new(ErrorCode::BadField, format!("`{name}` must be a string"))),
     }
 }
 
@@ -276,6 +233,16 @@ mod tests {
         assert_eq!(rejection.code, ErrorCode::BadField);
         assert_eq!(rejection.id.unwrap().as_str(), "7");
         assert_eq!(rejection.room.unwrap().as_str(), "lobby");
+    }
+
+    #[test]
+    fn a_string_that_utf8_cannot_hold_is_a_bad_field_of_a_good_frame() {
+        for text in [r"\ud83d", r"a\ude00", r"\ude00\ud83d"] {
+            let rejection = refused(&format!(r#"{{"type":"broadcast","id":"7","text":"{text}"}}"#));
+            assert_eq!((rejection.code, rejection.id.unwrap().as_str()), (ErrorCode::BadField, "7"));
+        }
+        assert_eq!(refused(r#"{"type":"\ud83d"}"#).code, ErrorCode::UnknownType);
+        assert_eq!(Command::decode(r#"{"type":"ping","x":"\ud83d"}"#, &LIMITS), Ok(Command::Ping));
     }
 
     #[test]

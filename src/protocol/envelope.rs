@@ -49,7 +49,9 @@ impl Draft {
         let mut tail = serde_json::to_string(&tail).expect("a draft has only strings");
         // The head brings the opening brace.
         tail.remove(0);
-        let fingerprint = fingerprint(username.map_or("", Username::as_str), text);
+        // Who repeats a broadcast over a new connection may not have joined anywhere again, and so have no name yet.
+        let sender = username.filter(|_| room.is_some());
+        let fingerprint = fingerprint(sender.map_or("", Username::as_str), text);
         Self { tail, id: id.cloned(), fingerprint }
     }
 

@@ -34,14 +34,20 @@ pub enum ResetReason {
     Trimmed,
     /// The log was lost or wound back, and numbering began anew.
     NewEpoch,
+    /// A client came back with a position that is of another epoch, or beyond the top.
+    UnknownPosition,
 }
 
 impl ResetReason {
+    /// Every reason there is, for documentation, metrics and tests.
+    pub const ALL: [Self; 3] = [Self::Trimmed, Self::NewEpoch, Self::UnknownPosition];
+
     /// The reason as it stands in the `reset` event and in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Trimmed => "trimmed",
             Self::NewEpoch => "new_epoch",
+            Self::UnknownPosition => "unknown_position",
         }
     }
 }

@@ -14,12 +14,8 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// How long a closed connection waits for the client's close frame. Ending a TCP connection while the client
-/// still sends would take from it the close code that it has not read yet.
+/// How long a closed connection waits for the client's close frame.
 const LINGER: Duration = Duration::from_secs(1);
-
-/// A frame so many times over the limit is not read to its end: that the close code arrives is not worth the memory.
-const UNREADABLE: usize = 16;
 
 /// What a connection needs of its server, made once and shared by all.
 #[derive(Debug)]
@@ -72,7 +68,6 @@ impl Connection {
             client: Arc::new(self.hub.connect()),
             heartbeat: heartbeat(self.ping_interval),
             silent_beats: 0,
-            lingers: true,
             session: Session::default(),
             memberships: Vec::new(),
             pending: None,
@@ -96,8 +91,6 @@ struct Serving {
     heartbeat: Interval,
     /// How many heartbeats ago something came from the client.
     silent_beats: u32,
-    /// Whether the rest of what the client sends is read when the connection is closed.
-    lingers: bool,
 }
 
 impl Serving {
@@ -138,7 +131,7 @@ impl Serving {
             Some(Ok(Message::Ping(_))) => self.within_write_timeout(async |socket| socket.flush().await).await,
             Some(Ok(Message::Pong(_))) => Ok(()),
             Some(Ok(Message::Close(_))) => Err(End::Closed),
-            Some(Err(error)) => Err(self.broken(error)),
+            Some(Err(error)) => Err(broken(error)),
             None => Err(End::Lost),
         }
     }
@@ -208,7 +201,10 @@ impl Serving {
     }
 
     async fn beat(&mut self) -> Result<(), End> {
-        self.silent_beats += 1;
+        // While something is under way nothing is read, so that nothing is heard says nothing.
+        if self.pending.is_none() {
+            self.silent_beats += 1;
+        }
         if self.silent_beats > 2 {
             return Err(End::Close(CloseCode::Idle));
         }
@@ -226,23 +222,6 @@ impl Serving {
         }
     }
 
-    /// What an error of the socket means for the client.
-    fn broken(&mut self, error: axum::Error) -> End {
-        use tungstenite::error::{CapacityError, Error, ProtocolError};
-
-        let error = error.into_inner().downcast::<Error>();
-        match error.as_deref() {
-            Ok(Error::Capacity(CapacityError::MessageTooLong { size, max_size })) => {
-                self.lingers = *size / UNREADABLE < *max_size;
-                End::Close(CloseCode::TooBig)
-            }
-            Ok(Error::Utf8(_)) => End::Close(CloseCode::NotUtf8),
-            Ok(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => End::Lost,
-            Ok(Error::Capacity(_) | Error::Protocol(_)) => End::Close(CloseCode::ProtocolError),
-            _ => End::Lost,
-        }
-    }
-
     /// Finishes what is under way, leaves everything, writes what still waits, and says goodbye.
     async fn close(mut self, end: End) {
         // Whoever waits for room in the outbox need wait no longer.
@@ -256,6 +235,8 @@ impl Serving {
         let rest = self.client.outbox().finish();
         let code = match end {
             End::Close(code) => {
+                // Answers to what came before a bad frame are among these. A slow client could not take them in time.
+                let rest = if code == CloseCode::SlowConsumer { Vec::new() } else { rest };
                 if self.write(rest).await.is_ok() {
                     let goodbye = CloseFrame { code: code.code(), reason: code.reason().into() };
                     let send = async |socket: &mut WebSocket| socket.send(Message::Close(Some(goodbye))).await;
@@ -267,9 +248,24 @@ impl Serving {
             End::Lost => None,
         };
         self.server.metrics.disconnected(code);
-        if code.is_some() && self.lingers {
+        // After an error the socket has nothing more to read, and this ends at once.
+        if code.is_some() {
             let _ = timeout(LINGER, async { while let Some(Ok(_)) = self.socket.next().await {} }).await;
         }
+    }
+}
+
+/// What an error of the socket means for the client.
+fn broken(error: axum::Error) -> End {
+    use tungstenite::error::{CapacityError, Error, ProtocolError};
+
+    let error = error.into_inner().downcast::<Error>();
+    match error.as_deref() {
+        Ok(Error::Capacity(CapacityError::MessageTooLong { .. })) => End::Close(CloseCode::TooBig),
+        Ok(Error::Utf8(_)) => End::Close(CloseCode::NotUtf8),
+        Ok(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => End::Lost,
+        Ok(Error::Capacity(_) | Error::Protocol(_)) => End::Close(CloseCode::ProtocolError),
+        _ => End::Lost,
     }
 }
 

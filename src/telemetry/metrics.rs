@@ -3,7 +3,10 @@ use prometheus::{
     core::{Atomic, Collector, GenericCounter, GenericGauge},
 };
 
-use crate::protocol::{CloseCode, ErrorCode};
+use crate::{
+    protocol::{CloseCode, ErrorCode},
+    room::ResetReason,
+};
 
 /// What kind of message was heard on a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,7 +135,7 @@ impl Metrics {
                 "roomcast_resets_total",
                 "Gaps that could not be filled and were told to the members, by reason.",
                 "reason",
-                &["trimmed", "new_epoch"],
+                &ResetReason::ALL.map(ResetReason::as_str),
             ),
             registry,
         }

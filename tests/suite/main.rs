@@ -6,11 +6,15 @@
 mod support;
 
 mod architecture;
+mod bad_input;
 mod chat;
 mod cluster;
+mod contract;
+mod docs;
 mod foreign;
 mod health;
 mod metrics;
+mod no_history;
 mod observability;
 mod order;
 mod outage;

@@ -2,7 +2,11 @@ use std::net::SocketAddr;
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, tungstenite::Message};
 
 use super::{DEADLINE, eventually};
@@ -47,6 +51,18 @@ impl Client {
     /// Sends any frame.
     pub async fn send_raw(&mut self, message: Message) {
         timeout(DEADLINE, self.socket.send(message)).await.expect("a socket that takes it").expect("an open socket");
+    }
+
+    /// Writes bytes past the WebSocket library, for frames that it would not make.
+    pub async fn send_bytes(&mut self, bytes: &[u8]) {
+        let written = timeout(DEADLINE, self.socket.get_mut().write_all(bytes)).await;
+        written.expect("a connection that takes it").expect("an open connection");
+    }
+
+    /// Waits for the end of the connection, which must be an orderly one. Whatever comes before it is dropped.
+    pub async fn ended(mut self) {
+        let read = timeout(DEADLINE, self.socket.get_mut().read_to_end(&mut Vec::new())).await;
+        read.expect("an end in time").expect("an end, not a reset");
     }
 
     /// The next event.
@@ -127,7 +143,8 @@ impl Client {
         }
     }
 
-    async fn next_frame(&mut self) -> Message {
+    /// The next frame that is not a ping or a pong.
+    pub async fn next_frame(&mut self) -> Message {
         loop {
             let frame = timeout(DEADLINE, self.socket.next()).await.expect("a frame in time");
             match frame.expect("an open socket").expect("a frame") {
