@@ -1,0 +1,40 @@
+# `make` alone lists the targets: one line for each that has a `##` comment.
+
+.DEFAULT_GOAL := help
+
+# Debian keeps nginx in /usr/sbin, which is not on an ordinary user's PATH.
+export PATH := $(PATH):/usr/sbin:/sbin
+
+.PHONY: help
+help: ## List these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: ## Run one server on 127.0.0.1:8080; it needs nothing else, not even Redis
+	@scripts/need.sh cargo cc
+	@cargo run --release --locked
+
+.PHONY: cluster
+cluster: ## Run Redis, two servers and nginx on 127.0.0.1:8080; Ctrl-C stops them all
+	@scripts/cluster.sh
+
+.PHONY: test
+test: ## Run every test; gets redis-server, nginx and promtool for it where it may
+	@echo '== Test'
+	@scripts/need.sh cargo cc
+	@scripts/need.sh --optional redis-server nginx promtool
+	@cargo test --locked
+
+.PHONY: check
+check: ## Check format, lints and docs; any warning is an error
+	@scripts/need.sh cargo cc rustfmt clippy
+	@echo '== Format'
+	@cargo fmt --check || { echo 'Run "cargo fmt" to mend the format.' >&2; exit 1; }
+	@echo '== Clippy'
+	@cargo clippy --locked --all-targets -- -D warnings
+	@echo '== Docs'
+	@RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items
+
+.PHONY: doctor
+doctor: ## Say which tools are missing here, and the command that gets each
+	@scripts/need.sh --report cargo cc rustfmt clippy redis-server nginx promtool
