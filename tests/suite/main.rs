@@ -14,6 +14,7 @@ mod docs;
 mod foreign;
 mod health;
 mod metrics;
+mod network;
 mod no_history;
 mod observability;
 mod order;

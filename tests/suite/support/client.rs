@@ -90,6 +90,20 @@ impl Client {
         texts
     }
 
+    /// The texts of so many messages and, in any place between or after them, one `ack`.
+    pub async fn texts_until_ack(&mut self, count: usize) -> Vec<String> {
+        let (mut texts, mut acked) = (Vec::new(), false);
+        while texts.len() < count || !acked {
+            let event = self.next().await;
+            match event["type"].as_str() {
+                Some("message") => texts.push(event["text"].as_str().expect("a text").to_owned()),
+                Some("ack") if !acked => acked = true,
+                _ => panic!("{event}"),
+            }
+        }
+        texts
+    }
+
     /// Checks that nothing is on its way to this client: what the server had for it would come before the pong.
     pub async fn hears_nothing(&mut self) {
         self.send(&json!({"type": "ping"})).await;

@@ -6,6 +6,7 @@
 mod client;
 mod collector;
 mod http;
+mod proxy;
 mod redis;
 mod server;
 
@@ -15,6 +16,7 @@ pub use self::{
     client::Client,
     collector::{Collected, Collector},
     http::get,
+    proxy::{Network, Proxy},
     redis::{Redis, free_port},
     server::{Server, refuses_to_start},
 };

@@ -34,6 +34,10 @@ impl Redis {
         format!("redis://127.0.0.1:{}/0", self.port)
     }
 
+    pub fn address(&self) -> std::net::SocketAddr {
+        ([127, 0, 0, 1], self.port).into()
+    }
+
     /// A connection of the test's own, past the servers.
     pub async fn connect(&self) -> MultiplexedConnection {
         let client = Client::open(self.url()).expect("a valid URL");

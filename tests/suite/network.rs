@@ -1,0 +1,96 @@
+//! The network between one server and Redis fails, and nobody is told.
+
+use serde_json::json;
+
+use crate::support::{Client, Network, Proxy, Redis, Server, eventually};
+
+const QUICK: &[(&str, &str)] = &[
+    ("ROOMCAST_REDIS_COMMAND_TIMEOUT", "300ms"),
+    ("ROOMCAST_REDIS_CONNECT_TIMEOUT", "300ms"),
+    ("ROOMCAST_EARS_INTERVAL", "200ms"),
+    ("ROOMCAST_COMPARE_INTERVAL", "200ms"),
+];
+
+/// A server behind a network of its own and one with a sound one, and a member of the lobby on each.
+struct Scene {
+    proxy: Proxy,
+    one: Server,
+    ann: Client,
+    two: Server,
+    bob: Client,
+    redis: Redis,
+}
+
+impl Scene {
+    async fn set() -> Option<Self> {
+        let redis = Redis::start().await?;
+        let proxy = Proxy::to(&redis).await;
+        let url = proxy.url();
+        let own = [("ROOMCAST_REDIS_URL", url.as_str()), ("ROOMCAST_ORIGIN_SERVER", "one")];
+        let one = Server::start(&[&own, QUICK].concat());
+        one.is_ready().await;
+        let two = Server::with(&redis, "two", QUICK).await;
+        let (ann, bob) = (one.member("lobby", "ann").await, two.member("lobby", "bob").await);
+        Some(Self { proxy, one, ann, two, bob, redis })
+    }
+
+    async fn one_is_unready(&self, reason: &str) {
+        eventually(&format!("unready: {reason}"), async || {
+            let (status, body) = self.one.get("/readyz").await;
+            (status == 503 && body.contains(reason)).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_cut_network_freezes_nothing_and_loses_nothing() {
+    let Some(mut scene) = Scene::set().await else { return };
+    scene.proxy.set(Network::Cut);
+    let message = json!({"type": "message", "text": "from ann", "id": "1"});
+    scene.ann.send(&message).await;
+    let error = scene.ann.expect("error").await;
+    assert_eq!((&error["code"], &error["id"]), (&json!("unavailable"), &json!("1")));
+    scene.ann.hears_nothing().await;
+    scene.one_is_unready("redis_unreachable").await;
+    assert_eq!(scene.one.get("/healthz").await.0, 200);
+    for number in 0..20 {
+        scene.bob.say("lobby", &number.to_string()).await;
+    }
+    let expected: Vec<String> = (0..20).map(|number| number.to_string()).collect();
+    assert_eq!(scene.bob.texts(20).await, expected);
+    scene.two.is_ready().await;
+
+    scene.proxy.set(Network::Sound);
+    scene.one.is_ready().await;
+    scene.ann.send(&message).await;
+    // The first try was held in the network and may have been placed before or after, but once.
+    let mut texts = scene.ann.texts_until_ack(21).await;
+    let own = texts.iter().position(|text| text == "from ann").unwrap();
+    texts.remove(own);
+    assert_eq!(texts, expected);
+    assert_eq!(scene.bob.texts(1).await, ["from ann"]);
+    scene.ann.hears_nothing().await;
+    scene.bob.hears_nothing().await;
+}
+
+#[tokio::test]
+async fn a_subscriber_that_hears_nothing_is_found_out_and_replaced() {
+    let Some(mut scene) = Scene::set().await else { return };
+    let connects = scene.one.metric("roomcast_subscriber_connects_total").await;
+    scene.proxy.set(Network::Deaf);
+    // Commands are answered all the while, so only the ears can tell.
+    scene.bob.say("lobby", "not pushed").await;
+    scene.one_is_unready("subscriber").await;
+    assert!(!scene.one.get("/readyz").await.1.contains("redis_unreachable"));
+    // It comes all the same: the regular comparison finds it.
+    assert_eq!(scene.ann.texts(1).await, ["not pushed"]);
+    scene.proxy.set(Network::Sound);
+    scene.one.is_ready().await;
+    assert!(scene.one.metric("roomcast_subscriber_connects_total").await > connects);
+    assert!(scene.one.metric("roomcast_subscriber_silence_seconds").await < 0.5);
+    scene.bob.say("lobby", "pushed").await;
+    assert_eq!(scene.ann.texts(1).await, ["pushed"]);
+    assert_eq!(scene.redis.channels().await, ["ws:broadcast", "ws:room:lobby"]);
+    drop(scene.two);
+}
