@@ -11,6 +11,9 @@ use serde::Deserialize;
 /// What every setting's name starts with.
 pub const PREFIX: &str = "ROOMCAST_";
 
+/// How long a connection that is being closed may still take: for what is under way, and for the client's answer.
+const CLOSING: Duration = Duration::from_secs(1);
+
 /// A setting as a person sees it.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {
@@ -64,6 +67,8 @@ settings! {
     /// Redis that carries messages between servers, such as `redis://:password@redis:6379/0`. If it is not set,
     /// the embedded broker carries them within this one process.
     redis_url: Option<Secret> = "", optional(redis_url);
+    /// Password for Redis, for when it is not to stand in the URL. It takes the place of one that does.
+    redis_password: Option<Secret> = "", optional(|value| Ok(Secret(value.to_owned())));
     /// First part of the names of all keys and channels in Redis. Servers that are to talk to each other share it.
     redis_prefix: String = "ws", redis_prefix;
     /// Longest time to establish a connection to Redis.
@@ -112,8 +117,13 @@ settings! {
     write_timeout: Duration = "5s", duration("100ms", "5m");
     /// How often a client gets a WebSocket ping. One from which nothing came for two such times is closed with 4001.
     ping_interval: Duration = "25s", duration("100ms", "1h");
+    /// Longest time over which connections are closed after SIGTERM. They are closed one by one and not all at once,
+    /// so that their clients do not come to the other servers all at once.
+    drain_time: Duration = "5s", duration("0s", "1h");
+    /// Most connections that are closed in a second while draining, as long as all fit into the drain time.
+    drain_rate: usize = "500", number(1..=1_000_000);
     /// Longest time from SIGTERM to the end of the process.
-    shutdown_timeout: Duration = "10s", duration("100ms", "1h");
+    shutdown_timeout: Duration = "10s", duration("100ms", "2h");
     /// What is logged: a level (`error`, `warn`, `info`, `debug`, `trace`) or a filter such as `info,roomcast::broker=debug`.
     log: String = "info", log_filter;
     /// How the log is written: `pretty` for people, `json` for collectors.
@@ -164,6 +174,15 @@ impl Config {
                 self.max_text_bytes + 1024
             );
             problem("max_frame_bytes", text);
+        }
+        if self.shutdown_timeout < self.drain_time + CLOSING {
+            let text = format!(
+                "is {:?}, but the last connection is closed after ROOMCAST_DRAIN_TIME ({:?}); make it at least {:?}",
+                self.shutdown_timeout,
+                self.drain_time,
+                self.drain_time + CLOSING
+            );
+            problem("shutdown_timeout", text);
         }
         if self.outbox_bytes < 2 * self.max_frame_bytes {
             let text = format!(
@@ -448,6 +467,8 @@ mod tests {
     fn settings_are_checked_against_each_other() {
         let error = read(&[("ROOMCAST_MAX_FRAME_BYTES", "16KiB"), ("ROOMCAST_MAX_TEXT_BYTES", "16KiB")]).unwrap_err();
         assert_eq!(error.0[0].name, "ROOMCAST_MAX_FRAME_BYTES");
+        let error = read(&[("ROOMCAST_DRAIN_TIME", "30s"), ("ROOMCAST_SHUTDOWN_TIMEOUT", "30s")]).unwrap_err();
+        assert_eq!(error.0[0].name, "ROOMCAST_SHUTDOWN_TIMEOUT");
         let error = read(&[("ROOMCAST_MAX_FRAME_BYTES", "1MiB"), ("ROOMCAST_OUTBOX_BYTES", "1MiB")]).unwrap_err();
         assert_eq!(error.0[0].name, "ROOMCAST_OUTBOX_BYTES");
     }
@@ -480,7 +501,9 @@ mod tests {
 
     #[test]
     fn a_secret_does_not_show() {
-        let (config, _) = read(&[("ROOMCAST_REDIS_URL", "redis://:hunter2@redis:6379")]).unwrap();
+        let (config, _) =
+            read(&[("ROOMCAST_REDIS_URL", "redis://:hunter2@redis:6379"), ("ROOMCAST_REDIS_PASSWORD", "hunter2")])
+                .unwrap();
         assert!(!format!("{config:?}").contains("hunter2"));
     }
 }

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 
 use super::Outbox;
-use crate::protocol::{CloseCode, Frame};
+use crate::protocol::Frame;
 
 /// Who gets what is delivered in a room: its members at once, and those who are still being sent what they missed
 /// when that is done.
@@ -52,8 +52,9 @@ impl Audience {
         }
     }
 
-    pub(super) fn close_all(&self, code: CloseCode) {
-        self.members.values().for_each(|outbox| outbox.close(code));
+    /// The outboxes of all members.
+    pub(super) fn outboxes(&self) -> Vec<Arc<Outbox>> {
+        self.members.values().cloned().collect()
     }
 
     /// From now on what is delivered is kept for this client.

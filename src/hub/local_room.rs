@@ -150,8 +150,12 @@ impl LocalRoom {
         self.waiting.retain(|(waiting, _)| *waiting != number);
     }
 
-    pub(super) fn close_all(&mut self, code: CloseCode) {
-        self.audience.close_all(code);
+    pub(super) fn outboxes(&self) -> Vec<Arc<Outbox>> {
+        self.audience.outboxes()
+    }
+
+    pub(super) fn close_all(&self, code: CloseCode) {
+        self.audience.outboxes().iter().for_each(|outbox| outbox.close(code));
     }
 
     /// Hands a frame that has no place in the order to every member.

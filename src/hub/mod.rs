@@ -194,6 +194,11 @@ impl Hub {
         Ok(None)
     }
 
+    /// The outboxes of all clients that are connected now.
+    pub fn outboxes(&self) -> Vec<Arc<Outbox>> {
+        self.with(&Channel::Broadcast, |room| room.outboxes()).unwrap_or_default()
+    }
+
     /// Has every client closed with this code, those that are still to come too, once it has been sent what waits for it.
     pub fn close_all(&self, code: CloseCode) {
         let code = *self.closing.get_or_init(|| code);

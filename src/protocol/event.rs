@@ -57,6 +57,8 @@ pub enum Event<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         room: Option<&'a RoomId>,
     },
+    /// This server is going away, and closes the connection after this time; the client is to come back then.
+    Reconnect { after_ms: u64, reason: &'static str },
     /// The answer to a `ping`.
     Pong,
 }

@@ -101,6 +101,21 @@ async fn a_server_starts_without_redis_and_is_ready_when_it_comes() {
     early.expect("ack").await;
 }
 
+/// The password need not stand in the URL.
+#[tokio::test]
+async fn a_password_of_its_own_opens_redis() {
+    let Some(redis) = Redis::start().await else { return };
+    let mut connection = redis.connect().await;
+    let set = ["SET", "requirepass", "s3cret/@:#"];
+    let _: () = redis::cmd("CONFIG").arg(&set).query_async(&mut connection).await.unwrap();
+    let url = redis.url();
+    let without = Server::start(&[("ROOMCAST_REDIS_URL", &url)]);
+    is_unready(&without, &["redis_unreachable", "subscriber_disconnected"]).await;
+    assert!(without.log().contains("NOAUTH"), "{}", without.log());
+    let with = Server::start(&[("ROOMCAST_REDIS_URL", &url), ("ROOMCAST_REDIS_PASSWORD", "s3cret/@:#")]);
+    with.is_ready().await;
+}
+
 async fn is_unready(server: &Server, reasons: &[&str]) {
     eventually(&format!("unready because of {reasons:?}"), async || {
         let (status, body) = server.get("/readyz").await;

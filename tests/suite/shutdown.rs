@@ -1,5 +1,7 @@
 //! The end of a server: orderly, bounded, and known to its clients.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 
 use crate::support::{Client, Redis, Server, eventually};
@@ -62,9 +64,42 @@ async fn while_it_ends_it_is_unready_and_refuses_new_clients() {
     drop(slow);
 }
 
+/// Nobody is closed before the time it was told, the times differ, and until then everything works.
+#[tokio::test]
+async fn clients_are_told_when_to_come_back_and_closed_one_after_another() {
+    const CLIENTS: u32 = 10;
+    let mut server = Server::embedded(&[("ROOMCAST_DRAIN_RATE", "20")]).await;
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        clients.push(server.member("lobby", "someone").await);
+    }
+    let start = Instant::now();
+    server.signal("TERM");
+    let mut told = Vec::new();
+    for client in &mut clients {
+        let event = client.expect("reconnect").await;
+        assert_eq!(event["reason"], "shutting_down");
+        told.push(event["after_ms"].as_u64().unwrap());
+    }
+    let mut sorted = told.clone();
+    sorted.sort_unstable();
+    assert_eq!(sorted, (0..u64::from(CLIENTS)).map(|index| index * 50).collect::<Vec<_>>());
+
+    let last = told.iter().position(|after| *after == 450).unwrap();
+    clients[last].send(&json!({"type": "message", "text": "still here", "id": "1"})).await;
+    clients[last].expect("message").await;
+    clients[last].expect("ack").await;
+    for (client, after) in clients.iter_mut().zip(told) {
+        assert_eq!(client.closed().await, 1012);
+        assert!(start.elapsed() >= Duration::from_millis(after), "closed before the {after} ms it was told");
+    }
+    assert_eq!(server.ended().await.code(), Some(0));
+}
+
 #[tokio::test]
 async fn a_client_that_never_reads_does_not_hold_it_up() {
     let mut server = Server::embedded(&[
+        ("ROOMCAST_DRAIN_TIME", "0s"),
         ("ROOMCAST_SHUTDOWN_TIMEOUT", "1s"),
         ("ROOMCAST_WRITE_TIMEOUT", "5m"),
         ("ROOMCAST_OUTBOX_MESSAGES", "100000"),

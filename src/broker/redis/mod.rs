@@ -47,7 +47,10 @@ impl RedisBroker {
         let info = url.into_connection_info()?;
         let tcp = info.tcp_settings().clone().set_nodelay(true);
         // Pushes come between answers only in RESP3.
-        let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+        let mut settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+        if let Some(password) = &config.redis_password {
+            settings = settings.set_password(password.reveal());
+        }
         let info = info.set_tcp_settings(tcp).set_redis_settings(settings);
         let keys = Keys::new(&config.redis_prefix);
         let publisher = Arc::new(Publisher::new(info.clone(), keys.clone(), config, metrics.clone())?);

@@ -1,16 +1,18 @@
 //! Wires everything together, runs it until it is told to stop, and ends it in order.
 
+mod drain;
+
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{net::TcpListener, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use self::drain::Drain;
 use crate::{
     broker::{Broker, MemoryBroker, RedisBroker},
     config::Config,
     http::{self, App},
     hub::Hub,
-    protocol::CloseCode,
     telemetry::Metrics,
 };
 
@@ -22,6 +24,7 @@ pub struct Server {
     hub: Arc<Hub>,
     app: App,
     sessions: TaskTracker,
+    drain: Drain,
     shutdown_timeout: Duration,
 }
 
@@ -67,7 +70,15 @@ impl Server {
         let hub = Arc::new(Hub::new(origin_server, broker, config, metrics.clone()));
         let sessions = TaskTracker::new();
         let app = App::new(hub.clone(), config, metrics, sessions.clone());
-        Ok(Self { listener, address, hub, app, sessions, shutdown_timeout: config.shutdown_timeout })
+        Ok(Self {
+            listener,
+            address,
+            hub,
+            app,
+            sessions,
+            drain: Drain::new(config),
+            shutdown_timeout: config.shutdown_timeout,
+        })
     }
 
     /// Where it listens; the port is a real one even if 0 was asked for.
@@ -80,9 +91,9 @@ impl Server {
         self.hub.origin_server()
     }
 
-    /// Serves until `shutdown` completes. Then it refuses new clients, closes those it has with 1012 once they have
-    /// what waits for them, still answers probes until they are gone, and ends: at the latest after the shutdown
-    /// timeout.
+    /// Serves until `shutdown` completes. Then it refuses new clients, tells those it has when to come back, closes
+    /// them one after another with 1012, still answers probes until they are gone, and ends: at the latest after the
+    /// shutdown timeout.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let (stop_http, stop_hub) = (CancellationToken::new(), CancellationToken::new());
         let (connections, background) = (TaskTracker::new(), TaskTracker::new());
@@ -93,12 +104,11 @@ impl Server {
         shutdown.await;
         tracing::info!(sessions = self.sessions.len(), "shutting down");
         self.app.shut_down();
-        self.hub.close_all(CloseCode::ServiceRestart);
-
         for tracker in [&self.sessions, &connections, &background] {
             tracker.close();
         }
         let ended = timeout(self.shutdown_timeout, async {
+            self.drain.run(&self.hub).await;
             self.sessions.wait().await;
             stop_http.cancel();
             connections.wait().await;

@@ -1,0 +1,105 @@
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use crate::{
+    config::Config,
+    hub::Hub,
+    protocol::{CloseCode, Event},
+};
+
+/// How a server lets its clients go.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Drain {
+    rate: usize,
+    time: Duration,
+}
+
+impl Drain {
+    pub(super) fn new(config: &Config) -> Self {
+        Self { rate: config.drain_rate, time: config.drain_time }
+    }
+
+    /// Tells every client when it will be closed, and closes it then. Returns when all have been told to close, which
+    /// they may take a moment for.
+    pub(super) async fn run(self, hub: &Hub) {
+        let outboxes = hub.outboxes();
+        let plan = DrainPlan::new(outboxes.len(), self.rate, self.time);
+        for (index, outbox) in outboxes.iter().enumerate() {
+            let after_ms = u64::try_from(plan.delay(index).as_millis()).unwrap_or(u64::MAX);
+            outbox.push(Event::Reconnect { after_ms, reason: "shutting_down" }.encode());
+        }
+        let (start, mut closed) = (Instant::now(), 0);
+        while closed < outboxes.len() {
+            sleep_until(start + plan.delay(closed)).await;
+            let due = plan.due(start.elapsed());
+            outboxes[closed..due].iter().for_each(|outbox| outbox.close(CloseCode::ServiceRestart));
+            closed = due;
+        }
+        // Those too that were on their way in when the plan was made.
+        hub.close_all(CloseCode::ServiceRestart);
+    }
+}
+
+/// When each connection is closed after the server has been told to stop: one after another at a steady pace.
+///
+/// The pace is the rate that was asked for; if all connections do not fit into the time at that rate, it is just
+/// fast enough that they do.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct DrainPlan {
+    count: usize,
+    gap: Duration,
+}
+
+impl DrainPlan {
+    /// A plan for so many connections, at most so many a second, within this time.
+    pub(super) fn new(count: usize, rate: usize, time: Duration) -> Self {
+        let at_rate = Duration::from_secs(1) / u32::try_from(rate.max(1)).unwrap_or(u32::MAX);
+        let in_time = time / u32::try_from(count.max(1)).unwrap_or(u32::MAX);
+        Self { count, gap: at_rate.min(in_time) }
+    }
+
+    /// How long after the start this connection is closed.
+    pub(super) fn delay(self, index: usize) -> Duration {
+        self.gap * u32::try_from(index).unwrap_or(u32::MAX)
+    }
+
+    /// How many connections have been closed when so much time has passed.
+    pub(super) fn due(self, elapsed: Duration) -> usize {
+        if self.gap.is_zero() {
+            return self.count;
+        }
+        let passed = usize::try_from(elapsed.as_nanos() / self.gap.as_nanos()).unwrap_or(usize::MAX);
+        passed.saturating_add(1).min(self.count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn few_connections_go_at_the_rate_and_many_within_the_time() {
+        let few = DrainPlan::new(10, 5, SECOND * 60);
+        assert_eq!((few.delay(0), few.delay(9)), (Duration::ZERO, SECOND * 9 / 5));
+        let many = DrainPlan::new(60_000, 5, SECOND * 60);
+        assert_eq!(many.delay(59_999), SECOND * 60 - SECOND / 1000);
+        let at_once = DrainPlan::new(10, 5, Duration::ZERO);
+        assert_eq!((at_once.delay(9), at_once.due(Duration::ZERO)), (Duration::ZERO, 10));
+        assert_eq!(DrainPlan::new(0, 5, SECOND).due(SECOND), 0);
+    }
+
+    #[test]
+    fn each_is_due_when_its_delay_has_passed_and_no_second_has_more_than_the_rate() {
+        let plan = DrainPlan::new(100, 7, SECOND * 60);
+        for index in 0..100 {
+            assert_eq!(plan.due(plan.delay(index)), index + 1);
+        }
+        for second in 0..20 {
+            assert!(plan.due(SECOND * (second + 1)) - plan.due(SECOND * second) <= 7 + 1);
+        }
+        assert_eq!(plan.due(SECOND * 1000), 100);
+    }
+}
