@@ -1,10 +1,10 @@
 use std::{collections::hash_map::Entry, sync::Arc};
 
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     Client, Hub, Membership,
-    local_room::{Admission, GRACE, LocalRoom},
+    local_room::{Admission, Claim, GRACE, LocalRoom},
 };
 use crate::{
     broker::Unavailable,
@@ -31,14 +31,21 @@ impl Hub {
             History::Last(count) => History::Last(count.min(self.max_last)),
             history => history,
         };
-        let mut arrival = Arrival { hub: self, client, channel: &channel, room, history, is_announced: false };
+        let claim = Claim { history, is_announced: false, is_refuted: false };
+        let mut arrival = Arrival { hub: self, client, channel: &channel, room, claim };
+        let start = Instant::now();
         loop {
             match arrival.enter() {
                 Admission::Member => return Ok(membership),
-                Admission::NotYet(opened) => match timeout(self.join_timeout, opened).await {
-                    Ok(Ok(())) => {}
-                    _ => return Err(Unavailable(format!("the room was not open within {:?}", self.join_timeout))),
-                },
+                Admission::NotYet(opened) => {
+                    // Whether it was opened is seen when the client comes again.
+                    let _ = timeout(self.join_timeout.saturating_sub(start.elapsed()), opened).await;
+                    if start.elapsed() >= self.join_timeout {
+                        return Err(Unavailable(format!("the room was not open within {:?}", self.join_timeout)));
+                    }
+                }
+                Admission::Unknown if start.elapsed() < self.join_timeout => arrival.look_up().await?,
+                Admission::Unknown => arrival.claim.is_refuted = true,
                 Admission::Missed { from, to } => {
                     if arrival.catch_up(from, to).await? && arrival.end() {
                         return Ok(membership);
@@ -55,10 +62,7 @@ struct Arrival<'a> {
     client: &'a Client,
     channel: &'a Channel,
     room: &'a RoomId,
-    /// What it still wants.
-    history: History,
-    /// It has been told `joined`.
-    is_announced: bool,
+    claim: Claim,
 }
 
 impl Arrival<'_> {
@@ -72,12 +76,28 @@ impl Arrival<'_> {
                 self.hub.metrics.rooms.inc();
                 self.hub.new_room()
             });
-            (local.join(self.client.number(), self.client.outbox(), self.room, self.history, self.is_announced), is_new)
+            (local.join(self.client.number(), self.client.outbox(), self.room, self.claim), is_new)
         };
         if is_new {
             self.hub.broker.interest_changed(self.channel.clone());
         }
         admission
+    }
+
+    /// Asks the log whether there is the position that the client claims. If there is, this server is behind what the
+    /// client has had from another one, and is given the time to find out.
+    async fn look_up(&mut self) -> Result<(), Unavailable> {
+        let tops = self.hub.broker.tops(std::slice::from_ref(self.channel)).await?;
+        let top = tops.into_iter().next().flatten().map(|(top, _)| top);
+        let History::After(epoch, seq) = self.claim.history else { return Ok(()) };
+        match top {
+            Some(top) if top.epoch == epoch && seq <= top.seq => {
+                self.hub.settle(self.channel, |room| room.observe(top));
+                sleep(GRACE).await;
+            }
+            _ => self.claim.is_refuted = true,
+        }
+        Ok(())
     }
 
     /// Sends the client what the log has after `from` and up to `to`, as fast as the client takes it. Returns false
@@ -106,19 +126,19 @@ impl Arrival<'_> {
                     return Err(Unavailable("the client is being closed".into()));
                 }
                 at = position.seq;
-                self.history = History::After(to.epoch, at);
+                self.claim.history = History::After(to.epoch, at);
             }
         }
-        self.history = History::After(to.epoch, to.seq);
+        self.claim.history = History::After(to.epoch, to.seq);
         Ok(true)
     }
 
     /// Tells the client that it is in, the first time, and that there is a gap if `next` does not follow on `at`.
     fn announce(&mut self, to: Position, at: u64, next: u64) {
         let has_gap = next != at + 1;
-        let claims_position = matches!(self.history, History::After(..));
-        if !self.is_announced {
-            self.is_announced = true;
+        let claims_position = matches!(self.claim.history, History::After(..));
+        if !self.claim.is_announced {
+            self.claim.is_announced = true;
             let resumed = claims_position.then_some(!has_gap);
             let joined = |room: &mut LocalRoom| room.joined(self.room, to.into(), resumed);
             if let Some(joined) = self.hub.with(self.channel, joined) {

@@ -41,6 +41,16 @@ enum Reading {
     Running,
 }
 
+/// What a client that joins wants, and how far it has come.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Claim {
+    pub(super) history: History,
+    /// It has been told `joined`.
+    pub(super) is_announced: bool,
+    /// The log does not have the position it claims.
+    pub(super) is_refuted: bool,
+}
+
 /// How a client comes in.
 #[derive(Debug)]
 pub(super) enum Admission {
@@ -48,6 +58,8 @@ pub(super) enum Admission {
     Member,
     /// It is to be asked again when this is told that the room is open.
     NotYet(oneshot::Receiver<()>),
+    /// The position it claims is not one that this server knows of. The log has to say whether there is such a one.
+    Unknown,
     /// It is first to be sent what the log has after `from` and up to `to`; what is delivered meanwhile is kept.
     Missed { from: ReadFrom, to: Position },
 }
@@ -83,15 +95,9 @@ impl LocalRoom {
         self.audience.is_empty() && self.waiting.is_empty()
     }
 
-    /// Lets a client in, or says what has to be done before. One that `is_announced` has had its `joined`.
-    pub(super) fn join(
-        &mut self,
-        number: u64,
-        outbox: &Arc<Outbox>,
-        room: &RoomId,
-        history: History,
-        is_announced: bool,
-    ) -> Admission {
+    /// Lets a client in, or says what has to be done before.
+    pub(super) fn join(&mut self, number: u64, outbox: &Arc<Outbox>, room: &RoomId, arrival: Claim) -> Admission {
+        let Claim { history, is_announced, is_refuted } = arrival;
         if !self.is_open() {
             let (opened, receiver) = oneshot::channel();
             self.waiting.push((number, opened));
@@ -99,16 +105,12 @@ impl LocalRoom {
         }
         let order = self.sequencer.as_ref().and_then(|sequencer| sequencer.position().zip(sequencer.known()));
         let place = order.map_or(Place::default(), |(to, _)| to.into());
-        let mut is_unknown = false;
         if let Some((to, known)) = order {
             let seq = match history {
-                History::None => to.seq,
+                History::After(epoch, seq) if epoch == to.epoch && seq <= to.seq => seq,
+                History::After(..) if !is_refuted => return Admission::Unknown,
+                History::None | History::After(..) => to.seq,
                 History::Last(count) => to.seq.saturating_sub(count),
-                History::After(epoch, seq) => {
-                    // Of another life of the log, or beyond what this server has of it: no place to go on from.
-                    is_unknown = epoch != to.epoch || seq > to.seq;
-                    if is_unknown { to.seq } else { seq }
-                }
             };
             if seq < to.seq {
                 self.audience.begin_resuming(number, outbox);
@@ -116,12 +118,12 @@ impl LocalRoom {
                 return Admission::Missed { from, to };
             }
         }
-        let claims_position = matches!(history, History::After(..));
         if !is_announced {
-            let resumed = claims_position.then_some(order.is_some() && !is_unknown);
+            let claims_position = matches!(history, History::After(..));
+            let resumed = claims_position.then_some(order.is_some() && !is_refuted);
             outbox.push(self.joined(room, place, resumed));
         }
-        if is_unknown {
+        if is_refuted && order.is_some() {
             let reason = ResetReason::UnknownPosition.as_str();
             outbox.push(Event::Reset { room: Some(room), place, reason }.encode());
         }

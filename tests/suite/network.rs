@@ -94,3 +94,33 @@ async fn a_subscriber_that_hears_nothing_is_found_out_and_replaced() {
     assert_eq!(scene.redis.channels().await, ["ws:broadcast", "ws:room:lobby"]);
     drop(scene.two);
 }
+
+/// A client can have had a message from one server before another one has heard of it.
+#[tokio::test]
+async fn a_client_that_is_ahead_of_its_new_server_is_not_told_of_a_gap() {
+    let Some(redis) = Redis::start().await else { return };
+    let proxy = Proxy::to(&redis).await;
+    let url = proxy.url();
+    let slow = [("ROOMCAST_EARS_INTERVAL", "10m"), ("ROOMCAST_COMPARE_INTERVAL", "10m")];
+    let one = Server::start(&[&[("ROOMCAST_REDIS_URL", url.as_str())], &slow[..]].concat());
+    one.is_ready().await;
+    let two = Server::on(&redis, "two").await;
+    let mut ann = one.member("lobby", "ann").await;
+    let mut bob = two.member("lobby", "bob").await;
+    proxy.set(Network::Deaf);
+    bob.say("lobby", "1").await;
+    bob.say("lobby", "2").await;
+    bob.expect("message").await;
+    let last = bob.expect("message").await;
+    drop(bob);
+
+    let mut bob = one.client().await;
+    let after = json!({"epoch": last["epoch"], "seq": last["seq"]});
+    bob.send(&json!({"type": "join", "room": "lobby", "username": "bob", "after": after})).await;
+    let joined = bob.expect("joined").await;
+    assert_eq!((&joined["resumed"], &joined["seq"]), (&json!(true), &json!(2)));
+    assert_eq!(ann.texts(2).await, ["1", "2"]);
+    ann.say("lobby", "3").await;
+    assert_eq!((ann.texts(1).await, bob.texts(1).await), (vec!["3".into()], vec!["3".into()]));
+    bob.hears_nothing().await;
+}
