@@ -111,9 +111,30 @@ async fn a_password_of_its_own_opens_redis() {
     let url = redis.url();
     let without = Server::start(&[("ROOMCAST_REDIS_URL", &url)]);
     is_unready(&without, &["redis_unreachable", "subscriber_disconnected"]).await;
-    assert!(without.log().contains("NOAUTH"), "{}", without.log());
+    eventually("the log says why", async || without.log().contains("NOAUTH").then_some(())).await;
     let with = Server::start(&[("ROOMCAST_REDIS_URL", &url), ("ROOMCAST_REDIS_PASSWORD", "s3cret/@:#")]);
     with.is_ready().await;
+}
+
+#[tokio::test]
+async fn redis_is_reached_by_tls_and_only_if_its_certificate_is_trusted() {
+    let Some((redis, url, authority)) = Redis::with_tls().await else { return };
+    let authority = authority.display().to_string();
+    let trusting = Server::start(&[("ROOMCAST_REDIS_URL", &url), ("SSL_CERT_FILE", &authority)]);
+    trusting.is_ready().await;
+    let plain = Server::on(&redis, "plain").await;
+    let mut ann = trusting.member("lobby", "ann").await;
+    let mut bob = plain.member("lobby", "bob").await;
+    ann.say("lobby", "hello").await;
+    bob.say("lobby", "hi").await;
+    for member in [&mut ann, &mut bob] {
+        let mut texts = member.texts(2).await;
+        texts.sort();
+        assert_eq!(texts, ["hello", "hi"]);
+    }
+    let suspicious = Server::start(&[("ROOMCAST_REDIS_URL", &url)]);
+    is_unready(&suspicious, &["redis_unreachable", "subscriber_disconnected"]).await;
+    eventually("the log says why", async || suspicious.log().contains("certificate").then_some(())).await;
 }
 
 async fn is_unready(server: &Server, reasons: &[&str]) {

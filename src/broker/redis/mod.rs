@@ -44,6 +44,8 @@ impl RedisBroker {
         config: &Config,
         metrics: &Arc<Metrics>,
     ) -> Result<Self, redis::RedisError> {
+        // For `rediss://`. If another part of the process has made its choice before, that one holds.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let info = url.into_connection_info()?;
         let tcp = info.tcp_settings().clone().set_nodelay(true);
         // Pushes come between answers only in RESP3.

@@ -1,6 +1,6 @@
 use std::{
     net::TcpListener,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
@@ -13,18 +13,44 @@ pub struct Redis {
     process: Child,
     port: u16,
     directory: tempfile::TempDir,
+    /// Those that are given to it beside the usual ones.
+    arguments: Vec<String>,
 }
 
 impl Redis {
     /// Starts one and waits until it answers. `None`, said loudly, if it is not installed.
     pub async fn start() -> Option<Self> {
+        Self::start_with(|_| Vec::new()).await
+    }
+
+    /// Starts one that speaks TLS too. Returns the URL for that, and the file of the authority that vouches for it.
+    pub async fn with_tls() -> Option<(Self, String, PathBuf)> {
+        let tls_port = free_port().to_string();
+        let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+        let redis = Self::start_with(|directory| {
+            let (certificate, key) = (directory.join("certificate.pem"), directory.join("key.pem"));
+            std::fs::write(&certificate, certified.cert.pem()).expect("a file");
+            std::fs::write(&key, certified.signing_key.serialize_pem()).expect("a file");
+            let (certificate, key) = (certificate.display(), key.display());
+            let arguments = format!(
+                "--tls-port {tls_port} --tls-auth-clients no --tls-cert-file {certificate} --tls-key-file {key} \
+                 --tls-ca-cert-file {certificate}"
+            );
+            arguments.split(' ').map(str::to_owned).collect()
+        })
+        .await?;
+        let authority = redis.directory.path().join("certificate.pem");
+        Some((redis, format!("rediss://localhost:{tls_port}/0"), authority))
+    }
+
+    async fn start_with(arguments: impl FnOnce(&Path) -> Vec<String>) -> Option<Self> {
         if Command::new("redis-server").arg("--version").output().is_err() {
             left_out("redis-server", "redis-server");
             return None;
         }
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let port = free_port();
-        let mut redis = Self { process: spawn(port, directory.path()), port, directory };
+        let (port, arguments) = (free_port(), arguments(directory.path()));
+        let mut redis = Self { process: spawn(port, directory.path(), &arguments), port, directory, arguments };
         redis.answers().await;
         Some(redis)
     }
@@ -72,7 +98,7 @@ impl Redis {
 
     /// Starts it again after [`Redis::kill`], on the same port and files.
     pub async fn restart(&mut self) {
-        self.process = spawn(self.port, self.directory.path());
+        self.process = spawn(self.port, self.directory.path(), &self.arguments);
         self.answers().await;
     }
 
@@ -97,11 +123,12 @@ impl Drop for Redis {
     }
 }
 
-fn spawn(port: u16, directory: &Path) -> Child {
+fn spawn(port: u16, directory: &Path, arguments: &[String]) -> Child {
     Command::new("redis-server")
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "yes"])
         .args(["--appendfsync", "always", "--dir"])
         .arg(directory)
+        .args(arguments)
         .stdout(Stdio::null())
         .spawn()
         .expect("redis-server starts")
