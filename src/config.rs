@@ -75,8 +75,6 @@ settings! {
     redis_connect_timeout: Duration = "2s", duration("100ms", "1m");
     /// Longest time for one command to Redis. A message whose command takes longer is answered `unavailable`.
     redis_command_timeout: Duration = "2s", duration("50ms", "1m");
-    /// Most connections for commands to Redis; one more only listens.
-    redis_pool_size: usize = "4", number(1..=64);
     /// How many messages the log of each room keeps, at least; Redis trims whole blocks of a hundred. With 0 there is
     /// no log: messages have no order between servers, are delivered at most once, and cannot be resumed.
     history_length: usize = "1000", number(0..=1_000_000);

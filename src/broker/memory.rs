@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Broker, Listener, META_TTL, PublishError, Published, READ_LIMIT, Retention, Top, Trouble, Unavailable,
+    Broker, EMPTY_META, Listener, PublishError, Published, READ_LIMIT, Retention, Top, Trouble, Unavailable,
     interest::Interest, unix_millis,
 };
 use crate::{
@@ -48,10 +48,10 @@ impl MemoryBroker {
     ) -> Result<Published, PublishError> {
         let mut logs = self.logs();
         let log = logs.entry(channel.clone()).or_insert_with(Log::new);
+        log.start_anew_if_behind(known);
         if let Some(published) = log.repeated(draft)? {
             return Ok(published);
         }
-        log.start_anew_if_behind(known);
         Ok(log.append(draft, &self.retention))
     }
 
@@ -62,13 +62,15 @@ impl MemoryBroker {
         if from.is_some_and(|from| from.void && from.position.epoch == log.epoch) {
             log.start_anew();
         }
+        log.expire(&self.retention);
         log.read(from.map(|from| from.position))
     }
 
     fn sweep(&self) {
         self.logs().retain(|_, log| {
             log.expire(&self.retention);
-            log.touched.elapsed() < META_TTL
+            let kept = if log.top == 0 { EMPTY_META } else { self.retention.meta };
+            log.touched.elapsed() < kept
         });
     }
 }
@@ -118,8 +120,8 @@ impl Broker for MemoryBroker {
 
     fn tops<'a>(&'a self, channels: &'a [Channel]) -> BoxFuture<'a, Result<Vec<Option<Top>>, Unavailable>> {
         Box::pin(async move {
-            let logs = self.logs();
-            Ok(channels.iter().map(|channel| logs.get(channel).map(Log::top)).collect())
+            let mut logs = self.logs();
+            Ok(channels.iter().map(|channel| logs.get_mut(channel).map(Log::look_up)).collect())
         })
     }
 
@@ -173,11 +175,12 @@ impl Log {
     }
 
     fn start_anew(&mut self) {
-        (self.epoch, self.top, self.ts, self.bytes) = (Epoch(rand::random()), 0, 0, 0);
-        self.entries.clear();
+        // A message of an earlier epoch may be in no log any more, so its id says nothing.
+        *self = Self::new();
     }
 
-    fn top(&self) -> Top {
+    fn look_up(&mut self) -> Top {
+        self.touched = Instant::now();
         (Position::new(self.epoch, self.top), self.ts)
     }
 

@@ -27,9 +27,12 @@ use crate::{
 /// Most entries that one reading of a log returns.
 const READ_LIMIT: usize = 256;
 
-/// How long the epoch and the top of a channel outlive its last publication or reading. Much longer than any log,
-/// so that a client that comes back late is told of its gap and does not mistake a new numbering for the old one.
-const META_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How long the epoch of a channel without messages outlives the last reading.
+const EMPTY_META: Duration = Duration::from_secs(10 * 60);
+
+/// How much longer than its log and its ids the epoch and the top of a channel are kept. A client that comes back to
+/// a silent room within this time is told rightly that it missed nothing.
+const META_SLACK: Duration = Duration::from_secs(3600);
 
 /// Orders, keeps and carries publications. All methods may be called from any task.
 pub trait Broker: Send + Sync + 'static {
@@ -147,16 +150,15 @@ struct Retention {
     bytes: usize,
     /// Age of a message id.
     ids: Duration,
+    /// How long the epoch and the top outlive the last publication, reading or comparison.
+    meta: Duration,
 }
 
 impl From<&Config> for Retention {
     fn from(config: &Config) -> Self {
-        Self {
-            length: config.history_length,
-            age: config.history_age,
-            bytes: config.history_bytes,
-            ids: config.dedup_window,
-        }
+        let (age, ids) = (config.history_age, config.dedup_window);
+        let meta = age.max(ids) + META_SLACK;
+        Self { length: config.history_length, age, bytes: config.history_bytes, ids, meta }
     }
 }
 

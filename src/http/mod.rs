@@ -19,7 +19,13 @@ use serde_json::json;
 use tokio_util::task::TaskTracker;
 
 pub use self::listener::serve;
-use crate::{broker::Trouble, config::Config, hub::Hub, session::Connection, telemetry::Metrics};
+use crate::{
+    broker::Trouble,
+    config::Config,
+    hub::Hub,
+    session::{Connected, Connection},
+    telemetry::Metrics,
+};
 
 /// How long a client that is refused should wait, in seconds.
 const RETRY_AFTER: &str = "1";
@@ -27,7 +33,8 @@ const RETRY_AFTER: &str = "1";
 /// The buffer for what a client sends; nearly all frames are smaller. Each connection owns one.
 const READ_BUFFER: usize = 4096;
 
-/// What is written at once is written when it has grown to this, or when nothing more waits.
+/// What is written at once is written when it has grown to this, or when nothing more waits. Beyond that the outbox is
+/// the bound, and not this buffer.
 const WRITE_BUFFER: usize = 32 * 1024;
 
 /// What the routes share.
@@ -40,7 +47,6 @@ pub struct App {
     shutting_down: Arc<AtomicBool>,
     max_connections: usize,
     max_frame: usize,
-    max_write_buffer: usize,
 }
 
 impl App {
@@ -54,7 +60,6 @@ impl App {
             shutting_down: Arc::default(),
             max_connections: config.max_connections,
             max_frame: config.max_frame_bytes,
-            max_write_buffer: config.outbox_bytes + 2 * WRITE_BUFFER,
         }
     }
 
@@ -94,8 +99,9 @@ async fn upgrade(State(app): State<App>, upgrade: Upgrade) -> Response {
         Ok(upgrade) => upgrade,
         Err(rejection) => return rejection.into_response(),
     };
-    let connected = usize::try_from(app.metrics.connected_clients.get()).unwrap_or(0);
-    if app.is_shutting_down() || connected >= app.max_connections {
+    // Counted from here, so that of many that come at once not too many get in.
+    let connected = Connected::new(&app.metrics);
+    if app.is_shutting_down() || connected.count() > app.max_connections {
         app.metrics.connections_refused.inc();
         let reason = if app.is_shutting_down() { "this server is shutting down\n" } else { "this server is full\n" };
         return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, RETRY_AFTER)], reason).into_response();
@@ -103,10 +109,9 @@ async fn upgrade(State(app): State<App>, upgrade: Upgrade) -> Response {
     upgrade
         .read_buffer_size(READ_BUFFER)
         .write_buffer_size(WRITE_BUFFER)
-        .max_write_buffer_size(app.max_write_buffer)
         .max_message_size(app.max_frame)
         .max_frame_size(app.max_frame)
-        .on_upgrade(move |socket| app.sessions.track_future(app.connection.serve(socket)))
+        .on_upgrade(move |socket| app.sessions.track_future(app.connection.serve(socket, connected)))
 }
 
 async fn ready(State(app): State<App>) -> Response {

@@ -59,7 +59,7 @@ impl Audience {
 
     /// From now on what is delivered is kept for this client.
     pub(super) fn begin_resuming(&mut self, number: u64, outbox: &Outbox) {
-        let (max_messages, max_bytes) = (outbox.max_messages() / 2, outbox.max_bytes() / 2);
+        let (max_messages, max_bytes) = (outbox.bounds().max_messages() / 2, outbox.bounds().max_bytes() / 2);
         self.resuming.push(Resuming {
             number,
             frames: Vec::new(),

@@ -13,7 +13,7 @@ const READINGS: usize = 32;
 /// How many rooms are compared with their logs in one go.
 const COMPARED: usize = 256;
 
-/// How long no reading is started after one that failed.
+/// How long no reading is started after one that failed because the broker is away.
 const PAUSE: Duration = Duration::from_millis(200);
 
 impl Hub {
@@ -36,7 +36,7 @@ impl Hub {
         loop {
             interval.tick().await;
             for channels in self.wanted().chunks(COMPARED) {
-                let Ok(tops) = self.broker.tops(channels).await else { break };
+                let Ok(tops) = self.broker.tops(channels).await else { continue };
                 for (channel, top) in channels.iter().zip(tops) {
                     self.settle(channel, |room| room.compare(top));
                 }
@@ -64,7 +64,7 @@ impl Hub {
                 }
             }
             tokio::select! {
-                Some(succeeded) = readings.next() => if !succeeded {
+                Some(succeeded) = readings.next() => if !succeeded && !self.broker.troubles().is_empty() {
                     paused_until = Instant::now() + PAUSE;
                 },
                 () = sleep_until(paused_until), if paused => {}

@@ -33,19 +33,18 @@ impl Hub {
         };
         let claim = Claim { history, is_announced: false, is_refuted: false };
         let mut arrival = Arrival { hub: self, client, channel: &channel, room, claim };
-        let start = Instant::now();
+        let mut looked_up_until = None;
         loop {
             match arrival.enter() {
                 Admission::Member => return Ok(membership),
-                Admission::NotYet(opened) => {
-                    // Whether it was opened is seen when the client comes again.
-                    let _ = timeout(self.join_timeout.saturating_sub(start.elapsed()), opened).await;
-                    if start.elapsed() >= self.join_timeout {
-                        return Err(Unavailable(format!("the room was not open within {:?}", self.join_timeout)));
-                    }
+                Admission::NotYet(opened) => match timeout(self.join_timeout, opened).await {
+                    Ok(Ok(())) => {}
+                    _ => return Err(Unavailable(format!("the room was not open within {:?}", self.join_timeout))),
+                },
+                Admission::Unknown => {
+                    let until = *looked_up_until.get_or_insert(Instant::now() + self.join_timeout);
+                    arrival.look_up(Instant::now() < until).await?;
                 }
-                Admission::Unknown if start.elapsed() < self.join_timeout => arrival.look_up().await?,
-                Admission::Unknown => arrival.claim.is_refuted = true,
                 Admission::Missed { from, to } => {
                     if arrival.catch_up(from, to).await? && arrival.end() {
                         return Ok(membership);
@@ -76,7 +75,7 @@ impl Arrival<'_> {
                 self.hub.metrics.rooms.inc();
                 self.hub.new_room()
             });
-            (local.join(self.client.number(), self.client.outbox(), self.room, self.claim), is_new)
+            (local.join(self.client.number(), self.client.outbox(), self.room, self.claim, &self.hub.metrics), is_new)
         };
         if is_new {
             self.hub.broker.interest_changed(self.channel.clone());
@@ -85,13 +84,13 @@ impl Arrival<'_> {
     }
 
     /// Asks the log whether there is the position that the client claims. If there is, this server is behind what the
-    /// client has had from another one, and is given the time to find out.
-    async fn look_up(&mut self) -> Result<(), Unavailable> {
+    /// client has had from another one, and is given some time to find out.
+    async fn look_up(&mut self, may_wait: bool) -> Result<(), Unavailable> {
         let tops = self.hub.broker.tops(std::slice::from_ref(self.channel)).await?;
         let top = tops.into_iter().next().flatten().map(|(top, _)| top);
         let History::After(epoch, seq) = self.claim.history else { return Ok(()) };
         match top {
-            Some(top) if top.epoch == epoch && seq <= top.seq => {
+            Some(top) if top.epoch == epoch && seq <= top.seq && may_wait => {
                 self.hub.settle(self.channel, |room| room.observe(top));
                 sleep(GRACE).await;
             }
@@ -118,10 +117,12 @@ impl Arrival<'_> {
                 return Ok(false);
             }
             entries.retain(|entry| entry.position.seq > at && entry.position.seq <= to.seq);
-            let next = entries.first().map_or(to.seq + 1, |entry| entry.position.seq);
-            self.announce(to, at, next);
-            at = next - 1;
+            if entries.is_empty() {
+                self.announce(to, at, to.seq + 1);
+                at = to.seq;
+            }
             for Placed { position, item, .. } in entries {
+                self.announce(to, at, position.seq);
                 if !self.client.outbox().push_when_free(item).await {
                     return Err(Unavailable("the client is being closed".into()));
                 }
@@ -148,6 +149,7 @@ impl Arrival<'_> {
         // Whoever asks for the last so many takes what there is.
         if has_gap && claims_position {
             let (place, reason) = (Position::new(to.epoch, next - 1).into(), ResetReason::Trimmed.as_str());
+            self.hub.metrics.reset(reason);
             self.client.outbox().push(Event::Reset { room: Some(self.room), place, reason }.encode());
         }
     }

@@ -14,6 +14,9 @@ use crate::{
 /// one on which others' are heard, so most holes close by themselves in less than a millisecond.
 pub(super) const GRACE: Duration = Duration::from_millis(50);
 
+/// How long after a reading that failed the next one is made.
+const RETRY: Duration = Duration::from_secs(1);
+
 /// Most publications of one room that are held back while one before them is missing.
 const HELD: usize = 256;
 
@@ -30,6 +33,8 @@ pub(super) struct LocalRoom {
     is_subscribed: bool,
     /// The log has to be read whether or not anything is known to be missing.
     unchecked: bool,
+    /// The last reading failed, so that the next one is not made at once.
+    has_failed: bool,
     reading: Reading,
 }
 
@@ -73,6 +78,7 @@ impl LocalRoom {
             waiting: Vec::new(),
             is_subscribed: false,
             unchecked: false,
+            has_failed: false,
             reading: Reading::None,
         }
     }
@@ -96,8 +102,15 @@ impl LocalRoom {
     }
 
     /// Lets a client in, or says what has to be done before.
-    pub(super) fn join(&mut self, number: u64, outbox: &Arc<Outbox>, room: &RoomId, arrival: Claim) -> Admission {
-        let Claim { history, is_announced, is_refuted } = arrival;
+    pub(super) fn join(
+        &mut self,
+        number: u64,
+        outbox: &Arc<Outbox>,
+        room: &RoomId,
+        claim: Claim,
+        metrics: &Metrics,
+    ) -> Admission {
+        let Claim { history, is_announced, is_refuted } = claim;
         if !self.is_open() {
             let (opened, receiver) = oneshot::channel();
             self.waiting.push((number, opened));
@@ -105,11 +118,16 @@ impl LocalRoom {
         }
         let order = self.sequencer.as_ref().and_then(|sequencer| sequencer.position().zip(sequencer.known()));
         let place = order.map_or(Place::default(), |(to, _)| to.into());
+        let mut is_unknown = false;
         if let Some((to, known)) = order {
             let seq = match history {
                 History::After(epoch, seq) if epoch == to.epoch && seq <= to.seq => seq,
                 History::After(..) if !is_refuted => return Admission::Unknown,
-                History::None | History::After(..) => to.seq,
+                History::After(..) => {
+                    is_unknown = true;
+                    to.seq
+                }
+                History::None => to.seq,
                 History::Last(count) => to.seq.saturating_sub(count),
             };
             if seq < to.seq {
@@ -120,11 +138,12 @@ impl LocalRoom {
         }
         if !is_announced {
             let claims_position = matches!(history, History::After(..));
-            let resumed = claims_position.then_some(order.is_some() && !is_refuted);
+            let resumed = claims_position.then_some(order.is_some() && !is_unknown);
             outbox.push(self.joined(room, place, resumed));
         }
-        if is_refuted && order.is_some() {
+        if is_unknown {
             let reason = ResetReason::UnknownPosition.as_str();
+            metrics.reset(reason);
             outbox.push(Event::Reset { room: Some(room), place, reason }.encode());
         }
         self.audience.admit(number, outbox.clone());
@@ -189,7 +208,8 @@ impl LocalRoom {
 
     /// The top of the log was looked up; `None` if there is no log any more.
     pub(super) fn compare(&mut self, top: Option<Top>) {
-        if let Some(sequencer) = &mut self.sequencer {
+        // A room that is not subscribed yet will be read when it is.
+        if let Some(sequencer) = self.sequencer.as_mut().filter(|_| self.is_subscribed) {
             self.unchecked |= top.is_none_or(|(position, ts)| sequencer.compare(position, ts));
         }
     }
@@ -197,7 +217,7 @@ impl LocalRoom {
     /// From now on everything is heard, but what was published until now may have been missed.
     pub(super) fn subscribed(&mut self) {
         self.is_subscribed = true;
-        self.unchecked = self.sequencer.is_some();
+        (self.unchecked, self.has_failed) = (self.sequencer.is_some(), false);
         self.call_in_if_open();
     }
 
@@ -218,6 +238,7 @@ impl LocalRoom {
     /// When the log has to be read next; each time is named once.
     pub(super) fn next_reading(&mut self, now: Instant) -> Option<(Instant, u64)> {
         let due = match (self.unchecked, self.has_hole()) {
+            (true, _) if self.has_failed => now + RETRY,
             (true, _) => now,
             (false, true) => now + GRACE,
             (false, false) => return None,
@@ -239,7 +260,8 @@ impl LocalRoom {
         self.reading = Reading::None;
         let has_hole = self.has_hole();
         let sequencer = self.sequencer.as_mut().filter(|_| has_hole || self.unchecked)?;
-        if has_hole {
+        // One that a reading for another reason came upon may be on its way to close by itself.
+        if has_hole && !self.unchecked {
             metrics.holes.inc();
         }
         self.reading = Reading::Running;
@@ -250,12 +272,12 @@ impl LocalRoom {
     /// The reading failed and has to be made again.
     pub(super) fn reading_failed(&mut self) {
         self.reading = Reading::None;
-        self.unchecked = true;
+        (self.unchecked, self.has_failed) = (true, true);
     }
 
     /// The log was read.
     pub(super) fn fill(&mut self, slice: LogSlice<Frame>, channel: &Channel, metrics: &Metrics) {
-        self.reading = Reading::None;
+        (self.reading, self.has_failed) = (Reading::None, false);
         let Some(sequencer) = &mut self.sequencer else { return };
         let audience = &mut self.audience;
         let before = sequencer.position();

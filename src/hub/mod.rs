@@ -278,6 +278,8 @@ impl Listener for Hub {
         });
         let kind = match read {
             None => EnvelopeKind::Unreadable,
+            // Nobody could be sent what does not fit into an outbox.
+            Some((false, None, _, frame)) if frame.len() > self.outbox_bounds.max_bytes() => EnvelopeKind::Unreadable,
             // Our members get it, or have had it, from the answer to the publish. The echo only shows that there
             // is such a message, should the answer have been lost.
             Some((true, place, ..)) => {

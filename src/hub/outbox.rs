@@ -17,12 +17,24 @@ pub struct Bounds {
     max_total: usize,
     /// Bytes that wait behind other frames, in all outboxes with these bounds.
     total: AtomicUsize,
+    /// How many outboxes have such bytes.
+    laggards: AtomicUsize,
 }
 
 impl Bounds {
     /// Bounds by messages and bytes for each client, and by bytes for all.
     pub fn new(max_messages: usize, max_bytes: usize, max_total: usize) -> Self {
-        Self { max_messages, max_bytes, max_total, total: AtomicUsize::new(0) }
+        Self { max_messages, max_bytes, max_total, total: AtomicUsize::new(0), laggards: AtomicUsize::new(0) }
+    }
+
+    /// Most messages that may wait for one client.
+    pub(super) fn max_messages(&self) -> usize {
+        self.max_messages
+    }
+
+    /// Most bytes that may wait for one client.
+    pub(super) fn max_bytes(&self) -> usize {
+        self.max_bytes
     }
 }
 
@@ -65,12 +77,9 @@ impl Outbox {
         Self { state: Mutex::default(), bounds }
     }
 
-    pub(super) fn max_messages(&self) -> usize {
-        self.bounds.max_messages
-    }
-
-    pub(super) fn max_bytes(&self) -> usize {
-        self.bounds.max_bytes
+    /// The bounds it keeps to.
+    pub(super) fn bounds(&self) -> &Bounds {
+        &self.bounds
     }
 
     /// Adds a frame. It is dropped if the outbox has closed, or closes it by overflowing.
@@ -79,23 +88,31 @@ impl Outbox {
         if state.closed {
             return;
         }
-        // The first frame is on its way at once; only what is behind it counts as waiting. So the clients that keep
-        // up are never those that are closed when all together have too much waiting.
-        if !state.frames.is_empty() {
-            state.bytes += frame.len();
-            let total = self.bounds.total.fetch_add(frame.len(), Ordering::Relaxed) + frame.len();
-            if state.frames.len() >= self.bounds.max_messages
-                || state.bytes > self.bounds.max_bytes
-                || total > self.bounds.max_total
-            {
-                self.take(&mut state);
-                state.closing = Some(CloseCode::SlowConsumer);
-                state.closed = true;
-                return wake(state);
-            }
+        // The first frame is on its way at once; only what is behind it counts as waiting.
+        if !state.frames.is_empty() && !self.has_room(&mut state, frame.len()) {
+            self.take(&mut state);
+            state.closing = Some(CloseCode::SlowConsumer);
+            state.closed = true;
+            return wake(state);
         }
         state.frames.push(frame);
         wake(state);
+    }
+
+    /// Counts a frame that has to wait. Returns false if that is too much, for this client or for all together; in
+    /// the latter case for those that have more than their share, so that a client that keeps up does not pay for
+    /// others that do not.
+    fn has_room(&self, state: &mut State, length: usize) -> bool {
+        let bounds = &self.bounds;
+        if state.bytes == 0 {
+            bounds.laggards.fetch_add(1, Ordering::Relaxed);
+        }
+        state.bytes += length;
+        let total = bounds.total.fetch_add(length, Ordering::Relaxed) + length;
+        let share = || bounds.max_total / bounds.laggards.load(Ordering::Relaxed).max(1);
+        state.frames.len() < bounds.max_messages
+            && state.bytes <= bounds.max_bytes
+            && (total <= bounds.max_total || state.bytes <= share())
     }
 
     /// Waits until half of the outbox is free, and then adds the frame. Returns false if it is closed or about to be.
@@ -106,9 +123,9 @@ impl Outbox {
             if state.closed || state.closing.is_some() {
                 return Poll::Ready(false);
             }
-            if state.frames.len() < self.bounds.max_messages / 2
-                && state.bytes + frame.len() <= self.bounds.max_bytes / 2
-            {
+            let half_free = state.frames.len() < self.bounds.max_messages / 2
+                && state.bytes + frame.len() <= self.bounds.max_bytes / 2;
+            if half_free || state.frames.is_empty() {
                 return Poll::Ready(true);
             }
             state.writer = Some(context.waker().clone());
@@ -157,6 +174,7 @@ impl Outbox {
     fn take(&self, state: &mut State) -> Vec<Frame> {
         if state.bytes > 0 {
             self.bounds.total.fetch_sub(state.bytes, Ordering::Relaxed);
+            self.bounds.laggards.fetch_sub(1, Ordering::Relaxed);
             state.bytes = 0;
         }
         if let Some(writer) = state.writer.take() {
@@ -243,16 +261,16 @@ mod tests {
 
     #[test]
     fn when_all_have_too_much_waiting_those_that_keep_up_stay() {
-        let bounds = Arc::new(Bounds::new(10, 100, 8));
-        let [slow, quick] = [Outbox::new(bounds.clone()), Outbox::new(bounds.clone())];
-        (0..3).for_each(|_| slow.push(frame("abc")));
-        quick.push(frame("abc"));
-        slow.push(frame("abc"));
-        assert_eq!(now(&slow), Some(Waiting::Close(CloseCode::SlowConsumer)));
-        assert_eq!(now(&quick), Some(Waiting::Frames(vec![frame("abc")])));
+        let bounds = Arc::new(Bounds::new(1000, 1000, 100));
+        let [hog, quick] = [Outbox::new(bounds.clone()), Outbox::new(bounds.clone())];
+        (0..34).for_each(|_| hog.push(frame("abc")));
+        (0..10).for_each(|_| quick.push(frame("abc")));
+        assert!(matches!(now(&quick), Some(Waiting::Frames(_))));
+        (0..10).for_each(|_| hog.push(frame("abc")));
+        assert_eq!(now(&hog), Some(Waiting::Close(CloseCode::SlowConsumer)));
         (0..3).for_each(|_| quick.push(frame("abc")));
         drop(quick);
-        assert_eq!(bounds.total.load(Ordering::Relaxed), 0);
+        assert_eq!((bounds.total.load(Ordering::Relaxed), bounds.laggards.load(Ordering::Relaxed)), (0, 0));
     }
 
     #[tokio::test]
@@ -262,6 +280,10 @@ mod tests {
         assert_eq!(outbox.push_when_free(frame("c")).now_or_never(), None);
         let (is_in, waiting) = tokio::join!(outbox.push_when_free(frame("c")), outbox.next());
         assert!(is_in && waiting == Waiting::Frames(vec![frame("a"), frame("b")]));
+        let huge = frame(&"x".repeat(90));
+        assert_eq!(outbox.push_when_free(huge.clone()).now_or_never(), None);
+        let (is_in, waiting) = tokio::join!(outbox.push_when_free(huge), outbox.next());
+        assert!(is_in && waiting == Waiting::Frames(vec![frame("c")]), "alone, a frame may be of any size");
         outbox.push(frame("d"));
         let close = async { outbox.close(CloseCode::Idle) };
         let (is_in, ()) = tokio::join!(outbox.push_when_free(frame("e")), close);

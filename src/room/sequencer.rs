@@ -98,13 +98,15 @@ pub struct Sequencer<T> {
     times: VecDeque<u64>,
     /// A number that was let through came again under another publication.
     void: bool,
+    /// From where the log was asked for last. While it is read, `at` may move on.
+    asked: u64,
 }
 
 impl<T> Sequencer<T> {
     /// A sequencer that waits for its first position and holds back at most `capacity` publications.
     pub fn new(capacity: usize) -> Self {
         let (held, times) = (BTreeMap::new(), VecDeque::new());
-        Self { at: None, top: 0, held, capacity, stray: None, times, void: false }
+        Self { at: None, top: 0, held, capacity, stray: None, times, void: false, asked: 0 }
     }
 
     /// Up to where everything has been let through; `None` before the log has been read for the first time.
@@ -128,11 +130,13 @@ impl<T> Sequencer<T> {
         let seq = placed.position.seq;
         if seq <= at.seq {
             self.void |= self.contradicts(seq, placed.ts);
-        } else if seq == at.seq + 1 {
+        } else if seq - 1 == at.seq {
             self.let_through(placed, &mut effect);
             self.release(&mut effect);
+        } else if let Some(held) = self.held.get(&seq) {
+            self.void |= held.ts != placed.ts;
         } else if self.held.len() < self.capacity {
-            self.held.entry(seq).or_insert(placed);
+            self.held.insert(seq, placed);
         }
     }
 
@@ -162,6 +166,7 @@ impl<T> Sequencer<T> {
     /// by [`fill`](Self::fill); those that come during the reading remain.
     pub fn begin_read(&mut self) -> Option<ReadFrom> {
         self.stray = None;
+        self.asked = self.at.map_or(0, |at| at.seq);
         self.at.map(|position| ReadFrom { position, known: self.top, void: self.void })
     }
 
@@ -173,6 +178,9 @@ impl<T> Sequencer<T> {
             self.enter(top.epoch, top.seq, top.seq);
             return;
         };
+        // Whether the log had nothing after the position it was asked for, whatever has come since.
+        let asked = if at.epoch == top.epoch { self.asked } else { 0 };
+        let is_exhausted = entries.iter().all(|entry| entry.position.seq <= asked);
         if at.epoch == top.epoch {
             entries.retain(|entry| {
                 let seen = entry.position.seq <= at.seq;
@@ -189,16 +197,15 @@ impl<T> Sequencer<T> {
             effect(Effect::Reset(Position::new(top.epoch, first), ResetReason::NewEpoch));
         }
         self.top = self.top.max(top.seq);
-        let is_empty = entries.is_empty();
         for entry in entries {
             let seq = entry.position.seq;
-            self.skip_to(seq - 1, &mut effect);
-            if self.at.is_some_and(|at| at.seq + 1 == seq) {
+            self.skip_to(seq.saturating_sub(1), &mut effect);
+            if self.at.is_some_and(|at| at.seq.saturating_add(1) == seq) {
                 self.let_through(entry, &mut effect);
             }
         }
-        if is_empty {
-            // The log has nothing after the position asked for, so what is missing up to its top is gone.
+        if is_exhausted {
+            // So what is missing up to its top is gone.
             self.skip_to(top.seq, &mut effect);
         }
         self.release(&mut effect);
@@ -248,11 +255,11 @@ impl<T> Sequencer<T> {
 
     fn release(&mut self, effect: &mut impl FnMut(Effect<T>)) {
         while let (Some(at), Some(entry)) = (self.at, self.held.first_entry()) {
-            if *entry.key() > at.seq + 1 {
+            if *entry.key() - 1 > at.seq {
                 return;
             }
             let placed = entry.remove();
-            if placed.position.seq == at.seq + 1 {
+            if placed.position.seq - 1 == at.seq {
                 self.let_through(placed, effect);
             } else {
                 self.void |= self.contradicts(placed.position.seq, placed.ts);
@@ -443,6 +450,27 @@ mod tests {
         assert!(sequencer.is_behind(), "the last one was missed");
     }
 
+    #[test]
+    fn pushes_that_overtake_a_reading_do_not_make_its_end_a_loss() {
+        let mut sequencer = anchored(0);
+        sequencer.observe(Position::new(OLD, 1000));
+        sequencer.begin_read();
+        let answer = slice(OLD, 1000, &(0..=256).collect::<Vec<_>>());
+        for seq in 1..=300 {
+            assert_eq!(accept(&mut sequencer, OLD, seq), deliver([seq]));
+        }
+        assert!(fill(&mut sequencer, answer).is_empty());
+        assert_eq!(accept(&mut sequencer, OLD, 301), deliver([301]));
+    }
+
+    #[test]
+    fn two_publications_under_a_number_that_is_held_void_the_epoch_too() {
+        let mut sequencer = anchored(0);
+        accept(&mut sequencer, OLD, 3);
+        sequencer.accept(Placed { ts: 1003, ..placed(OLD, 3) }, |_| panic!("not its turn"));
+        assert!(sequencer.begin_read().unwrap().void);
+    }
+
     /// What can happen to a server in a room, against one true log.
     #[derive(Clone, Debug)]
     enum Step {
@@ -452,8 +480,10 @@ mod tests {
         Arrive(usize),
         /// An own echo tells of one of the last publications.
         Observe(usize),
-        /// The log is read; in parts of at most three.
-        Read,
+        /// The log is read; in parts of at most three. Its answer is under way until it arrives.
+        Ask,
+        /// The last answer of the log arrives, if one is under way.
+        Answer,
         /// The top of the log is looked up.
         Compare,
         /// The log loses all but its last few entries.
@@ -469,7 +499,8 @@ mod tests {
             8 => Just(Step::Publish),
             8 => (0..6_usize).prop_map(Step::Arrive),
             1 => (0..6_usize).prop_map(Step::Observe),
-            2 => Just(Step::Read),
+            2 => Just(Step::Ask),
+            2 => Just(Step::Answer),
             1 => Just(Step::Compare),
             1 => (0..4_usize).prop_map(Step::Trim),
             1 => (1..4_usize).prop_map(Step::WindBack),
@@ -530,7 +561,7 @@ mod tests {
         fn one_order_and_no_silent_gap(steps in prop::collection::vec(step(), 0..80)) {
             let mut log = Log { epoch: 1, top: 0, entries: Vec::new(), sent: Vec::new(), clock: 0 };
             let mut sequencer: Sequencer<(u64, u64)> = Sequencer::new(3);
-            let mut seen = Vec::new();
+            let (mut seen, mut answer) = (Vec::new(), None);
             let from = sequencer.begin_read();
             sequencer.fill(log.read(from), |effect| seen.push(effect));
 
@@ -544,10 +575,13 @@ mod tests {
                     Step::Observe(back) => if let Some(placed) = recent(back) {
                         sequencer.observe(placed.position);
                     },
-                    Step::Read => {
+                    Step::Ask => if answer.is_none() {
                         let from = sequencer.begin_read();
-                        sequencer.fill(log.read(from), |effect| seen.push(effect));
-                    }
+                        answer = Some(log.read(from));
+                    },
+                    Step::Answer => if let Some(answer) = answer.take() {
+                        sequencer.fill(answer, |effect| seen.push(effect));
+                    },
                     Step::Compare => if let Some(last) = log.entries.last() {
                         sequencer.compare(last.position, last.ts);
                     },
@@ -555,6 +589,9 @@ mod tests {
                     Step::WindBack(count) => log.wind_back(count),
                     Step::Forget => log.start_anew(),
                 }
+            }
+            if let Some(answer) = answer {
+                sequencer.fill(answer, |effect| seen.push(effect));
             }
             for _ in 0..200 {
                 let from = sequencer.begin_read();

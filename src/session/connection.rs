@@ -1,7 +1,8 @@
-use std::{future::pending, sync::Arc, time::Duration};
+use std::{future::pending, pin::pin, sync::Arc, time::Duration};
 
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
 use futures_util::{SinkExt, StreamExt, future::BoxFuture};
+use prometheus::IntGauge;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
 
 use super::state::{Action, Rules, Session, published};
@@ -25,6 +26,29 @@ pub struct Connection {
     write_timeout: Duration,
     ping_interval: Duration,
     metrics: Arc<Metrics>,
+}
+
+/// A place among the connected clients, which is free again when it is dropped.
+#[derive(Debug)]
+pub struct Connected(IntGauge);
+
+impl Connected {
+    /// Takes a place.
+    pub fn new(metrics: &Metrics) -> Self {
+        metrics.connected_clients.inc();
+        Self(metrics.connected_clients.clone())
+    }
+
+    /// How many places are taken, this one included.
+    pub fn count(&self) -> usize {
+        usize::try_from(self.0.get()).unwrap_or(0)
+    }
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 /// Why the loop of a connection ended.
@@ -61,9 +85,8 @@ impl Connection {
 
     /// Serves one client until either side closes. What the client was a member of, it has left when this
     /// returns, and also if the future is dropped.
-    pub async fn serve(self: Arc<Self>, socket: WebSocket) {
+    pub async fn serve(self: Arc<Self>, socket: WebSocket, connected: Connected) {
         self.metrics.connections.inc();
-        self.metrics.connected_clients.inc();
         let mut serving = Serving {
             client: Arc::new(self.hub.connect()),
             heartbeat: heartbeat(self.ping_interval),
@@ -77,7 +100,7 @@ impl Connection {
         let end = serving.run().await;
         // Boxed, as it is large and most of a connection's life it is not needed.
         Box::pin(serving.close(end)).await;
-        self.metrics.connected_clients.dec();
+        drop(connected);
     }
 }
 
@@ -211,11 +234,31 @@ impl Serving {
         self.within_write_timeout(async |socket| socket.send(Message::Ping("".into())).await).await
     }
 
+    /// Writes, and meanwhile lets what is under way go on: a client that reads slowly must not hold up the room that
+    /// its message goes to.
     async fn within_write_timeout(
         &mut self,
         write: impl AsyncFnOnce(&mut WebSocket) -> Result<(), axum::Error>,
     ) -> Result<(), End> {
-        match timeout(self.server.write_timeout, write(&mut self.socket)).await {
+        let Self { server, socket, pending, .. } = self;
+        let mut concluded = None;
+        let written = {
+            let mut writing = pin!(timeout(server.write_timeout, write(socket)));
+            loop {
+                tokio::select! {
+                    biased;
+                    written = writing.as_mut() => break written,
+                    outcome = ended(pending) => {
+                        *pending = None;
+                        concluded = Some(outcome);
+                    }
+                }
+            }
+        };
+        if let Some(outcome) = concluded {
+            self.conclude(outcome);
+        }
+        match written {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(End::Lost),
             Err(_) => Err(End::Close(CloseCode::SlowConsumer)),

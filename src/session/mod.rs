@@ -6,4 +6,7 @@
 mod connection;
 mod state;
 
-pub use self::{connection::Connection, state::Rules};
+pub use self::{
+    connection::{Connected, Connection},
+    state::Rules,
+};

@@ -4,6 +4,7 @@
 mod backoff;
 mod ears;
 mod keys;
+mod link;
 mod publisher;
 mod subscriber;
 
@@ -14,7 +15,7 @@ use redis::{IntoConnectionInfo, ProtocolVersion};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use self::{ears::Ears, keys::Keys, publisher::Publisher, subscriber::Subscriber};
+use self::{ears::Ears, keys::Keys, link::Link, publisher::Publisher, subscriber::Subscriber};
 use super::{Broker, Listener, PublishError, Published, Top, Trouble, Unavailable};
 use crate::{
     config::Config,
@@ -23,8 +24,8 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// How often Redis is asked whether it answers.
-const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the metrics of the subscriber are brought up to date.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Carries publications between servers through one Redis.
 #[derive(Debug)]
@@ -55,17 +56,19 @@ impl RedisBroker {
         }
         let info = info.set_tcp_settings(tcp).set_redis_settings(settings);
         let keys = Keys::new(&config.redis_prefix);
-        let publisher = Arc::new(Publisher::new(info.clone(), keys.clone(), config, metrics.clone())?);
+        let link = Link::new(info.clone(), config, metrics.clone())?;
+        let publisher = Arc::new(Publisher::new(link, keys.clone(), config));
         let ears = Ears::new(keys.ears(origin_server), origin_server, config.ears_interval);
         let subscriber = Subscriber::new(info, keys, ears, publisher.clone(), config, metrics.clone())?;
         Ok(Self { publisher, subscriber })
     }
 
-    async fn check_regularly(&self, stop: &CancellationToken) {
-        let mut interval = interval(CHECK_INTERVAL);
+    async fn report(&self) {
+        let mut interval = interval(REPORT_INTERVAL);
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while stop.run_until_cancelled(interval.tick()).await.is_some() {
-            self.publisher.check().await;
+        loop {
+            interval.tick().await;
+            self.subscriber.report();
         }
     }
 }
@@ -73,7 +76,8 @@ impl RedisBroker {
 impl Broker for RedisBroker {
     fn listen(self: Arc<Self>, listener: Arc<dyn Listener>, stop: CancellationToken) -> BoxFuture<'static, ()> {
         Box::pin(async move {
-            tokio::join!(self.subscriber.run(&listener, &stop), self.check_regularly(&stop));
+            let keeping_up = async { tokio::join!(self.publisher.link().keep_up(), self.report()) };
+            tokio::join!(self.subscriber.run(&listener, &stop), stop.run_until_cancelled(keeping_up));
         })
     }
 
@@ -107,7 +111,7 @@ impl Broker for RedisBroker {
     }
 
     fn troubles(&self) -> Vec<Trouble> {
-        let unreachable = (!self.publisher.is_up()).then_some(Trouble::RedisUnreachable);
+        let unreachable = (!self.publisher.link().is_up()).then_some(Trouble::RedisUnreachable);
         unreachable.into_iter().chain(self.subscriber.trouble()).collect()
     }
 }

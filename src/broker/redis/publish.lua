@@ -9,24 +9,25 @@
 -- Returns epoch, seq, time (Unix milliseconds), and 'placed'; for a known id its position and 'repeated',
 -- or 'conflict' if the id belongs to another message.
 --
--- Meta has epoch, seq and ts of the last message, and bytes, the size of all messages of the epoch so far. An entry
--- has the envelope (e) and what bytes was with it (b), so the size of the log is a difference.
+-- Meta has epoch, seq and ts of the last message, and bytes, the size of all messages of the epoch so far.
 
-local id = KEYS[3]
-if id then
-  local known = redis.call('GET', id)
-  if known then
-    local epoch, seq, fingerprint = string.match(known, '^(%S+) (%S+) (%S+)$')
-    return { epoch, seq, '0', fingerprint == ARGV[10] and 'repeated' or 'conflict' }
-  end
-end
-
-local meta = redis.call('HMGET', KEYS[1], 'epoch', 'seq', 'bytes')
-local epoch, top, bytes = meta[1], tonumber(meta[2] or 0), tonumber(meta[3] or 0)
+local meta = redis.call('HMGET', KEYS[1], 'epoch', 'seq', 'bytes', 'ts')
+local epoch, top = meta[1], tonumber(meta[2] or 0)
+local bytes, last_ts = tonumber(meta[3] or 0), tonumber(meta[4] or 0)
 local wound_back = epoch == ARGV[4] and top < tonumber(ARGV[5])
 if not epoch or wound_back then
-  epoch, top, bytes = ARGV[3], 0, 0
+  epoch, top, bytes, last_ts = ARGV[3], 0, 0, 0
   redis.call('DEL', KEYS[2])
+end
+
+-- A message of an earlier epoch may be in no log any more, so its id says nothing.
+local id = KEYS[3]
+local known = id and redis.call('GET', id)
+if known then
+  local known_epoch, seq, fingerprint = string.match(known, '^(%S+) (%S+) (%S+)$')
+  if known_epoch == epoch then
+    return { epoch, seq, '0', fingerprint == ARGV[10] and 'repeated' or 'conflict' }
+  end
 end
 
 -- The clock of Redis is one for all servers.
@@ -34,27 +35,17 @@ local now = redis.call('TIME')
 local ts = now[1] .. string.format('%03d', math.floor(now[2] / 1000))
 local seq = string.format('%.0f', top + 1)
 local envelope = '{"epoch":"' .. epoch .. '","seq":' .. seq .. ',"ts":' .. ts .. ',' .. ARGV[2]
-bytes = string.format('%.0f', bytes + #envelope)
+bytes = bytes + #envelope
 
-redis.call('HSET', KEYS[1], 'epoch', epoch, 'seq', seq, 'ts', ts, 'bytes', bytes)
+redis.call('HSET', KEYS[1], 'epoch', epoch, 'seq', seq, 'ts', ts, 'bytes', string.format('%.0f', bytes))
 redis.call('PEXPIRE', KEYS[1], ARGV[9])
-redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[6], seq .. '-0', 'e', envelope, 'b', bytes)
+redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[6], seq .. '-0', 'e', envelope, 'b', string.format('%.0f', bytes))
 redis.call('PEXPIRE', KEYS[2], ARGV[8])
 
--- By age and by size, the log is trimmed at every eighth message only: up to twice as many as have come since.
-if top % 8 == 0 then
-  local expired = tonumber(ts) - tonumber(ARGV[8])
-  local keep_from
-  for _, entry in ipairs(redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 16)) do
-    local written = string.match(entry[2][2], '^{"epoch":"%x+","seq":%d+,"ts":(%d+)')
-    local size = tonumber(bytes) - tonumber(entry[2][4]) + #entry[2][2]
-    local is_last = entry[1] == seq .. '-0'
-    if is_last or (tonumber(written) > expired and size <= tonumber(ARGV[7])) then break end
-    keep_from = string.match(entry[1], '^%d+') + 1
-  end
-  if keep_from then
-    redis.call('XTRIM', KEYS[2], 'MINID', string.format('%.0f', keep_from))
-  end
+-- In a busy room it is enough to trim at every eighth message.
+local age = tonumber(ARGV[8])
+if top % 8 == 0 or tonumber(ts) - last_ts > age / 16 then
+  trim(KEYS[2], top + 1, bytes, tonumber(ARGV[7]), tonumber(ts) - age)
 end
 
 if id then

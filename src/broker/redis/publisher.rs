@@ -1,75 +1,42 @@
-use std::{
-    fmt::Display,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
 use bytes::Bytes;
-use deadpool_redis::{Connection, Manager, Pool, Runtime};
-use redis::{AsyncCommands, AsyncConnectionConfig, ConnectionInfo, RedisResult, Script, aio::MultiplexedConnection};
-use tokio::time::timeout;
+use redis::{AsyncCommands, Script};
 
 use super::{
-    super::{META_TTL, PublishError, Published, READ_LIMIT, Retention, Top, Unavailable},
+    super::{EMPTY_META, PublishError, Published, READ_LIMIT, Retention, Top, Unavailable},
     keys::Keys,
+    link::Link,
 };
 use crate::{
     config::Config,
     protocol::{Channel, Draft, Envelope, Epoch, Frame},
     room::{LogSlice, Placed, Position, ReadFrom},
-    telemetry::Metrics,
 };
 
-/// Sends commands to Redis: publishes, readings of logs, and a check that it answers at all.
-///
-/// All commands share one multiplexed connection, so those of many sessions travel together and none waits for a
-/// checkout, which would cost two more commands. The pool makes that connection, makes another one when it
-/// fails, and checks the connections it has; that check is what readiness goes by.
+/// What is said to Redis: publishes, and readings of logs. How it is said is the [`Link`]'s part.
+#[derive(Debug)]
 pub(super) struct Publisher {
-    pool: Pool,
-    shared: Mutex<Option<MultiplexedConnection>>,
-    deadline: Duration,
+    link: Link,
     keys: Keys,
     retention: Retention,
     publish: Script,
     read: Script,
-    up: AtomicBool,
-    metrics: Arc<Metrics>,
 }
 
 impl Publisher {
-    pub(super) fn new(
-        redis: ConnectionInfo,
-        keys: Keys,
-        config: &Config,
-        metrics: Arc<Metrics>,
-    ) -> Result<Self, redis::RedisError> {
-        let connection = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(config.redis_connect_timeout))
-            .set_response_timeout(Some(config.redis_command_timeout));
-        let manager = Manager::new_with_config(redis, connection)?;
-        let pool = Pool::builder(manager)
-            .max_size(config.redis_pool_size)
-            .wait_timeout(Some(config.redis_connect_timeout))
-            .create_timeout(Some(config.redis_connect_timeout))
-            .recycle_timeout(Some(config.redis_command_timeout))
-            .runtime(Runtime::Tokio1)
-            .build()
-            .expect("a runtime is given, which is all that the timeouts need");
-        Ok(Self {
-            pool,
-            shared: Mutex::new(None),
-            deadline: config.redis_command_timeout,
+    pub(super) fn new(link: Link, keys: Keys, config: &Config) -> Self {
+        Self {
+            link,
             keys,
             retention: config.into(),
-            publish: Script::new(include_str!("publish.lua")),
-            read: Script::new(include_str!("read.lua")),
-            up: AtomicBool::new(false),
-            metrics,
-        })
+            publish: Script::new(concat!(include_str!("trim.lua"), include_str!("publish.lua"))),
+            read: Script::new(concat!(include_str!("trim.lua"), include_str!("read.lua"))),
+        }
+    }
+
+    pub(super) fn link(&self) -> &Link {
+        &self.link
     }
 
     pub(super) async fn publish(
@@ -87,10 +54,12 @@ impl Publisher {
         let (known_epoch, known_seq) = known.map_or((String::new(), 0), |known| (known.epoch.to_string(), known.seq));
         call.arg(name).arg(draft.tail()).arg(new_epoch()).arg(known_epoch).arg(known_seq);
         call.arg(self.retention.length).arg(self.retention.bytes).arg(millis(self.retention.age));
-        call.arg(millis(META_TTL)).arg(format!("{:016x}", draft.fingerprint())).arg(millis(self.retention.ids));
+        call.arg(millis(self.retention.meta))
+            .arg(format!("{:016x}", draft.fingerprint()))
+            .arg(millis(self.retention.ids));
 
         let (epoch, seq, ts, outcome): (String, u64, u64, String) =
-            self.run(async |connection| call.invoke_async(connection).await).await?;
+            self.link.run(async |connection| call.invoke_async(connection).await).await?;
         let position = position(&epoch, seq)?;
         match outcome.as_str() {
             "placed" => {
@@ -108,7 +77,7 @@ impl Publisher {
 
     /// Publishes on a channel of Redis by its name, and nothing else.
     pub(super) async fn publish_on(&self, name: &str, payload: &[u8]) -> Result<(), Unavailable> {
-        self.run(async |connection| connection.publish(name, payload).await).await
+        self.link.run(async |connection| connection.publish(name, payload).await).await
     }
 
     pub(super) async fn read(&self, channel: &Channel, from: Option<ReadFrom>) -> Result<LogSlice<Frame>, Unavailable> {
@@ -123,97 +92,32 @@ impl Publisher {
                 call.arg("").arg(0).arg(0).arg(0);
             }
         }
-        call.arg(READ_LIMIT).arg(millis(META_TTL));
+        call.arg(READ_LIMIT).arg(self.retention.bytes).arg(millis(self.retention.age));
+        call.arg(millis(self.retention.meta)).arg(millis(EMPTY_META));
 
         let (epoch, top, entries): (String, u64, Vec<(u64, Bytes)>) =
-            self.run(async |connection| call.invoke_async(connection).await).await?;
+            self.link.run(async |connection| call.invoke_async(connection).await).await?;
         let top = position(&epoch, top)?;
-        let entries = entries.into_iter().map(|(seq, envelope)| placed(Position::new(top.epoch, seq), envelope));
-        let entries: Option<Vec<_>> = entries.collect();
-        let entries = entries.ok_or_else(|| Unavailable(format!("the log of {name} has an entry that is not ours")))?;
+        // An entry that is none of ours is as good as lost, and its gap is told.
+        let entries = entries.into_iter().filter_map(|(seq, envelope)| placed(Position::new(top.epoch, seq), envelope));
+        let entries = entries.collect();
         Ok(LogSlice { top, entries })
     }
 
     pub(super) async fn tops(&self, channels: &[Channel]) -> Result<Vec<Option<Top>>, Unavailable> {
         let mut pipeline = redis::pipe();
         for channel in channels {
-            pipeline.hmget(self.keys.meta(&self.keys.channel(channel)), &["epoch", "seq", "ts"]);
+            let meta = self.keys.meta(&self.keys.channel(channel));
+            // Whoever compares has members there, for whom the epoch must not be forgotten.
+            pipeline.hmget(&meta, &["epoch", "seq", "ts"]).pexpire(&meta, millis(self.retention.meta) as i64).ignore();
         }
         let tops: Vec<(Option<String>, Option<u64>, Option<u64>)> =
-            self.run(async |connection| pipeline.query_async(connection).await).await?;
+            self.link.run(async |connection| pipeline.query_async(connection).await).await?;
         let top = |(epoch, seq, ts): (Option<String>, Option<u64>, Option<u64>)| {
-            let Some(epoch) = epoch else { return Ok(None) };
-            Ok(Some((position(&epoch, seq.unwrap_or(0))?, ts.unwrap_or(0))))
+            let epoch = Epoch::parse(&epoch?)?;
+            Some((Position::new(epoch, seq.unwrap_or(0)), ts.unwrap_or(0)))
         };
-        tops.into_iter().map(top).collect()
-    }
-
-    /// Whether Redis answered when it was last asked.
-    pub(super) fn is_up(&self) -> bool {
-        self.up.load(Ordering::Relaxed)
-    }
-
-    /// Asks Redis for an answer, by the check that the pool makes of each connection it hands out.
-    pub(super) async fn check(&self) {
-        match self.checkout().await {
-            Ok(_) => drop(self.set_up(true)),
-            Err(error) => self.failed(&error),
-        }
-    }
-
-    /// Runs one command on the shared connection, within the deadline. After an error of any kind no connection is
-    /// used again: they may be broken, or lead to a server that is no longer the primary.
-    async fn run<T>(
-        &self,
-        command: impl AsyncFnOnce(&mut MultiplexedConnection) -> RedisResult<T>,
-    ) -> Result<T, Unavailable> {
-        let answer = timeout(self.deadline, async {
-            let mut connection = self.connection().await?;
-            command(&mut connection).await.map_err(|error| Unavailable(error.to_string()))
-        });
-        let answer = answer.await.unwrap_or_else(|_| Err(Unavailable(format!("no answer within {:?}", self.deadline))));
-        if let Err(error) = &answer {
-            self.set_shared(None);
-            self.pool.retain(|_, _| false);
-            self.failed(error);
-        }
-        answer
-    }
-
-    async fn connection(&self) -> Result<MultiplexedConnection, Unavailable> {
-        let shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(connection) = shared {
-            return Ok(connection);
-        }
-        let connection = (*self.checkout().await?).clone();
-        self.set_shared(Some(connection.clone()));
-        Ok(connection)
-    }
-
-    async fn checkout(&self) -> Result<Connection, Unavailable> {
-        self.pool.get().await.map_err(|error| Unavailable(error.to_string()))
-    }
-
-    fn set_shared(&self, connection: Option<MultiplexedConnection>) {
-        *self.shared.lock().unwrap_or_else(PoisonError::into_inner) = connection;
-    }
-
-    fn failed(&self, error: &dyn Display) {
-        if self.set_up(false) {
-            tracing::warn!(%error, "Redis does not answer");
-        }
-    }
-
-    /// Returns whether that is a change.
-    fn set_up(&self, up: bool) -> bool {
-        self.metrics.broker_up.set(up.into());
-        self.up.swap(up, Ordering::Relaxed) != up
-    }
-}
-
-impl std::fmt::Debug for Publisher {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Publisher").field("up", &self.up).finish_non_exhaustive()
+        Ok(tops.into_iter().map(top).collect())
     }
 }
 

@@ -104,6 +104,11 @@ impl Subscriber {
         }
     }
 
+    /// Brings the metrics up to date that change with time alone.
+    pub(super) fn report(&self) {
+        self.metrics.subscriber_silence.set(self.ears.silence(Instant::now()).as_secs_f64());
+    }
+
     /// Listens until `stop`.
     pub(super) async fn run(&self, listener: &Arc<dyn Listener>, stop: &CancellationToken) {
         let mut backoff = Backoff::new();
@@ -167,7 +172,6 @@ impl Subscriber {
     /// connection can be sound and yet lead to a server to which nobody publishes any more.
     async fn test_ears(&self) -> Result<(), Lost> {
         let now = Instant::now();
-        self.metrics.subscriber_silence.set(self.ears.silence(now).as_secs_f64());
         match self.ears.check(now) {
             Check::Fine => Ok(()),
             Check::Deaf => Err(Lost::Deaf(self.ears.silence(now))),
