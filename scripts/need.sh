@@ -22,7 +22,7 @@ about() {
         clippy) why='for make check' debian=rust-clippy fedora=clippy brew=rust ;;
         make) why='for every target of the Makefile' debian=make fedora=make brew=make ;;
         nginx) why='for make cluster and the tests of it' debian=nginx fedora=nginx brew=nginx unit=nginx ;;
-        promtool) why='for the tests of the alert rules' debian=prometheus fedora=/usr/bin/promtool brew=prometheus unit=prometheus ;;
+        promtool) why='for the tests of metrics and alerts' debian=prometheus fedora=/usr/bin/promtool brew=prometheus unit=prometheus ;;
         redis-server) why='for make cluster and the tests with Redis' debian=redis-server fedora=/usr/bin/redis-server brew=redis unit=redis-server ;;
         rustfmt) why='for make check' debian=rustfmt fedora=rustfmt brew=rust ;;
         *)

@@ -46,6 +46,9 @@ pub(crate) async fn run(url: &str, room: &str, username: &str) -> Result<(), Fai
                     if let Some(line) = line(&event) {
                         writeln!(io::stdout(), "{line}")?;
                     }
+                    if event["type"] == "error" && event.get("id").is_none() {
+                        return Err("the room was not joined".into());
+                    }
                 }
                 Some(Ok(Message::Close(Some(frame)))) => {
                     return Err(format!("the server closed the connection: {} {}", u16::from(frame.code), frame.reason).into());

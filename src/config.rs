@@ -149,6 +149,8 @@ impl Config {
             }
         }
         let warnings = unknown(pairs.keys());
+        // envy would take a name in lower case for the setting, too.
+        pairs.retain(|name, _| SETTINGS.iter().any(|setting| setting.name() == *name));
         let raw: Raw = envy::prefixed(PREFIX).from_iter(pairs).expect("each field takes any text, or none");
         let config = raw.check(&mut problems);
         if let Some(config) = &config {
@@ -487,6 +489,15 @@ mod tests {
         let texts: Vec<String> = warnings.iter().map(Warning::to_string).collect();
         assert_eq!(texts.len(), 2, "{texts:?}");
         assert!(texts.iter().any(|text| text.contains("did you mean ROOMCAST_LISTEN?")), "{texts:?}");
+    }
+
+    #[test]
+    fn a_name_in_lower_case_is_no_setting() {
+        let (config, warnings) =
+            read(&[("ROOMCAST_listen", "127.0.0.1:1"), ("ROOMCAST_LISTEN", "127.0.0.1:2")]).unwrap();
+        assert_eq!((config.listen.port(), warnings.len()), (2, 1));
+        let (config, warnings) = read(&[("ROOMCAST_listen", "127.0.0.1:1")]).unwrap();
+        assert_eq!((config.listen.port(), warnings.len()), (8080, 1));
     }
 
     #[test]

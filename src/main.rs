@@ -138,7 +138,10 @@ async fn run(config: &Config, server: Server) -> Option<Instant> {
     };
     tokio::select! {
         () = server.run(asked) => stopped,
-        () = signals => None,
+        () = signals => {
+            tracing::warn!("a second signal: ending at once");
+            None
+        }
     }
 }
 

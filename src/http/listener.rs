@@ -6,13 +6,22 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use tokio::{net::TcpListener, time::sleep};
+use tokio::{
+    net::TcpListener,
+    time::{sleep, timeout},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::lingering::Lingering;
 
 /// How long a client may take for the head of a request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a connection is used for requests before it is closed. One that is upgraded is no longer counted here.
+const LIFETIME: Duration = Duration::from_secs(300);
+
+/// How long a client may take for the last answer on a connection.
+const LAST_ANSWER: Duration = Duration::from_secs(2);
 
 /// How long to wait after a connection could not be accepted, as when there are no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -47,13 +56,20 @@ async fn serve_one(stream: Lingering, service: TowerToHyperService<Router>, stop
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
-    let result = tokio::select! {
-        result = connection.as_mut() => result,
-        () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
+    tokio::select! {
+        result = connection.as_mut() => return ended(result),
+        () = stop.cancelled() => {}
+        () = sleep(LIFETIME) => {}
+    }
+    // It ends after the request it is in, or, if the client does not take the answer, without.
+    connection.as_mut().graceful_shutdown();
+    match timeout(LAST_ANSWER, connection).await {
+        Ok(result) => ended(result),
+        Err(_) => tracing::debug!("a client did not take its answer in time"),
+    }
+}
+
+fn ended(result: hyper::Result<()>) {
     if let Err(error) = result {
         tracing::debug!(%error, "a connection ended with an error");
     }

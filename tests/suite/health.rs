@@ -1,6 +1,7 @@
 //! The probes. What `/readyz` says while Redis is away is in `outage.rs`, while shutting down in `shutdown.rs`.
 
 use serde_json::{Value, json};
+use tokio::io::AsyncReadExt;
 
 use crate::support::{Client, Server};
 
@@ -44,10 +45,13 @@ async fn beyond_the_limit_upgrades_are_refused_and_the_others_are_served() {
 async fn a_client_that_is_silent_even_to_pings_is_closed() {
     let server = Server::embedded(&[("ROOMCAST_PING_INTERVAL", "100ms")]).await;
     let mut alive = server.member("lobby", "alive").await;
-    let silent = server.raw_client().await;
+    let mut silent = server.raw_client().await;
     server.metric_is("ws_connected_clients", 2.0).await;
     // The one that answers pings, because it reads, stays.
     alive.reads_until(async || server.metric(r#"ws_disconnects_total{reason="idle"}"#).await == 1.0).await;
     alive.hears_nothing().await;
-    drop(silent);
+    let mut bytes = Vec::new();
+    silent.read_to_end(&mut bytes).await.unwrap();
+    let close = bytes.windows(4).find(|frame| frame[0] == 0x88).expect("a close frame");
+    assert_eq!(u16::from_be_bytes([close[2], close[3]]), 4001);
 }

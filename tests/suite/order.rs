@@ -50,11 +50,7 @@ const TS: u64 = 1_700_000_000_000;
 pub async fn keep_without_push(redis: &mut MultiplexedConnection, text: &str) {
     let epoch: String = redis.hget(META, "epoch").await.unwrap();
     let seq: u64 = redis.hincr(META, "seq", 1).await.unwrap();
-    let envelope = json!({
-        "epoch": epoch, "seq": seq, "ts": TS, "originServer": "three", "type": "message",
-        "room": "lobby", "username": "eve", "text": text,
-    });
-    let envelope = envelope.to_string();
+    let envelope = envelope(&epoch, seq, text);
     let _: () = redis.hset(META, "ts", TS).await.unwrap();
     let _: () = redis.xadd(LOG, format!("{seq}-0"), &[("e", &*envelope), ("b", "0")]).await.unwrap();
 }
@@ -62,16 +58,30 @@ pub async fn keep_without_push(redis: &mut MultiplexedConnection, text: &str) {
 /// Loses the last writes and gives their numbers, and perhaps more, out again: as a promoted replica does for a
 /// server that knows of nothing.
 pub async fn wind_back_and_go_on(redis: &mut MultiplexedConnection, lost: u64, new: u64) {
-    let top: u64 = redis.hget(META, "seq").await.unwrap();
-    for seq in (0..lost).map(|back| top - back) {
-        let _: u32 = redis.xdel(LOG, &[format!("{seq}-0")]).await.unwrap();
+    let (epoch, top): (String, u64) = redis.hmget(META, &["epoch", "seq"]).await.unwrap();
+    let kept = top - lost;
+    // In one go, so that no server sees it halfway.
+    let mut all = redis::pipe();
+    all.atomic();
+    for seq in kept + 1..=top {
+        all.xdel(LOG, &[format!("{seq}-0")]).ignore();
     }
     // A stream takes no number below its last one, but this is what a stream that never had more looks like.
-    let _: () = redis::cmd("XSETID").arg(LOG).arg(format!("{}-0", top - lost)).query_async(redis).await.unwrap();
-    let _: () = redis.hset(META, "seq", top - lost).await.unwrap();
-    for number in 0..new {
-        keep_without_push(redis, &format!("again {number}")).await;
+    all.cmd("XSETID").arg(LOG).arg(format!("{kept}-0")).ignore();
+    all.hset_multiple(META, &[("seq", kept + new), ("ts", TS)]).ignore();
+    for seq in kept + 1..=kept + new {
+        let envelope = envelope(&epoch, seq, "again");
+        all.xadd(LOG, format!("{seq}-0"), &[("e", &*envelope), ("b", "0")]).ignore();
     }
+    let _: () = all.query_async(redis).await.unwrap();
+}
+
+fn envelope(epoch: &str, seq: u64, text: &str) -> String {
+    let envelope = json!({
+        "epoch": epoch, "seq": seq, "ts": TS, "originServer": "three", "type": "message",
+        "room": "lobby", "username": "eve", "text": text,
+    });
+    envelope.to_string()
 }
 
 #[tokio::test]

@@ -215,6 +215,7 @@ async fn a_slow_client_is_closed_and_resumes_without_a_loss() {
     let text = "x".repeat(16_000);
     let mut sent = 0;
     while server.metric(r#"ws_disconnects_total{reason="slow_consumer"}"#).await == 0.0 {
+        assert!(sent < 10_000, "the slow client is never closed");
         for _ in 0..20 {
             ann.say("lobby", &text).await;
             sent += 1;

@@ -26,6 +26,11 @@ impl Keys {
         format!("{}:ears:{origin_server}", self.prefix)
     }
 
+    /// What a server writes to see that Redis takes writes.
+    pub(super) fn probe(&self, origin_server: &str) -> String {
+        format!("{}:probe:{origin_server}", self.prefix)
+    }
+
     /// The channel of that name; `None` if it is none of ours.
     pub(super) fn parse(&self, name: &[u8]) -> Option<Channel> {
         let rest = std::str::from_utf8(name).ok()?.strip_prefix(self.prefix.as_str())?.strip_prefix(':')?;

@@ -8,8 +8,8 @@ use std::{
 
 use deadpool_redis::{Manager, Pool, Runtime};
 use redis::{
-    AsyncConnectionConfig, ConnectionInfo, ErrorKind, PushInfo, PushKind, RedisError, RedisResult, ServerErrorKind,
-    aio::MultiplexedConnection,
+    AsyncCommands, AsyncConnectionConfig, ConnectionInfo, ErrorKind, PushInfo, PushKind, RedisError, RedisResult,
+    ServerErrorKind, SetExpiry, SetOptions, aio::MultiplexedConnection,
 };
 use tokio::{
     sync::Notify,
@@ -22,6 +22,9 @@ use crate::{config::Config, telemetry::Metrics};
 /// How often Redis is asked whether it answers.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How long Redis keeps what is written to see that it can be.
+const PROBE_LIFE: SetExpiry = SetExpiry::EX(60);
+
 /// The connection for commands.
 ///
 /// All commands share one multiplexed connection, so those of many sessions travel together and none waits for a
@@ -32,6 +35,8 @@ pub(super) struct Link {
     pool: Pool,
     shared: Mutex<Shared>,
     deadline: Duration,
+    /// What is written to see that Redis takes writes.
+    probe: String,
     /// A connection has been found broken, and the next one is not to be waited for.
     broken: Arc<Notify>,
     up: AtomicBool,
@@ -46,7 +51,12 @@ struct Shared {
 }
 
 impl Link {
-    pub(super) fn new(redis: ConnectionInfo, config: &Config, metrics: Arc<Metrics>) -> Result<Self, RedisError> {
+    pub(super) fn new(
+        redis: ConnectionInfo,
+        probe: String,
+        config: &Config,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, RedisError> {
         let broken = Arc::new(Notify::new());
         let ended = broken.clone();
         let connection = AsyncConnectionConfig::new()
@@ -68,10 +78,10 @@ impl Link {
             .build()
             .expect("a runtime is given, which is all that the timeouts need");
         let (shared, up) = (Mutex::default(), AtomicBool::new(false));
-        Ok(Self { pool, shared, deadline: config.redis_command_timeout, broken, up, metrics })
+        Ok(Self { pool, shared, deadline: config.redis_command_timeout, probe, broken, up, metrics })
     }
 
-    /// Whether Redis answered when it was last asked.
+    /// Whether Redis took a write when it was last asked to, and has not failed since.
     pub(super) fn is_up(&self) -> bool {
         self.up.load(Ordering::Relaxed)
     }
@@ -84,6 +94,8 @@ impl Link {
             match self.pool.get().await {
                 Ok(connection) => {
                     self.share(&connection);
+                    drop(connection);
+                    self.check().await;
                     backoff = Backoff::new();
                     tokio::select! {
                         () = sleep(CHECK_INTERVAL) => {}
@@ -94,8 +106,27 @@ impl Link {
                     self.set_up(false);
                     self.shared().connection = None;
                     let wait = backoff.next(rand::random());
-                    tracing::warn!(%error, retry_in = ?wait, "Redis cannot be reached for commands");
+                    tracing::warn!(%error, retry_in = ?wait, "Redis cannot be reached; see ROOMCAST_REDIS_URL");
                     sleep(wait).await;
+                }
+            }
+        }
+    }
+
+    /// Sees whether Redis takes writes: one that answers may be a replica, or out of memory.
+    async fn check(&self) {
+        let write = async |connection: &mut MultiplexedConnection| {
+            connection.set_options::<_, _, ()>(&self.probe, 1, SetOptions::default().with_expiration(PROBE_LIFE)).await
+        };
+        match self.run(write).await {
+            Ok(()) => {
+                if self.set_up(true) {
+                    tracing::info!("Redis takes commands");
+                }
+            }
+            Err(error) => {
+                if self.set_up(false) {
+                    tracing::warn!(%error, "Redis takes no writes");
                 }
             }
         }
@@ -134,10 +165,7 @@ impl Link {
         if shared.connection.is_none() {
             shared.connection = Some(connection.clone());
             shared.number += 1;
-            drop(shared);
-            tracing::info!("Redis takes commands");
         }
-        self.set_up(true);
     }
 
     /// Has a connection replaced, unless it has been already.
@@ -152,9 +180,10 @@ impl Link {
         }
     }
 
-    fn set_up(&self, up: bool) {
+    /// Returns whether that is a change.
+    fn set_up(&self, up: bool) -> bool {
         self.metrics.broker_up.set(up.into());
-        self.up.store(up, Ordering::Relaxed);
+        self.up.swap(up, Ordering::Relaxed) != up
     }
 
     fn shared(&self) -> MutexGuard<'_, Shared> {

@@ -56,7 +56,7 @@ impl RedisBroker {
         }
         let info = info.set_tcp_settings(tcp).set_redis_settings(settings);
         let keys = Keys::new(&config.redis_prefix);
-        let link = Link::new(info.clone(), config, metrics.clone())?;
+        let link = Link::new(info.clone(), keys.probe(origin_server), config, metrics.clone())?;
         let publisher = Arc::new(Publisher::new(link, keys.clone(), config));
         let ears = Ears::new(keys.ears(origin_server), origin_server, config.ears_interval);
         let subscriber = Subscriber::new(info, keys, ears, publisher.clone(), config, metrics.clone())?;

@@ -121,7 +121,7 @@ impl Subscriber {
             self.metrics.subscriptions.set(0);
             let wait = backoff.next(rand::random());
             let Err(error) = lost;
-            tracing::warn!(%error, retry_in = ?wait, "the subscriber lost Redis");
+            tracing::warn!(%error, retry_in = ?wait, "the subscriber has no connection to Redis");
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = sleep(wait) => {}

@@ -41,7 +41,7 @@ pub fn left_out(tool: &str, package: &str) {
     use std::io::Write;
 
     let text = format!("{tool} is not installed: `apt-get install {package}`");
-    assert!(std::env::var_os("CI").is_none(), "{text}");
+    assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "{text}");
     let test = std::thread::current().name().unwrap_or("a test").to_owned();
     let _ = writeln!(std::io::stderr(), "LEFT OUT {test}: {text}");
 }
