@@ -165,8 +165,8 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "slow-client",
         about: "a client stops reading beside others; it has to be closed with 4008, and resumes",
         counted_from: "the moment in which it reads again",
-        load: Load { clients: 30, rooms: 3, rate: 120.0, text: 6000 },
-        settings: &[("OUTBOX_MESSAGES", "64"), ("OUTBOX_BYTES", "512KiB")],
+        load: Load { clients: 12, rooms: 2, rate: 160.0, text: 14_000 },
+        settings: &[("OUTBOX_MESSAGES", "64"), ("HISTORY_BYTES", "64MiB")],
         fault: Fault::StopReading,
         ..BASE
     },
@@ -183,7 +183,7 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "mass-reconnect",
         about: "1,000 clients lose their connections at once and come back at once",
         counted_from: "the cut",
-        load: Load { clients: 1000, rooms: 100, rate: 100.0, text: 64 },
+        load: Load { clients: 1000, rooms: 50, rate: 200.0, text: 64 },
         fault: Fault::MassReconnect,
         ..BASE
     },

@@ -39,6 +39,8 @@ impl Frame<'_> {
     fn heard(&self) -> Option<Heard> {
         Some(Heard::Event(match self.kind {
             "joined" => What::Joined { room: self.room()?, position: self.position()?, resumed: self.resumed },
+            // Of the channel of broadcasts, in which nothing is sent here.
+            "reset" if self.room.is_none() => return Some(Heard::Other),
             "reset" => What::Reset { room: self.room()?, position: self.position()? },
             "message" => What::Delivered { room: self.room()?, position: self.position()?, id: self.id()? },
             "ack" => What::Acked { room: self.room()?, id: self.id()?, position: self.position()? },

@@ -106,7 +106,7 @@ impl Client {
             outstanding,
             next_message,
         };
-        client.plan_next_message();
+        client.plan_next_message(0.0, 1.0);
         client
     }
 
@@ -161,10 +161,9 @@ impl Client {
         longest.mul_f64(self.rng.random_range(0.0..1.0))
     }
 
-    fn plan_next_message(&mut self) {
-        let pace = self.plan.pace.unwrap_or(Duration::MAX / 4);
-        self.next_message =
-            Instant::now() + pace.min(Duration::from_secs(3600)).mul_f64(self.rng.random_range(0.5..1.5));
+    fn plan_next_message(&mut self, earliest: f64, latest: f64) {
+        let pace = self.plan.pace.unwrap_or_default();
+        self.next_message = Instant::now() + pace.mul_f64(self.rng.random_range(earliest..latest));
     }
 }
 

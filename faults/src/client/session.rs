@@ -88,7 +88,7 @@ impl<'a> Session<'a> {
             return self.send(frame::join(room, &format!("client-{}", self.client.number), after)).await;
         }
         if self.may_send() && self.client.next_message <= now {
-            self.client.plan_next_message();
+            self.client.plan_next_message(0.5, 1.5);
             let chosen = self.client.rng.random_range(0..self.joined.len());
             if let Some(room) = self.joined.iter().nth(chosen) {
                 self.client.outstanding.add(self.client.number, *room);

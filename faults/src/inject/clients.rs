@@ -33,11 +33,15 @@ impl World {
 
     pub(super) async fn stay_away_too_long(&mut self) -> Result<Duration> {
         let away = self.lasts(5.0, 3.0);
-        for client in (0..self.clients()).filter(|client| client % 7 == 0) {
-            self.swarm.order(client, Order::StayAway(away))?;
-        }
+        self.send_some_away(away)?;
         sleep(away).await;
         Ok(self.now())
+    }
+
+    /// Has a few clients lose their connections, and come back after this time.
+    pub(super) fn send_some_away(&mut self, away: Duration) -> Result<()> {
+        let clients = (0..self.clients()).filter(|_| self.rng.random_bool(1.0 / 6.0)).collect::<Vec<_>>();
+        clients.into_iter().try_for_each(|client| self.swarm.order(client, Order::StayAway(away)))
     }
 
     /// A server has three signs that a client does not read: too much waits for it, by number or by bytes, or a

@@ -28,12 +28,16 @@ impl World {
     }
 
     pub(super) async fn flush_all(&mut self) -> Result<Duration> {
+        self.send_some_away(self.lasts(2.0, 1.0))?;
+        sleep(self.lasts(1.5, 0.7)).await;
         self.cluster.redis()?.ask::<String>(&["FLUSHALL"]).await?;
         Ok(self.now())
     }
 
     pub(super) async fn failover(&mut self) -> Result<Duration> {
         self.cluster.cut_replication()?;
+        // These miss what will be lost, and come back when it is.
+        self.send_some_away(self.lasts(4.0, 1.5))?;
         sleep(self.lasts(2.0, 1.0)).await;
         self.cluster.promote().await?;
         // Until Sentinel or an operator's hand leads servers to the new primary, there is none for them.
@@ -45,6 +49,8 @@ impl World {
     pub(super) async fn failover_overtaken(&mut self) -> Result<Duration> {
         let old_servers = 0..self.cluster.servers();
         self.cluster.cut_replication()?;
+        // These miss what will be lost, and come back when it is.
+        self.send_some_away(self.lasts(4.0, 1.5))?;
         sleep(self.lasts(2.0, 1.0)).await;
         self.cluster.promote().await?;
         let tops: BTreeMap<Room, u64> =
