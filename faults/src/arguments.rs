@@ -12,6 +12,7 @@ roomcast-faults: breaks a roomcast cluster in every way it must survive, and jud
 Usage: roomcast-faults [OPTIONS]
 
   --server PATH    The server to run; without it, `roomcast` beside this program
+  --set NAME=VALUE A setting of the servers, without the prefix ROOMCAST_; may be given several times
   --seed N         Makes the choices of an earlier run again
   --short          Only some scenarios, and shorter
   --only NAME      Only this scenario; may be given several times
@@ -28,6 +29,7 @@ anything was silently lost, doubled or out of order, or if not all clients had e
 #[allow(missing_docs, reason = "the help says it")]
 pub struct Arguments {
     pub server: Option<PathBuf>,
+    pub settings: Vec<(String, String)>,
     pub seed: Option<u64>,
     pub short: bool,
     pub only: Vec<String>,
@@ -46,6 +48,11 @@ impl Arguments {
             let mut value = || arguments.next().ok_or_else(|| format!("{argument} needs a value"));
             match argument.as_str() {
                 "--server" => parsed.server = Some(value()?.into()),
+                "--set" => {
+                    let pair = value()?;
+                    let (name, value) = pair.split_once('=').ok_or("--set needs NAME=VALUE")?;
+                    parsed.settings.push((name.to_owned(), value.to_owned()));
+                }
                 "--seed" => parsed.seed = Some(value()?.parse().map_err(|_| "--seed needs a number")?),
                 "--only" => parsed.only.push(value()?),
                 "--json" => parsed.json = Some(value()?.into()),
@@ -84,7 +91,7 @@ mod tests {
     fn options_are_understood_or_refused() {
         let arguments = parse("--seed 7 --short --only calm --server a/b").unwrap();
         assert_eq!((arguments.seed, arguments.short, arguments.only.len()), (Some(7), true, 1));
-        for wrong in ["--seed", "--seed x", "--only no-such", "calm"] {
+        for wrong in ["--seed", "--seed x", "--only no-such", "--set a", "calm"] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
     }

@@ -28,7 +28,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use self::{
     arguments::{Arguments, HELP},
-    run::{Outcome, run},
+    run::{Options, Outcome, run},
     scenario::SCENARIOS,
     seed::Seed,
 };
@@ -72,11 +72,13 @@ async fn run_all(arguments: &Arguments) -> Result<bool> {
         return Err(format!("{} is not there; `cargo build` makes it", program.display()).into());
     }
     let seed = arguments.seed.unwrap_or_else(|| since_1970().subsec_nanos().into());
+    let (short, settings) = (arguments.short, arguments.settings.clone());
+    let options = Options { program, seed: Seed(seed), short, settings };
     println!("seed {seed}; the same choices again: --seed {seed}\n\n{}", report::heading());
 
     let mut outcomes: Vec<Outcome> = Vec::new();
     for scenario in arguments.scenarios() {
-        let outcome = run(scenario, &program, Seed(seed), arguments.short).await?;
+        let outcome = run(scenario, &options).await?;
         println!("{}", report::line(&outcome));
         print!("{}", report::explanation(&outcome));
         outcomes.push(outcome);

@@ -9,8 +9,8 @@ use crate::{
     verdict::{Kind, Verdict},
 };
 
-/// How many violations of a scenario are explained; more of the same do not help.
-const EXPLAINED: usize = 10;
+/// How many violations of a kind are explained; more of the same do not help.
+const EXPLAINED: usize = 4;
 
 const COLUMNS: [&str; 10] = [
     "scenario",
@@ -67,13 +67,16 @@ fn row(cells: &[String; 10]) -> String {
 
 /// What was wrong in a scenario; nothing if all was well.
 pub fn explanation(outcome: &Outcome) -> String {
-    let violations = &outcome.verdict.violations;
     let mut text = String::new();
-    for violation in violations.iter().take(EXPLAINED) {
-        let _ = writeln!(text, "  {violation}");
-    }
-    if violations.len() > EXPLAINED {
-        let _ = writeln!(text, "  and {} more", violations.len() - EXPLAINED);
+    for kind in Kind::ALL {
+        let of_kind = || outcome.verdict.violations.iter().filter(|violation| violation.kind == kind);
+        for violation in of_kind().take(EXPLAINED) {
+            let _ = writeln!(text, "  {violation}");
+        }
+        let more = of_kind().skip(EXPLAINED).count();
+        if more > 0 {
+            let _ = writeln!(text, "  {kind}: {more} more");
+        }
     }
     if let Some(kept) = &outcome.kept {
         let _ = writeln!(text, "  record and logs: {}", kept.display());

@@ -29,6 +29,18 @@ const LONGEST: Duration = Duration::from_secs(180);
 const JOINED: Duration = Duration::from_secs(60);
 const CONVERGED: Duration = Duration::from_secs(30);
 
+/// What holds for all scenarios of a run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The server's program.
+    pub program: PathBuf,
+    pub seed: Seed,
+    /// Shorter, for a test.
+    pub short: bool,
+    /// More settings of the servers, without their prefix.
+    pub settings: Vec<(String, String)>,
+}
+
 /// What a scenario came to.
 #[derive(Debug)]
 pub struct Outcome {
@@ -39,10 +51,9 @@ pub struct Outcome {
 }
 
 /// Runs one scenario and judges it.
-pub async fn run(scenario: &'static Scenario, program: &Path, seed: Seed, short: bool) -> Result<Outcome> {
-    let seed = seed.of(scenario.name);
+pub async fn run(scenario: &'static Scenario, options: &Options) -> Result<Outcome> {
     let directory = tempfile::Builder::new().prefix(&format!("roomcast-faults-{}-", scenario.name)).tempdir()?;
-    let finished = within(scenario.name, LONGEST, play(scenario, program, directory.path(), seed, short)).await;
+    let finished = within(scenario.name, LONGEST, play(scenario, options, directory.path())).await;
     let (record, verdict) = match finished {
         Ok(Ok(finished)) => finished,
         Ok(Err(error)) | Err(error) => {
@@ -54,15 +65,12 @@ pub async fn run(scenario: &'static Scenario, program: &Path, seed: Seed, short:
     Ok(Outcome { scenario, verdict, kept })
 }
 
-async fn play(
-    scenario: &Scenario,
-    program: &Path,
-    directory: &Path,
-    seed: Seed,
-    short: bool,
-) -> Result<(Vec<Event>, Verdict)> {
-    let settings = [SETTINGS, scenario.settings].concat();
-    let cluster = Cluster::start(scenario.topology, program, directory, &settings, seed.of("cluster")).await?;
+async fn play(scenario: &Scenario, options: &Options, directory: &Path) -> Result<(Vec<Event>, Verdict)> {
+    let (seed, short) = (options.seed.of(scenario.name), options.short);
+    let usual = [SETTINGS, scenario.settings].concat().into_iter().map(|(name, value)| (name.into(), value.into()));
+    let settings: Vec<(String, String)> = usual.chain(options.settings.iter().cloned()).collect();
+    let started = Cluster::start(scenario.topology, &options.program, directory, &settings, seed.of("cluster"));
+    let cluster = started.await?;
     let mut swarm = Swarm::new(cluster.addresses.clone(), seed.of("clients"));
     for plan in plans(scenario.load, seed) {
         swarm.add(plan);

@@ -19,6 +19,12 @@ pub enum Kind {
     Unexpected,
 }
 
+impl Kind {
+    /// All there are, the worst first.
+    pub const ALL: [Self; 5] =
+        [Self::SilentlyLost, Self::Doubled, Self::OutOfOrder, Self::NotConverged, Self::Unexpected];
+}
+
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

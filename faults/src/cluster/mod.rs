@@ -62,10 +62,10 @@ impl Cluster {
         topology: Topology,
         program: &Path,
         directory: &Path,
-        settings: &[(&str, &str)],
+        settings: &[(String, String)],
         seed: Seed,
     ) -> Result<Self> {
-        let settings = settings.iter().map(|(name, value)| (format!("ROOMCAST_{name}"), (*value).to_owned())).collect();
+        let settings = settings.iter().map(|(name, value)| (format!("ROOMCAST_{name}"), value.clone())).collect();
         let (program, directory, addresses) = (program.to_owned(), directory.to_owned(), Directory::default());
         let (places, redis, replica) = (Vec::new(), None, None);
         let mut cluster = Self { program, directory, seed, settings, places, redis, replica, addresses };
