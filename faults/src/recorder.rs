@@ -137,3 +137,37 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_have_converged_when_all_stand_at_the_newest_position_and_nothing_is_unanswered() {
+        let (recorder, room, id) = (Recorder::new(), 0, MessageId { client: 1, number: 1 });
+        let at = |epoch, seq| Position { epoch, seq };
+        let joined = |position| What::Joined { room, position, resumed: None };
+        recorder.expect(1, room);
+        recorder.expect(2, room);
+        recorder.record(1, joined(at(1, 5)));
+        assert_eq!((recorder.missing(), recorder.has_converged()), (1, false));
+        recorder.record(2, joined(at(1, 5)));
+        assert!(recorder.has_converged());
+
+        recorder.record(1, What::Sent { room, id });
+        assert!(!recorder.has_converged(), "it has no ack");
+        recorder.record(1, What::Acked { room, id, position: at(1, 6) });
+        recorder.record(1, What::Delivered { room, id, position: at(1, 6) });
+        assert!(!recorder.has_converged(), "client 2 lacks it");
+        recorder.record(2, What::Delivered { room, id, position: at(1, 6) });
+        assert!(recorder.has_converged());
+
+        recorder.record(2, What::Reset { room, position: at(2, 0) });
+        assert!(!recorder.has_converged(), "client 1 is in the old epoch");
+        recorder.record(1, What::Reset { room, position: at(2, 0) });
+        recorder.record(1, What::Disconnected { code: Some(4008) });
+        assert_eq!((recorder.missing(), recorder.closes(1)), (1, vec![4008]));
+        recorder.record(1, What::Joined { room, position: at(2, 0), resumed: Some(true) });
+        assert!(recorder.has_converged());
+    }
+}

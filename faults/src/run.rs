@@ -16,11 +16,11 @@ use crate::{
     cluster::Cluster,
     inject::World,
     judge::judge,
-    record::{Event, Room},
+    record::{Event, Room, What},
     scenario::{Load, SETTINGS, Scenario},
     seed::Seed,
     swarm::Swarm,
-    verdict::Verdict,
+    verdict::{Kind, Verdict, Violation},
     wait::within,
 };
 
@@ -93,7 +93,21 @@ async fn play(scenario: &Scenario, options: &Options, directory: &Path) -> Resul
     cluster.stop().await?;
     let mut verdict = judge(&record, healed);
     verdict.violations.append(&mut violations);
+    if !scenario.loses {
+        verdict.violations.extend(resets(&record));
+    }
     Ok((record, verdict))
+}
+
+/// Members that were told of a loss where there was none.
+fn resets(record: &[Event]) -> impl Iterator<Item = Violation> {
+    record.iter().filter_map(|event| match event.what {
+        What::Reset { room, position } => {
+            let text = format!("was reset to {position}, though nothing was lost for good");
+            Some(Violation::of(Kind::Unexpected, event.client, room, text))
+        }
+        _ => None,
+    })
 }
 
 /// Who is in which rooms, and how much each sends.

@@ -181,3 +181,75 @@ fn delay(weather: Weather, rng: &mut StdRng) -> Duration {
         Weather::Rough => Duration::from_millis(rng.random_range(5..40)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(10);
+
+    /// Answers everything with itself; a greeting tells one from another.
+    async fn echo(greeting: &'static [u8]) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        #[allow(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    stream.write_all(greeting).await.unwrap();
+                    let (mut read, mut write) = stream.split();
+                    let _ = tokio::io::copy(&mut read, &mut write).await;
+                });
+            }
+        });
+        address
+    }
+
+    async fn hears(stream: &mut TcpStream, expected: &[u8]) {
+        let mut heard = vec![0; expected.len()];
+        timeout(SOON, stream.read_exact(&mut heard)).await.expect("in time").expect("an open connection");
+        assert_eq!(heard, expected);
+    }
+
+    async fn hears_nothing(stream: &mut TcpStream) {
+        let silence = timeout(Duration::from_millis(100), stream.read_u8()).await;
+        assert!(silence.is_err(), "{silence:?}");
+    }
+
+    #[tokio::test]
+    async fn a_black_hole_is_silent_and_loses_nothing_and_leading_elsewhere_cuts() {
+        let proxy = Proxy::start(echo(b"one").await, Seed(1)).await.unwrap();
+        let mut early = TcpStream::connect(proxy.address()).await.unwrap();
+        hears(&mut early, b"one").await;
+
+        proxy.weather(Weather::BlackHole);
+        early.write_all(b"held").await.unwrap();
+        let mut late = TcpStream::connect(proxy.address()).await.unwrap();
+        hears_nothing(&mut early).await;
+        hears_nothing(&mut late).await;
+        proxy.weather(Weather::Fair);
+        hears(&mut early, b"held").await;
+        hears(&mut late, b"one").await;
+
+        proxy.lead_to(echo(b"two").await);
+        let end = timeout(SOON, early.read_u8()).await.expect("in time");
+        assert!(end.is_err(), "it is cut");
+        let mut new = TcpStream::connect(proxy.address()).await.unwrap();
+        hears(&mut new, b"two").await;
+        timeout(SOON, proxy.stop()).await.expect("it ends");
+    }
+
+    #[tokio::test]
+    async fn rough_weather_delays_and_keeps_the_order() {
+        let proxy = Proxy::start(echo(b"").await, Seed(1)).await.unwrap();
+        proxy.weather(Weather::Rough);
+        let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
+        let start = Instant::now();
+        for number in 0..20 {
+            stream.write_all(&[number]).await.unwrap();
+            sleep(Duration::from_millis(2)).await;
+        }
+        hears(&mut stream, &(0..20).collect::<Vec<u8>>()).await;
+        assert!(start.elapsed() > Duration::from_millis(10), "at least five milliseconds there, and five back");
+    }
+}

@@ -33,7 +33,9 @@ impl Server {
         command.envs(settings.iter().map(|(name, value)| (name, value)));
         command.stdout(Stdio::piped());
         let mut process = Process::start(name, &mut command, log)?;
-        let address = within(&format!("{name} says where it listens"), START, announced(&mut process)).await??;
+        let listening = within(&format!("{name} says where it listens"), START, announced(&mut process)).await;
+        let address =
+            listening.and_then(|address| address).map_err(|error| format!("{error}; it says: {}", last_lines(log)))?;
         let mut server = Self { process, address };
         until(&format!("{name} is ready"), START, async || server.is_ready().await).await?;
         server.process.is_running()?;
@@ -73,6 +75,12 @@ async fn announced(process: &mut Process) -> Result<SocketAddr> {
             return Ok(address.parse()?);
         }
     }
-    process.is_running()?;
     Err("the program does not say where it listens".into())
+}
+
+/// The end of a log, for an error.
+fn last_lines(log: &Path) -> String {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(3)..].join(" / ")
 }
