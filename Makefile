@@ -31,7 +31,7 @@ test: ## Run every test; gets redis-server, nginx and promtool for it where it m
 FAULTS ?=
 
 .PHONY: faults
-faults: ## Break servers, Redis and networks under load, and judge what clients saw; about 6 minutes
+faults: ## Break servers, Redis and networks under load, and judge what clients saw; about 4 minutes
 	@scripts/need.sh cargo cc redis-server
 	@cargo build --release --locked --workspace
 	@target/release/roomcast-faults $(FAULTS)
