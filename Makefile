@@ -23,17 +23,28 @@ test: ## Run every test; gets redis-server, nginx and promtool for it where it m
 	@echo '== Test'
 	@scripts/need.sh cargo cc
 	@scripts/need.sh --optional redis-server nginx promtool
-	@cargo test --locked
+	@cargo test --locked --workspace
+	@echo '== The fault harness against a server that breaks its promises'
+	@cargo test --locked --workspace --test sabotage -- --ignored
+
+# Options for it, such as FAULTS="--seed 7 --only failover"; FAULTS=--help lists them.
+FAULTS ?=
+
+.PHONY: faults
+faults: ## Break servers, Redis and networks under load, and judge what clients saw; about 4 minutes
+	@scripts/need.sh cargo cc redis-server
+	@cargo build --release --locked --workspace
+	@target/release/roomcast-faults $(FAULTS)
 
 .PHONY: check
 check: ## Check format, lints and docs; any warning is an error
 	@scripts/need.sh cargo cc rustfmt clippy
 	@echo '== Format'
-	@cargo fmt --check || { echo 'Run "cargo fmt" to mend the format.' >&2; exit 1; }
+	@cargo fmt --all --check || { echo 'Run "cargo fmt --all" to mend the format.' >&2; exit 1; }
 	@echo '== Clippy'
-	@cargo clippy --locked --all-targets -- -D warnings
+	@cargo clippy --locked --workspace --all-targets -- -D warnings
 	@echo '== Docs'
-	@RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items
+	@RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --document-private-items
 
 .PHONY: doctor
 doctor: ## Say which tools are missing here, and the command that gets each

@@ -188,6 +188,11 @@ impl LocalRoom {
     pub(super) fn accept(&mut self, placed: Placed<Frame>) {
         let audience = &mut self.audience;
         match &mut self.sequencer {
+            #[cfg(feature = "sabotage")]
+            Some(sequencer) if sequencer_is_off() => {
+                audience.deliver(&placed.item);
+                sequencer.accept(placed, |_| {});
+            }
             Some(sequencer) => sequencer.accept(placed, |effect| {
                 // Only a reading of the log can show that something is gone.
                 if let Effect::Deliver(frame) = effect {
@@ -296,4 +301,13 @@ impl LocalRoom {
         self.unchecked |= sequencer.is_behind() && sequencer.position() != before;
         self.call_in_if_open();
     }
+}
+
+/// Whether this server is to break the promise of one order, so that the fault harness can show that it notices.
+#[cfg(feature = "sabotage")]
+#[allow(clippy::disallowed_methods, reason = "not a setting: it is not there in any server that is for use")]
+fn sequencer_is_off() -> bool {
+    static IS_OFF: std::sync::LazyLock<bool> =
+        std::sync::LazyLock::new(|| std::env::var("ROOMCAST_SABOTAGE").is_ok_and(|part| part == "sequencer"));
+    *IS_OFF
 }

@@ -1,0 +1,181 @@
+//! A client as roomcast asks clients to be: it remembers where it is in each room, comes back to another server
+//! after a pause of random length, resumes, and sends again what was not acknowledged.
+
+pub mod frame;
+mod outstanding;
+mod session;
+
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+
+use rand::{Rng, rngs::StdRng};
+use tokio::{
+    net::{TcpSocket, TcpStream},
+    sync::{mpsc, watch},
+    time::{Instant, sleep, timeout},
+};
+use tokio_tungstenite::{WebSocketStream, client_async_with_config, tungstenite::protocol::WebSocketConfig};
+use tokio_util::sync::CancellationToken;
+
+use self::{outstanding::Outstanding, session::Session};
+use crate::{
+    Result,
+    cluster::Directory,
+    record::{Client as Number, Position, Room, What},
+    recorder::Recorder,
+};
+
+const CONNECT: Duration = Duration::from_secs(3);
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// What one client is for.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The rooms it is in.
+    pub rooms: Vec<Room>,
+    /// The mean time between two messages; `None` for one that only listens.
+    pub pace: Option<Duration>,
+    /// Characters of its texts.
+    pub text: usize,
+    /// The one server it talks to; else any.
+    pub server: Option<usize>,
+    /// Its socket takes in little that is not read, as that of a small device.
+    pub small_buffer: bool,
+}
+
+/// What a scenario makes a client do.
+#[derive(Clone, Copy, Debug)]
+pub enum Order {
+    /// Lose the connection, as if the network were gone, and come back.
+    Cut,
+    /// Stay away for a while first.
+    StayAway(Duration),
+    /// Read nothing for a while.
+    Stall(Duration),
+}
+
+/// Why a connection ended.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    /// The run is over.
+    Stop,
+    /// It is gone, with a code if the server gave one.
+    Gone(Option<u16>),
+    /// The client gave it up, and comes back after this time.
+    Left(Duration),
+}
+
+/// One client, over all of its connections.
+#[derive(Debug)]
+pub struct Client {
+    number: Number,
+    plan: Plan,
+    directory: Directory,
+    recorder: Arc<Recorder>,
+    sending: watch::Receiver<bool>,
+    orders: mpsc::Receiver<Order>,
+    stop: CancellationToken,
+    rng: StdRng,
+    positions: BTreeMap<Room, Position>,
+    outstanding: Outstanding,
+    next_message: Instant,
+}
+
+impl Client {
+    /// A client that has not connected yet.
+    pub fn new(
+        number: Number,
+        plan: Plan,
+        (directory, recorder): (Directory, Arc<Recorder>),
+        sending: watch::Receiver<bool>,
+        orders: mpsc::Receiver<Order>,
+        stop: CancellationToken,
+        rng: StdRng,
+    ) -> Self {
+        let (positions, outstanding, next_message) = (BTreeMap::new(), Outstanding::default(), Instant::now());
+        let mut client = Self {
+            number,
+            plan,
+            directory,
+            recorder,
+            sending,
+            orders,
+            stop,
+            rng,
+            positions,
+            outstanding,
+            next_message,
+        };
+        client.plan_next_message(0.0, 1.0);
+        client
+    }
+
+    /// Connects, and again whenever the connection is gone, until the run is over.
+    pub async fn run(mut self) {
+        let (mut last, mut failures) = (None, 0);
+        loop {
+            let stop = self.stop.clone();
+            let Some(connected) = stop.run_until_cancelled(self.connect(last)).await else { return };
+            let pause = match connected {
+                Ok((server, socket)) => {
+                    last = Some(server);
+                    failures = 0;
+                    let end = Session::new(&mut self, socket).run().await;
+                    let code = if let End::Gone(code) = end { code } else { None };
+                    if matches!(end, End::Stop) {
+                        return;
+                    }
+                    self.record(What::Disconnected { code });
+                    if let End::Left(pause) = end { pause } else { self.pause(failures) }
+                }
+                Err(_) => {
+                    failures += 1;
+                    self.pause(failures)
+                }
+            };
+            if stop.run_until_cancelled(sleep(pause)).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    async fn connect(&mut self, last: Option<usize>) -> Result<(usize, WebSocketStream<TcpStream>)> {
+        let choice = match self.plan.server {
+            Some(number) => self.directory.get(number).map(|address| (number, address)),
+            None => self.directory.other_than(last, &mut self.rng),
+        };
+        let (number, address) = choice.ok_or("there is no server")?;
+        let socket = timeout(CONNECT, open(address, self.plan.small_buffer)).await??;
+        self.record(What::Connected { server: address.to_string() });
+        Ok((number, socket))
+    }
+
+    fn record(&self, what: What) {
+        self.recorder.record(self.number, what);
+    }
+
+    /// Exponential, and anything from nothing to that, so that those who lost the same server do not all come
+    /// back at the same moment.
+    fn pause(&mut self, failures: u32) -> Duration {
+        let longest = FIRST_PAUSE.saturating_mul(1 << failures.min(8)).min(LONGEST_PAUSE);
+        longest.mul_f64(self.rng.random_range(0.0..1.0))
+    }
+
+    fn plan_next_message(&mut self, earliest: f64, latest: f64) {
+        let pace = self.plan.pace.unwrap_or_default();
+        self.next_message = Instant::now() + pace.mul_f64(self.rng.random_range(earliest..latest));
+    }
+}
+
+async fn open(address: SocketAddr, small_buffer: bool) -> Result<WebSocketStream<TcpStream>> {
+    let socket = TcpSocket::new_v4()?;
+    if small_buffer {
+        socket.set_recv_buffer_size(4096)?;
+    }
+    let stream = socket.connect(address).await?;
+    stream.set_nodelay(true)?;
+    // Small, as there may be a thousand clients in this process.
+    let config = WebSocketConfig::default().read_buffer_size(8 * 1024);
+    let (socket, _) = client_async_with_config(format!("ws://{address}/ws"), stream, Some(config)).await?;
+    Ok(socket)
+}

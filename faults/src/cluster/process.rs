@@ -1,0 +1,68 @@
+use std::{ffi::OsStr, path::Path, process::Stdio, time::Duration};
+
+use tokio::{
+    process::{Child, Command},
+    time::timeout,
+};
+
+use crate::{Result, wait::within};
+
+/// Longest time from a signal that ends a process to its end.
+const END: Duration = Duration::from_secs(20);
+
+/// A process of this run. It is killed when this is dropped, so also on a panic or when the run is interrupted.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    child: Child,
+}
+
+impl Process {
+    /// Starts a program. Its standard error goes to the end of a file.
+    pub fn start(name: &str, command: &mut Command, log: &Path) -> Result<Self> {
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(log)?;
+        let spawned = command.stdin(Stdio::null()).stderr(file).kill_on_drop(true).spawn();
+        let program = command.as_std().get_program().to_owned();
+        let child = spawned.map_err(|error| format!("{} cannot be started: {error}", program.display()))?;
+        Ok(Self { name: name.to_owned(), child })
+    }
+
+    /// Its standard output, if it was asked for and not taken yet.
+    pub fn stdout(&mut self) -> Option<tokio::process::ChildStdout> {
+        self.child.stdout.take()
+    }
+
+    /// An error if it has ended.
+    pub fn is_running(&mut self) -> Result<()> {
+        match self.child.try_wait()? {
+            None => Ok(()),
+            Some(status) => Err(format!("{} ended with {status}", self.name).into()),
+        }
+    }
+
+    /// Sends a signal to this process alone, by its id.
+    pub async fn signal(&self, signal: &str) -> Result<()> {
+        let id = self.child.id().ok_or_else(|| format!("{} has ended already", self.name))?;
+        let arguments = ["-s".as_ref(), signal.as_ref(), OsStr::new(&id.to_string())].map(OsStr::to_owned);
+        let status = within("kill", END, Command::new("kill").args(arguments).status()).await??;
+        if !status.success() {
+            return Err(format!("kill -s {signal} for {} failed with {status}", self.name).into());
+        }
+        Ok(())
+    }
+
+    /// Ends it as a crash would.
+    pub async fn kill(mut self) -> Result<()> {
+        Ok(within(&format!("the end of {}", self.name), END, self.child.kill()).await??)
+    }
+
+    /// Asks it to end with SIGTERM, and waits until it has.
+    pub async fn terminate(mut self) -> Result<()> {
+        self.signal("TERM").await?;
+        match timeout(END, self.child.wait()).await {
+            Ok(status) => drop(status?),
+            Err(_) => return Err(format!("{} did not end within {END:?} of SIGTERM", self.name).into()),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,129 @@
+//! Breaks a roomcast cluster in every way it must survive, and judges what its clients saw.
+
+#![allow(unreachable_pub, reason = "a program has no outside")]
+
+mod arguments;
+mod client;
+mod cluster;
+mod inject;
+mod judge;
+mod member;
+mod record;
+mod recorder;
+mod report;
+mod run;
+mod scenario;
+mod seed;
+mod swarm;
+mod verdict;
+mod wait;
+
+use std::{
+    path::PathBuf,
+    process::ExitCode,
+    time::{Duration, SystemTime},
+};
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use self::{
+    arguments::{Arguments, HELP},
+    run::{Options, Outcome, run},
+    scenario::SCENARIOS,
+    seed::Seed,
+};
+
+/// Errors of the run itself are for a person to read, and nobody tells one from another.
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+fn main() -> ExitCode {
+    let ended = Arguments::parse(std::env::args().skip(1)).and_then(|arguments| {
+        if arguments.help {
+            print!("{HELP}");
+            return Ok(true);
+        }
+        if arguments.list {
+            for scenario in SCENARIOS {
+                let short = if scenario.short { " (short form too)" } else { "" };
+                println!("{:<20} {}{short}", scenario.name, scenario.about);
+            }
+            return Ok(true);
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        runtime.block_on(until_interrupted(run_all(&arguments)))
+    });
+    match ended {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("roomcast-faults: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Runs what was asked for. Returns whether all promises were kept.
+async fn run_all(arguments: &Arguments) -> Result<bool> {
+    let program = match &arguments.server {
+        Some(path) => path.clone(),
+        None => beside_this_program()?,
+    };
+    if !program.is_file() {
+        return Err(format!("{} is not there; `cargo build` makes it", program.display()).into());
+    }
+    let seed = arguments.seed.unwrap_or_else(|| since_1970().subsec_nanos().into());
+    let (short, settings) = (arguments.short, arguments.settings.clone());
+    let options = Options { program, seed: Seed(seed), short, settings };
+    println!("seed {seed}; the same choices again: --seed {seed}\n\n{}", report::heading());
+
+    let mut outcomes: Vec<Outcome> = Vec::new();
+    for scenario in arguments.scenarios() {
+        let outcome = run(scenario, &options).await?;
+        println!("{}", report::line(&outcome));
+        print!("{}", report::explanation(&outcome));
+        outcomes.push(outcome);
+    }
+
+    if let Some(path) = &arguments.json {
+        tokio::fs::write(path, format!("{:#}\n", report::json(&outcomes, seed))).await?;
+    }
+    if let Some(path) = &arguments.markdown {
+        let form = if arguments.short { " --short" } else { "" };
+        let command = format!("make faults FAULTS=\"--seed {seed}{form}\"");
+        tokio::fs::write(path, report::markdown(&outcomes, seed, &today(), &command)).await?;
+    }
+    let broken = outcomes.iter().filter(|outcome| !outcome.verdict.is_clean()).count();
+    println!("\n{} scenarios, {broken} of them with something wrong", outcomes.len());
+    Ok(broken == 0)
+}
+
+/// Ends early, and so ends all processes, when the run is interrupted.
+async fn until_interrupted(work: impl Future<Output = Result<bool>>) -> Result<bool> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    tokio::select! {
+        result = work => result,
+        _ = interrupt.recv() => Err("interrupted".into()),
+        _ = terminate.recv() => Err("terminated".into()),
+    }
+}
+
+fn beside_this_program() -> Result<PathBuf> {
+    Ok(std::env::current_exe()?.with_file_name("roomcast"))
+}
+
+fn since_1970() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+}
+
+/// The date in UTC, by Howard Hinnant's `civil_from_days`.
+fn today() -> String {
+    let days = since_1970().as_secs() / 86_400 + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    format!("{year}-{month:02}-{day:02}")
+}

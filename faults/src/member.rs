@@ -1,0 +1,173 @@
+//! The stream of one room as one client got it, checked by itself.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::{
+    record::{Client, MessageId, Position, Room, What},
+    verdict::{Kind, Violation},
+};
+
+/// A client in a room, from its first `joined` to the end of the run, over all of its connections.
+#[derive(Debug)]
+pub struct Member {
+    client: Client,
+    room: Room,
+    /// Where it was let in for the first time. What came before is not owed to it.
+    pub first: Option<Position>,
+    /// Up to here it has had everything, or been told that it cannot have it.
+    pub at: Option<Position>,
+    /// Where its connection is open and it has joined.
+    pub is_live: bool,
+    /// What came, where, and whether that was more than once.
+    pub had: HashMap<MessageId, Position>,
+    /// The resets, and how far each of them went.
+    pub resets: Vec<Position>,
+    /// Numbers it never got, though it got higher ones. They may still come, which is then out of order.
+    pub skipped: HashSet<Position>,
+    /// Deliveries in all, and those among them that made up for what was missed.
+    pub delivered: usize,
+    pub replayed: usize,
+    /// The position that the last `join` asked to go on from.
+    asked: Option<Position>,
+    /// A `joined` said that it does not go on where the client was, but no `reset` has said from where it does.
+    unexplained: Option<Position>,
+    /// Up to here a resumed client is being brought up to date.
+    replay_to: Option<Position>,
+    since_reset: HashSet<MessageId>,
+    pub violations: Vec<Violation>,
+}
+
+impl Member {
+    /// Before its first `join`.
+    pub fn new(client: Client, room: Room) -> Self {
+        Self {
+            client,
+            room,
+            first: None,
+            at: None,
+            is_live: false,
+            had: HashMap::new(),
+            resets: Vec::new(),
+            skipped: HashSet::new(),
+            delivered: 0,
+            replayed: 0,
+            asked: None,
+            unexplained: None,
+            replay_to: None,
+            since_reset: HashSet::new(),
+            violations: Vec::new(),
+        }
+    }
+
+    /// Takes the next event of this client that concerns this room.
+    pub fn see(&mut self, what: &What) {
+        match *what {
+            What::Joining { after, .. } => {
+                (self.asked, self.unexplained) = (after, None);
+                if after.is_some() && after != self.at {
+                    let text = format!("asked to go on after {}, but stands at {}", show(after), show(self.at));
+                    self.wrong(Kind::Unexpected, text);
+                }
+            }
+            What::Joined { position, resumed, .. } => self.joined(position, resumed),
+            What::Reset { position, .. } => self.reset(position),
+            What::Delivered { position, id, .. } => self.delivered(position, id),
+            What::Disconnected { .. } => self.is_live = false,
+            _ => {}
+        }
+    }
+
+    /// Nothing more comes.
+    pub fn end(&mut self) {
+        self.explain_nothing();
+    }
+
+    fn joined(&mut self, position: Position, resumed: Option<bool>) {
+        self.is_live = true;
+        self.replay_to = None;
+        self.first.get_or_insert(position);
+        if self.asked.is_none() {
+            self.at = Some(position);
+        } else if resumed == Some(true) {
+            self.replay_to = Some(position);
+            if self.at.is_some_and(|at| at.epoch != position.epoch) {
+                let text = format!("was told that it is resumed at {position}, but stood at {}", show(self.at));
+                self.wrong(Kind::OutOfOrder, text);
+            }
+        } else {
+            self.unexplained = Some(position);
+        }
+    }
+
+    fn reset(&mut self, to: Position) {
+        self.unexplained = None;
+        if let Some(at) = self.at.filter(|at| at.epoch == to.epoch && to.seq < at.seq) {
+            self.wrong(Kind::OutOfOrder, format!("was reset to {to}, but has had everything up to {at}"));
+        }
+        // Only in another epoch may a message come that came before: its sender had to send it again.
+        if self.at.is_none_or(|at| at.epoch != to.epoch) {
+            self.since_reset.clear();
+        }
+        self.replay_to = self.replay_to.filter(|end| end.epoch == to.epoch);
+        self.at = Some(to);
+        self.resets.push(to);
+    }
+
+    fn delivered(&mut self, position: Position, id: MessageId) {
+        self.delivered += 1;
+        self.explain_nothing();
+        if self.replay_to.is_some_and(|end| end.epoch == position.epoch && position.seq <= end.seq) {
+            self.replayed += 1;
+        }
+        self.had.entry(id).or_insert(position);
+        let Some(at) = self.at else {
+            self.wrong(Kind::OutOfOrder, format!("got {id} at {position} before it had joined"));
+            return;
+        };
+        if at.epoch == position.epoch && position.seq > at.seq {
+            self.skip(at, position.seq - 1);
+        }
+        if !self.since_reset.insert(id) {
+            self.wrong(Kind::Doubled, format!("got {id} again, at {position}; it stood at {at}"));
+        } else if at.epoch != position.epoch {
+            self.wrong(Kind::OutOfOrder, format!("got {id} at {position} after {at} with no reset between them"));
+        } else if position.seq <= at.seq {
+            self.skipped.remove(&position);
+            self.wrong(Kind::OutOfOrder, format!("got {id} at {position} after it had got {at}"));
+        }
+        self.advance(position);
+    }
+
+    fn advance(&mut self, position: Position) {
+        if self.at.is_none_or(|at| at.epoch != position.epoch || at.seq < position.seq) {
+            self.at = Some(position);
+        }
+    }
+
+    fn skip(&mut self, at: Position, up_to: u64) {
+        self.skipped.extend((at.seq + 1..=up_to).map(|seq| Position { epoch: at.epoch, seq }));
+    }
+
+    /// A client that was not resumed has to hear from where it goes on; if it does not, what it missed is lost
+    /// without a word.
+    fn explain_nothing(&mut self) {
+        let (Some(position), Some(at)) = (self.unexplained.take(), self.at) else { return };
+        if at.epoch == position.epoch {
+            self.skip(at, position.seq);
+        }
+        if at != position {
+            let text = format!("was let in at {position}, not resumed, and no reset said so; it stood at {at}");
+            self.wrong(Kind::OutOfOrder, text);
+            self.at = Some(position);
+        }
+    }
+
+    fn wrong(&mut self, kind: Kind, text: String) {
+        self.violations.push(Violation::of(kind, self.client, self.room, text));
+    }
+}
+
+/// A position for a person.
+pub fn show(position: Option<Position>) -> String {
+    position.map_or("nowhere".into(), |position| position.to_string())
+}

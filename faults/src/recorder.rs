@@ -1,0 +1,173 @@
+//! Writes down what clients do and see, and knows meanwhile how far they are.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::record::{Client, Event, MessageId, Position, Room, What};
+
+/// The record of a run in the making. Shared by all clients of the run; nothing waits under its lock.
+#[derive(Debug)]
+pub struct Recorder {
+    start: Instant,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    events: Vec<Event>,
+    members: BTreeMap<(Client, Room), Standing>,
+    /// The highest position of a room's newest epoch.
+    newest: HashMap<Room, Position>,
+    epochs: HashSet<(Room, u64)>,
+    unanswered: HashSet<MessageId>,
+}
+
+#[derive(Debug, Default)]
+struct Standing {
+    is_live: bool,
+    at: Option<Position>,
+}
+
+impl Recorder {
+    /// An empty record; its clock starts now.
+    pub fn new() -> Self {
+        Self { start: Instant::now(), state: Mutex::default() }
+    }
+
+    /// This client is going to be a member of this room.
+    pub fn expect(&self, client: Client, room: Room) {
+        self.state().members.entry((client, room)).or_default();
+    }
+
+    /// Writes an event down, now.
+    pub fn record(&self, client: Client, what: What) {
+        let mut state = self.state();
+        let at = self.start.elapsed();
+        state.follow(client, &what);
+        state.events.push(Event { at, client, what });
+    }
+
+    /// The time of events that are recorded now.
+    pub fn now(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    /// How many members are not where they belong at the moment.
+    pub fn missing(&self) -> usize {
+        self.state().members.values().filter(|standing| !standing.is_live).count()
+    }
+
+    /// Whether everybody is back, has everything that is known to exist, and has an answer to all that it sent.
+    pub fn has_converged(&self) -> bool {
+        let state = self.state();
+        let mut standings = state.members.iter();
+        state.unanswered.is_empty()
+            && standings.all(|((_, room), at)| at.is_live && at.at == state.newest.get(room).copied())
+    }
+
+    /// The highest position of a room's newest epoch, as far as anybody knows.
+    pub fn newest(&self, room: Room) -> Option<Position> {
+        self.state().newest.get(&room).copied()
+    }
+
+    /// The codes with which servers have closed this client.
+    pub fn closes(&self, client: Client) -> Vec<u16> {
+        let state = self.state();
+        let codes = state.events.iter().filter(|event| event.client == client).filter_map(|event| match event.what {
+            What::Disconnected { code } => code,
+            _ => None,
+        });
+        codes.collect()
+    }
+
+    /// The whole record, in the order of time.
+    pub fn into_events(self) -> Vec<Event> {
+        self.state.into_inner().unwrap_or_else(PoisonError::into_inner).events
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn follow(&mut self, client: Client, what: &What) {
+        match *what {
+            What::Disconnected { .. } => {
+                for (_, standing) in self.members.range_mut((client, 0)..=(client, Room::MAX)) {
+                    standing.is_live = false;
+                }
+            }
+            What::Joined { room, position, resumed } => {
+                let standing = self.members.entry((client, room)).or_default();
+                standing.is_live = true;
+                // A resumed client still gets what it missed, and one that is not is told by `reset` where it is.
+                if standing.at.is_none() || resumed.is_none() {
+                    standing.at = Some(position);
+                }
+                self.know(room, position);
+            }
+            What::Reset { room, position } | What::Delivered { room, position, .. } => {
+                self.stand(client, room, position);
+            }
+            What::Sent { id, .. } => drop(self.unanswered.insert(id)),
+            What::Acked { room, id, position } => {
+                self.unanswered.remove(&id);
+                self.know(room, position);
+            }
+            _ => {}
+        }
+    }
+
+    fn stand(&mut self, client: Client, room: Room, position: Position) {
+        self.members.entry((client, room)).or_default().at = Some(position);
+        self.know(room, position);
+    }
+
+    fn know(&mut self, room: Room, position: Position) {
+        let is_new = self.epochs.insert((room, position.epoch));
+        let newest = self.newest.entry(room).or_insert(position);
+        if is_new || (newest.epoch == position.epoch && newest.seq < position.seq) {
+            *newest = position;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_have_converged_when_all_stand_at_the_newest_position_and_nothing_is_unanswered() {
+        let (recorder, room, id) = (Recorder::new(), 0, MessageId { client: 1, number: 1 });
+        let at = |epoch, seq| Position { epoch, seq };
+        let joined = |position| What::Joined { room, position, resumed: None };
+        recorder.expect(1, room);
+        recorder.expect(2, room);
+        recorder.record(1, joined(at(1, 5)));
+        assert_eq!((recorder.missing(), recorder.has_converged()), (1, false));
+        recorder.record(2, joined(at(1, 5)));
+        assert!(recorder.has_converged());
+
+        recorder.record(1, What::Sent { room, id });
+        assert!(!recorder.has_converged(), "it has no ack");
+        recorder.record(1, What::Acked { room, id, position: at(1, 6) });
+        recorder.record(1, What::Delivered { room, id, position: at(1, 6) });
+        assert!(!recorder.has_converged(), "client 2 lacks it");
+        recorder.record(2, What::Delivered { room, id, position: at(1, 6) });
+        assert!(recorder.has_converged());
+
+        recorder.record(2, What::Reset { room, position: at(2, 0) });
+        assert!(!recorder.has_converged(), "client 1 is in the old epoch");
+        recorder.record(1, What::Reset { room, position: at(2, 0) });
+        recorder.record(1, What::Disconnected { code: Some(4008) });
+        assert_eq!((recorder.missing(), recorder.closes(1)), (1, vec![4008]));
+        recorder.record(1, What::Joined { room, position: at(2, 0), resumed: Some(true) });
+        assert!(recorder.has_converged());
+    }
+}
