@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 const FIRST: Duration = Duration::from_millis(50);
-const LONGEST: Duration = Duration::from_secs(5);
+const LONGEST: Duration = Duration::from_secs(1);
 
 /// How long to wait before the next try: twice as long each time up to a bound, and each wait drawn at random
 /// between half of that and all of it, so that the servers of a fleet do not come back in step.
@@ -13,6 +13,11 @@ pub(super) struct Backoff {
 impl Backoff {
     pub(super) fn new() -> Self {
         Self { next: FIRST }
+    }
+
+    /// Whether nothing has failed since it was made; only the first failure of a row is worth a line in the log.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.next == FIRST
     }
 
     /// The next wait; `random` is from 0 to 1.
@@ -30,7 +35,9 @@ mod tests {
     #[test]
     fn waits_grow_to_a_bound_and_are_spread() {
         let mut backoff = Backoff::new();
+        assert!(backoff.is_fresh());
         assert_eq!(backoff.next(0.0), FIRST / 2);
+        assert!(!backoff.is_fresh());
         assert_eq!(backoff.next(1.0), FIRST * 2);
         for _ in 0..20 {
             backoff.next(0.5);

@@ -105,9 +105,10 @@ impl Link {
                 Err(error) => {
                     self.set_up(false);
                     self.shared().connection = None;
-                    let wait = backoff.next(rand::random());
-                    tracing::warn!(%error, retry_in = ?wait, "Redis cannot be reached; see ROOMCAST_REDIS_URL");
-                    sleep(wait).await;
+                    if backoff.is_fresh() {
+                        tracing::warn!(%error, "Redis cannot be reached; it is tried on. See ROOMCAST_REDIS_URL");
+                    }
+                    sleep(backoff.next(rand::random())).await;
                 }
             }
         }

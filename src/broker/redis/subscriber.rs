@@ -119,12 +119,13 @@ impl Subscriber {
             };
             self.enter(State::Disconnected);
             self.metrics.subscriptions.set(0);
-            let wait = backoff.next(rand::random());
             let Err(error) = lost;
-            tracing::warn!(%error, retry_in = ?wait, "the subscriber has no connection to Redis");
+            if backoff.is_fresh() {
+                tracing::warn!(%error, "the subscriber has no connection to Redis; it is tried on");
+            }
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = sleep(wait) => {}
+                () = sleep(backoff.next(rand::random())) => {}
             }
         }
     }
