@@ -8,6 +8,7 @@ mod support;
 mod architecture;
 mod bad_input;
 mod chat;
+mod check;
 mod cluster;
 mod contract;
 mod docs;
