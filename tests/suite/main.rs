@@ -10,6 +10,7 @@ mod bad_input;
 mod chat;
 mod check;
 mod cluster;
+mod container;
 mod contract;
 mod docs;
 mod foreign;
