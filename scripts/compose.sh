@@ -9,7 +9,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-scripts/need.sh docker compose
+scripts/need.sh docker
+scripts/need.sh compose
 if docker compose version >/dev/null 2>&1; then compose=(docker compose); else compose=(docker-compose); fi
 
 # Runs our program next to server-1, where all the others are known by their names.
@@ -76,7 +77,7 @@ case ${1:-} in
     up | smoke) "$1" ;;
     down) "${compose[@]}" --profile observability down --volumes --remove-orphans ;;
     *)
-        sed -n '2,/^set/s/^# \{0,1\}//p' "$0" | sed '$d' >&2
+        sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2
         exit 2
         ;;
 esac
