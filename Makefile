@@ -7,7 +7,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 
 .PHONY: help
 help: ## List these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: ## Run one server on 127.0.0.1:8080; it needs nothing else, not even Redis
@@ -17,6 +17,18 @@ run: ## Run one server on 127.0.0.1:8080; it needs nothing else, not even Redis
 .PHONY: cluster
 cluster: ## Run Redis, two servers and nginx on 127.0.0.1:8080; Ctrl-C stops them all
 	@scripts/cluster.sh
+
+.PHONY: compose-up
+compose-up: ## Build the image, run it twice with Redis and nginx in Docker, and say how to use it
+	@scripts/compose.sh up
+
+.PHONY: compose-smoke
+compose-smoke: ## Have a message cross the two servers of compose-up
+	@scripts/compose.sh smoke
+
+.PHONY: compose-down
+compose-down: ## Remove what compose-up made, with its data
+	@scripts/compose.sh down
 
 .PHONY: test
 test: ## Run every test; gets redis-server, nginx and promtool for it where it may
@@ -48,4 +60,4 @@ check: ## Check format, lints and docs; any warning is an error
 
 .PHONY: doctor
 doctor: ## Say which tools are missing here, and the command that gets each
-	@scripts/need.sh --report cargo cc rustfmt clippy redis-server nginx promtool
+	@scripts/need.sh --report cargo cc rustfmt clippy redis-server nginx promtool docker compose

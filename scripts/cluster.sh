@@ -4,6 +4,7 @@
 #
 #   PORT       nginx (8080)           PORT_1, PORT_2   the two servers (8081, 8082)
 #   REDIS_PORT Redis (6380)           BIN              a roomcast that is built already; else it is built first
+#   AFFINITY   how nginx knows a client again: address (or cookie)
 #
 # Settings of the server (ROOMCAST_LOG=debug and the like) are passed on to both servers.
 set -euo pipefail
@@ -13,7 +14,7 @@ if [[ $(trap -p INT) == *"''"* ]] && env --default-signal=INT true 2>/dev/null; 
     exec env --default-signal=INT "$0"
 fi
 
-PORT=${PORT:-8080} PORT_1=${PORT_1:-8081} PORT_2=${PORT_2:-8082} REDIS_PORT=${REDIS_PORT:-6380}
+PORT=${PORT:-8080} PORT_1=${PORT_1:-8081} PORT_2=${PORT_2:-8082} REDIS_PORT=${REDIS_PORT:-6380} AFFINITY=${AFFINITY:-address}
 
 # Debian keeps nginx in /usr/sbin, which is not on an ordinary user's PATH.
 PATH=$PATH:/usr/sbin:/sbin
@@ -35,7 +36,7 @@ start() {
     local name=$1
     shift
     set -m
-    "${leash[@]}" "$@" </dev/null >"$dir/$name.log" 2>&1 3>&- &
+    "${leash[@]}" "$@" </dev/null >>"$dir/$name.log" 2>&1 3>&- &
     set +m
     parts="$name:$! $parts"
 }
@@ -117,6 +118,14 @@ readyz='GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close'
 
 # --- Before anything starts ---------------------------------------------------------------------------------------
 
+case $AFFINITY in
+    address | cookie) ;;
+    *)
+        echo "AFFINITY=$AFFINITY is not known. Give address or cookie." >&2
+        exit 1
+        ;;
+esac
+
 seen=' '
 for variable in PORT PORT_1 PORT_2 REDIS_PORT; do
     port=${!variable}
@@ -163,8 +172,10 @@ done
 await server-1 "$PORT_1" "$readyz" ' 200 '
 await server-2 "$PORT_2" "$readyz" ' 200 '
 
-sed "s/@PORT@/$PORT/; s/@PORT_1@/$PORT_1/; s/@PORT_2@/$PORT_2/" scripts/cluster-nginx.conf.in >"$dir/nginx.conf"
-start nginx nginx -p "$dir/" -c "$dir/nginx.conf"
+# The same nginx as in docker-compose.yml, on other ports.
+sed "s|/tmp/|$dir/|; s/listen 8080/listen 127.0.0.1:$PORT/; s/set \$affinity address/set \$affinity $AFFINITY/
+    s/server-1:8080/127.0.0.1:$PORT_1/; s/server-2:8080/127.0.0.1:$PORT_2/" docker/nginx.conf >"$dir/nginx.conf"
+start nginx nginx -p "$dir/" -c "$dir/nginx.conf" -g 'daemon off;'
 await nginx "$PORT" "$readyz" ' 200 '
 
 cat <<END
@@ -181,7 +192,8 @@ Talk across the servers, in two more terminals:
   $BIN chat lobby ann ws://127.0.0.1:$PORT_1/ws
   $BIN chat lobby bob ws://127.0.0.1:$PORT_2/ws
 
-nginx tells clients apart by their address, so all from this machine that come through it meet the same server.
+nginx knows a client again by its $AFFINITY. By address, all from this machine that come through it meet the same server;
+AFFINITY=cookie spreads them.
 Ctrl-C stops the cluster.
 END
 

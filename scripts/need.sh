@@ -6,7 +6,7 @@
 #   scripts/need.sh --optional TOOL...   it is only a warning, unless CI=true
 #   scripts/need.sh --report TOOL...     installs nothing, and tells of each whether it is there
 #
-# The tools it knows are the cases of about(), below. Rust itself is never installed, only its parts.
+# The tools it knows are the cases of about(), below. Rust and Docker themselves are never installed, only their parts.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -20,6 +20,8 @@ about() {
         cargo) why='to build roomcast' ;;
         cc) why='to link what Rust compiles' debian='gcc libc6-dev' fedora=gcc brew=gcc ;;
         clippy) why='for make check' debian=rust-clippy fedora=clippy brew=rust ;;
+        compose) why='for make compose-up' debian=docker-compose fedora=docker-compose brew=docker-compose ;;
+        docker) why='for make compose-up' ;;
         make) why='for every target of the Makefile' debian=make fedora=make brew=make ;;
         nginx) why='for make cluster and the tests of it' debian=nginx fedora=nginx brew=nginx unit=nginx ;;
         promtool) why='for the tests of metrics and alerts' debian=prometheus fedora=/usr/bin/promtool brew=prometheus unit=prometheus ;;
@@ -37,6 +39,8 @@ found() { command -v "$1" >/dev/null; }
 have() {
     case $1 in
         cargo) [ -z "$(rust_fault)" ] ;;
+        compose) docker compose version >/dev/null 2>&1 || docker-compose version >/dev/null 2>&1 ;;
+        docker) [ -z "$(docker_fault)" ] ;;
         clippy) cargo clippy --version >/dev/null 2>&1 ;;
         rustfmt) cargo fmt --version >/dev/null 2>&1 ;;
         *) found "$1" ;;
@@ -67,12 +71,26 @@ rust_fault() {
     fi
 }
 
+# The same for Docker, of which the client alone is of no use.
+docker_fault() {
+    local said
+    if ! found docker; then
+        echo "Docker is missing. Get it from https://docs.docker.com/get-docker/ or install your distribution's package for it."
+    elif ! said=$(docker info 2>&1 >/dev/null); then
+        case $said in
+            *'permission denied'*) echo "You may not use Docker here. Run, and then log in again: sudo usermod -aG docker $(id -un)" ;;
+            *) echo "No Docker engine answers. Start Docker Desktop, or run: sudo systemctl start docker" ;;
+        esac
+    fi
+}
+
 # What a person does to get the tool.
 mend() {
     local sudo='sudo '
     if [ "$(id -u)" = 0 ]; then sudo=''; fi
     case $1 in
         cargo) rust_fault && return ;;
+        docker) docker_fault && return ;;
         clippy | rustfmt)
             if found rustup; then echo "Run: rustup component add $1" && return; fi
             if ! found cargo; then echo "It comes with Rust." && return; fi
@@ -114,7 +132,7 @@ hold_services() {
 lists_are_new=''
 install() {
     case $1 in
-        cargo) return ;;
+        cargo | docker) return ;;
         clippy | rustfmt)
             if found rustup; then
                 echo "Installing $1 with rustup." >&2
@@ -154,11 +172,11 @@ fi
 
 # What is wrong, and on the next line what mends it.
 problem() {
-    if [ "$1" = cargo ]; then
-        rust_fault
-    else
-        printf '%s is missing; it is needed %s.\n    %s\n' "$1" "$why" "$(mend "$1")"
-    fi
+    case $1 in
+        cargo) rust_fault ;;
+        docker) docker_fault ;;
+        *) printf '%s is missing; it is needed %s.\n    %s\n' "$1" "$why" "$(mend "$1")" ;;
+    esac
 }
 
 status=0

@@ -2,26 +2,22 @@
 
 use std::io::{self, BufRead, Write};
 
-use futures_util::{SinkExt, StreamExt};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::mpsc;
-use tokio_tungstenite::{connect_async, tungstenite::Message};
+
+use crate::client::{Failure, Socket};
 
 /// Lines that were typed and not sent yet; whoever types faster than that waits.
 const TYPED: usize = 16;
-
-type Failure = Box<dyn std::error::Error>;
 
 /// Joins a room and talks until standard input or the connection ends.
 ///
 /// # Errors
 /// If the server cannot be reached, or closes the connection.
 pub(crate) async fn run(url: &str, room: &str, username: &str) -> Result<(), Failure> {
-    let (mut socket, _) = connect_async(url).await.map_err(|error| {
-        format!("{url} cannot be reached ({error}); is a server running there? `make run` starts one")
-    })?;
-    let join = json!({"type": "join", "room": room, "username": username});
-    socket.send(Message::text(join.to_string())).await?;
+    let connected = Socket::connect(url).await;
+    let mut socket = connected.map_err(|error| format!("{error}; is a server running there? `make run` starts one"))?;
+    socket.join(room, username).await?;
 
     let mut lines = typed_lines();
     // What is typed after the last line is nothing; what is on its way then is still waited for.
@@ -31,36 +27,25 @@ pub(crate) async fn run(url: &str, room: &str, username: &str) -> Result<(), Fai
             line = lines.recv(), if typing => match line {
                 Some(text) => {
                     unanswered += 1;
-                    let id = format!("{:016x}", rand::random::<u64>());
-                    let message = json!({"type": "message", "room": room, "text": text, "id": id});
-                    socket.send(Message::text(message.to_string())).await?;
+                    socket.say(room, &text).await?;
                 }
                 None => typing = false,
             },
-            frame = socket.next() => match frame {
-                Some(Ok(Message::Text(text))) => {
-                    let event: Value = serde_json::from_str(&text)?;
-                    if event["type"] == "ack" || (event["type"] == "error" && event.get("id").is_some()) {
-                        unanswered -= 1;
-                    }
-                    if let Some(line) = line(&event) {
-                        writeln!(io::stdout(), "{line}")?;
-                    }
-                    if event["type"] == "error" && event.get("id").is_none() {
-                        return Err("the room was not joined".into());
-                    }
+            event = socket.next() => {
+                let event = event?;
+                if event["type"] == "ack" || (event["type"] == "error" && event.get("id").is_some()) {
+                    unanswered -= 1;
                 }
-                Some(Ok(Message::Close(Some(frame)))) => {
-                    return Err(format!("the server closed the connection: {} {}", u16::from(frame.code), frame.reason).into());
+                if let Some(line) = line(&event) {
+                    writeln!(io::stdout(), "{line}")?;
                 }
-                Some(Ok(_)) => {}
-                Some(Err(error)) => return Err(error.into()),
-                None => return Err("the connection was lost".into()),
-            },
+                if event["type"] == "error" && event.get("id").is_none() {
+                    return Err("the room was not joined".into());
+                }
+            }
         }
     }
-    socket.close(None).await?;
-    Ok(())
+    socket.close().await
 }
 
 /// An event as a person reads it; nothing for those that only programs need.

@@ -1,6 +1,9 @@
 //! The `roomcast` program: reads the settings, starts the server, and turns signals into an orderly end.
 
 mod chat;
+mod check;
+mod client;
+mod health;
 
 use std::{io::Write, process::ExitCode, time::Instant};
 
@@ -15,6 +18,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use crate::client::Failure;
+
 /// The exit code for a wrong setting or argument, after `EX_USAGE` of BSD's sysexits.
 const USAGE: u8 = 64;
 
@@ -28,6 +33,14 @@ Usage: roomcast [COMMAND]
 Commands:
   serve                      Serve clients; this is what it does without a command
   chat ROOM USERNAME [URL]   Talk in a room from the terminal; without a URL, on ws://127.0.0.1:8080/ws
+  health [URL]               Exit with 0 if the server on this machine, or at the URL, is alive
+  check http URL             Check that a server is alive and ready, and that its metrics can be read
+  check upgrade URL          Check that a WebSocket can be opened, and a message said over it
+  check across URL [--connections N]
+                             Check that a message reaches another server, with two that one URL leads to
+  check across URL URL       The same, with a URL for each server
+  check redis-refuses HOST:PORT
+                             Check that a Redis takes no commands without a password
   settings                   Print the reference of all settings, as in docs/configuration.md
   help                       Print this text
   version                    Print the version
@@ -39,16 +52,30 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] | ["serve"] => serve(),
-        ["chat", room, username] => talk(DEFAULT_URL, room, username),
-        ["chat", room, username, url] => talk(url, room, username),
+        ["chat", room, username] => run("chat", chat::run(DEFAULT_URL, room, username)),
+        ["chat", room, username, url] => run("chat", chat::run(url, room, username)),
+        ["health"] => own_health(),
+        ["health", url] => run("health", health::run(url)),
+        ["check", "http", url] => run("check http", check::http(url)),
+        ["check", "upgrade", url] => run("check upgrade", check::upgrade(url)),
+        ["check", "across", url] => run("check across", check::across(url, check::CONNECTIONS)),
+        ["check", "across", url, "--connections", number] => match number.parse() {
+            Ok(number) => run("check across", check::across(url, number)),
+            Err(_) => wrong(&format!("--connections takes a number, not {number:?}")),
+        },
+        ["check", "across", one, other] => run("check across", check::between(one, other)),
+        ["check", "redis-refuses", address] => run("check redis-refuses", check::redis_refuses(address)),
         ["settings"] => print(&reference(SETTINGS)),
         ["help" | "--help" | "-h"] => print(HELP),
         ["version" | "--version" | "-V"] => print(concat!("roomcast ", env!("CARGO_PKG_VERSION"), "\n")),
-        _ => {
-            eprintln!("roomcast: {:?} is not a command\n\n{HELP}", arguments.join(" "));
-            ExitCode::from(USAGE)
-        }
+        _ => wrong(&format!("{:?} is not a command", arguments.join(" "))),
     }
+}
+
+/// Tells how the program is used.
+fn wrong(why: &str) -> ExitCode {
+    eprintln!("roomcast: {why}\n\n{HELP}");
+    ExitCode::from(USAGE)
 }
 
 fn print(text: &str) -> ExitCode {
@@ -86,22 +113,31 @@ fn serve() -> ExitCode {
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    let Some(stopped) = runtime.block_on(run(&config, server)) else { return ExitCode::FAILURE };
+    let Some(stopped) = runtime.block_on(run_server(&config, server)) else { return ExitCode::FAILURE };
     // Tasks that were cut short end with the runtime, and their spans with them.
     drop(runtime);
     traces.end(config.shutdown_timeout.saturating_sub(stopped.elapsed()));
     ExitCode::SUCCESS
 }
 
-fn talk(url: &str, room: &str, username: &str) -> ExitCode {
+/// Runs one of the program's clients to its end.
+fn run(name: &str, client: impl Future<Output = Result<(), Failure>>) -> ExitCode {
     let Some(runtime) = runtime() else { return ExitCode::FAILURE };
-    match runtime.block_on(chat::run(url, room, username)) {
+    match runtime.block_on(client) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("roomcast chat: {error}");
+            eprintln!("roomcast {name}: {error}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// Asks the server that was started with the same settings.
+fn own_health() -> ExitCode {
+    run("health", async {
+        let (config, _) = Config::from_env(std::env::vars_os())?;
+        health::run(&health::url_of(config.listen)?).await
+    })
 }
 
 /// The async runtime; `None`, and a line for the user, if the system gives no threads for it.
@@ -111,7 +147,7 @@ fn runtime() -> Option<Runtime> {
 }
 
 /// Runs the server to its orderly end. Returns when it was asked to end; `None` if it did not end in order.
-async fn run(config: &Config, server: Server) -> Option<Instant> {
+async fn run_server(config: &Config, server: Server) -> Option<Instant> {
     let (mut interrupt, mut terminate) = match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
         (Ok(interrupt), Ok(terminate)) => (interrupt, terminate),
         (Err(error), _) | (_, Err(error)) => {

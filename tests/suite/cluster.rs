@@ -1,9 +1,14 @@
 //! `make cluster`: Redis, two servers and nginx as plain processes, up together and down together.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     io::{BufRead, BufReader},
+    net::{Ipv4Addr, SocketAddr},
     process::{Child, Command, Stdio},
 };
+
+use tokio::net::TcpSocket;
+use tokio_tungstenite::{MaybeTlsStream, client_async, tungstenite::client::IntoClientRequest};
 
 use crate::support::{Client, DEADLINE, eventually, free_port, get, left_out};
 
@@ -14,7 +19,7 @@ struct Cluster {
 
 impl Cluster {
     /// Runs the script until it says that all is up.
-    fn start() -> Option<Self> {
+    fn start(affinity: &str) -> Option<Self> {
         for (tool, package) in [("redis-server", "redis-server"), ("nginx", "nginx")] {
             let path = format!("{}:/usr/sbin:/sbin", std::env::var_os("PATH").unwrap_or_default().to_string_lossy());
             if Command::new(tool).arg("-v").env("PATH", path).output().is_err() {
@@ -24,7 +29,7 @@ impl Cluster {
         }
         let ports = [free_port(), free_port(), free_port(), free_port()];
         let mut command = Command::new("scripts/cluster.sh");
-        command.env("BIN", env!("CARGO_BIN_EXE_roomcast"));
+        command.env("BIN", env!("CARGO_BIN_EXE_roomcast")).env("AFFINITY", affinity);
         for (name, port) in ["PORT", "PORT_1", "PORT_2", "REDIS_PORT"].into_iter().zip(ports) {
             command.env(name, port.to_string());
         }
@@ -34,6 +39,11 @@ impl Cluster {
         // The rest of what it says must not block it.
         std::thread::spawn(move || lines.count());
         Some(Self { script, ports })
+    }
+
+    /// Where nginx, the two servers and Redis are.
+    fn addresses(&self) -> [SocketAddr; 4] {
+        self.ports.map(|port| ([127, 0, 0, 1], port).into())
     }
 
     fn interrupt(&self) {
@@ -54,8 +64,8 @@ impl Drop for Cluster {
 
 #[tokio::test]
 async fn a_cluster_carries_a_chat_through_nginx_and_leaves_nothing_behind() {
-    let Some(mut cluster) = Cluster::start() else { return };
-    let addresses = cluster.ports.map(|port| std::net::SocketAddr::from(([127, 0, 0, 1], port)));
+    let Some(mut cluster) = Cluster::start("address") else { return };
+    let addresses = cluster.addresses();
     let [nginx, one, two, _] = addresses;
     let mut through_nginx = [Client::connect(nginx).await, Client::connect(nginx).await];
     let mut direct = [Client::connect(one).await, Client::connect(two).await];
@@ -80,6 +90,7 @@ async fn a_cluster_carries_a_chat_through_nginx_and_leaves_nothing_behind() {
     counts.sort_unstable();
     assert_eq!(counts, [1, 3]);
     assert_eq!(get(nginx, "/readyz").await.unwrap().0, 200);
+    assert_eq!(get(nginx, "/healthz").await.unwrap(), (200, "ok\n".into()));
 
     cluster.interrupt();
     for client in through_nginx.iter_mut().chain(&mut direct) {
@@ -92,4 +103,64 @@ async fn a_cluster_carries_a_chat_through_nginx_and_leaves_nothing_behind() {
     for address in addresses {
         assert!(std::net::TcpStream::connect(address).is_err(), "something still listens on {address}");
     }
+}
+
+/// Opens a WebSocket from this address of the loopback network, with the cookie that an earlier one got. Returns the
+/// name of the server that it met, and the new cookie if it got one.
+async fn meet(nginx: SocketAddr, from: Ipv4Addr, cookie: Option<&str>) -> (String, Option<String>) {
+    let connecting = async {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((from, 0).into()).unwrap();
+        let stream = socket.connect(nginx).await.unwrap();
+        let mut request = format!("ws://{nginx}/ws").into_client_request().unwrap();
+        if let Some(cookie) = cookie {
+            request.headers_mut().insert("Cookie", cookie.parse().unwrap());
+        }
+        client_async(request, MaybeTlsStream::Plain(stream)).await.expect("a WebSocket")
+    };
+    let (socket, response) = tokio::time::timeout(DEADLINE, connecting).await.expect("a WebSocket in time");
+    let cookie = response.headers().get("Set-Cookie").map(|cookie| {
+        let cookie = cookie.to_str().unwrap();
+        cookie.split(';').next().unwrap().to_owned()
+    });
+    let mut client = Client::from(socket);
+    client.join("who", "someone").await;
+    client.say("who", "who are you?").await;
+    let message = client.expect("message").await;
+    (message["originServer"].as_str().unwrap().to_owned(), cookie)
+}
+
+/// `ip_hash` looks at the first three numbers of an address.
+#[tokio::test]
+async fn by_address_a_network_meets_one_server_and_networks_spread() {
+    let Some(cluster) = Cluster::start("address") else { return };
+    let [nginx, ..] = cluster.addresses();
+    let mut servers = BTreeMap::<_, BTreeSet<_>>::new();
+    for network in 0..16 {
+        for host in 1..=3 {
+            let (server, cookie) = meet(nginx, Ipv4Addr::new(127, 0, network, host), None).await;
+            assert_eq!(cookie, None);
+            servers.entry(network).or_default().insert(server);
+        }
+    }
+    assert!(servers.values().all(|servers| servers.len() == 1), "{servers:?}");
+    let met: BTreeSet<_> = servers.values().flatten().collect();
+    assert_eq!(met.len(), 2, "{servers:?}");
+}
+
+#[tokio::test]
+async fn by_cookie_a_client_meets_one_server_and_clients_spread() {
+    let Some(cluster) = Cluster::start("cookie") else { return };
+    let [nginx, ..] = cluster.addresses();
+    let mut met = BTreeSet::new();
+    for _ in 0..24 {
+        let (server, cookie) = meet(nginx, Ipv4Addr::LOCALHOST, None).await;
+        let cookie = cookie.expect("a cookie for a client without one");
+        for network in 1..=3 {
+            let again = meet(nginx, Ipv4Addr::new(127, network, 0, 1), Some(&cookie)).await;
+            assert_eq!(again, (server.clone(), None), "wherever it comes from");
+        }
+        met.insert(server);
+    }
+    assert_eq!(met.len(), 2, "{met:?}");
 }

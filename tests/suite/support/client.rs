@@ -16,6 +16,12 @@ pub struct Client {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
 }
 
+impl From<WebSocketStream<MaybeTlsStream<TcpStream>>> for Client {
+    fn from(socket: WebSocketStream<MaybeTlsStream<TcpStream>>) -> Self {
+        Self { socket }
+    }
+}
+
 impl Client {
     pub async fn connect(address: SocketAddr) -> Self {
         Self::dial(&format!("ws://{address}/ws")).await.expect("a WebSocket")

@@ -18,7 +18,7 @@ pub use self::{
     http::get,
     proxy::{Network, Proxy},
     redis::{Redis, free_port},
-    server::{Server, refuses_to_start},
+    server::{Outcome, Server, refuses_to_start, run, run_with},
 };
 
 /// Much longer than anything takes on a slow machine, so that only what never happens fails.

@@ -91,6 +91,14 @@ impl Redis {
         self.process.wait().expect("its end");
     }
 
+    /// From now on, only those who give this password are served.
+    pub async fn require_password(&self, password: &str) {
+        let mut connection = self.connect().await;
+        let mut command = redis::cmd("CONFIG");
+        command.arg("SET").arg("requirepass").arg(password);
+        command.exec_async(&mut connection).await.expect("a password");
+    }
+
     /// Sends a signal by its name, as `kill -NAME` does.
     pub fn signal(&self, name: &str) {
         send_signal(&self.process, name);

@@ -185,3 +185,25 @@ pub fn refuses_to_start(settings: &[(&str, &str)]) -> (Option<i32>, String) {
     process.stderr.take().expect("a pipe").read_to_string(&mut text).expect("its output");
     (process.wait().expect("its end").code(), text)
 }
+
+/// What came of a run of the program.
+#[derive(Debug)]
+pub struct Outcome {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// Runs the program with these arguments to its end.
+pub async fn run(arguments: &[&str]) -> Outcome {
+    run_with(&[], arguments).await
+}
+
+/// The same, with these settings.
+pub async fn run_with(settings: &[(&str, &str)], arguments: &[&str]) -> Outcome {
+    let mut command = tokio::process::Command::from(command(settings));
+    let output = command.args(arguments).kill_on_drop(true).output();
+    let output = tokio::time::timeout(super::DEADLINE, output).await.expect("its end in time").expect("it starts");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    Outcome { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+}

@@ -1,0 +1,83 @@
+#!/usr/bin/env bash
+# Runs docker-compose.yml, with Docker Compose v2 or docker-compose 1.29.
+#
+#   scripts/compose.sh up      builds the image, starts all, waits until it is ready, and says how to use it
+#   scripts/compose.sh smoke   has a message cross the two servers, by checks that run inside
+#   scripts/compose.sh down    stops all and removes containers, volumes and networks
+#
+#   PORT nginx (8080)   PORT_1, PORT_2 the two servers (8081, 8082)   COMPOSE_PROFILES=observability Prometheus and Grafana
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+scripts/need.sh docker
+scripts/need.sh compose
+if docker compose version >/dev/null 2>&1; then compose=(docker compose); else compose=(docker-compose); fi
+
+# Runs our program next to server-1, where all the others are known by their names.
+inside() { "${compose[@]}" exec -T server-1 roomcast "$@"; }
+
+# Shows what goes on and gives up.
+trouble() {
+    "${compose[@]}" ps >&2 || true
+    "${compose[@]}" logs --tail 20 >&2 || true
+    printf '\n%s See above; "make compose-down" removes what is there.\n' "$1" >&2
+    exit 1
+}
+
+up() {
+    REVISION=$(git rev-parse HEAD 2>/dev/null || echo unknown)
+    export REVISION
+    # nginx reads its file and looks up the servers' addresses only as it starts, so each time there is a new one.
+    "${compose[@]}" rm --stop --force nginx >/dev/null 2>&1 || true
+    "${compose[@]}" up --detach --build || trouble 'It did not come up.'
+    local deadline=$((SECONDS + 60))
+    until inside health http://nginx:8080/readyz 2>/dev/null; do
+        ((SECONDS < deadline)) || trouble 'nginx does not lead to a ready server after a minute.'
+        sleep 0.5
+    done
+    cat <<END
+
+roomcast is ready
+
+  nginx     http://127.0.0.1:${PORT:-8080}
+  server-1  http://127.0.0.1:${PORT_1:-8081}
+  server-2  http://127.0.0.1:${PORT_2:-8082}
+END
+    if [[ ,${COMPOSE_PROFILES:-}, == *,observability,* ]]; then
+        cat <<END
+  Prometheus http://127.0.0.1:${PROMETHEUS_PORT:-9090}
+  Grafana    http://127.0.0.1:${GRAFANA_PORT:-3000}
+END
+    fi
+    cat <<END
+
+What a server counts:
+
+  curl http://127.0.0.1:${PORT_1:-8081}/metrics
+
+Talk across the servers, in two terminals:
+
+  ${compose[*]} exec server-1 roomcast chat lobby ann
+  ${compose[*]} exec server-2 roomcast chat lobby bob
+
+"make compose-smoke" has a message cross the servers, "make compose-down" removes all of it.
+END
+}
+
+smoke() {
+    inside health 2>/dev/null || { echo 'roomcast does not run here. Start it with: make compose-up' >&2; exit 1; }
+    echo '== Through nginx'
+    inside check http http://nginx:8080
+    inside check upgrade ws://nginx:8080/ws
+    echo '== From server to server'
+    inside check across ws://server-1:8080/ws ws://server-2:8080/ws
+}
+
+case ${1:-} in
+    up | smoke) "$1" ;;
+    down) "${compose[@]}" --profile observability down --volumes --remove-orphans ;;
+    *)
+        sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2
+        exit 2
+        ;;
+esac

@@ -1,0 +1,28 @@
+//! What the program's own clients share: one GET, and a WebSocket that speaks JSON. Both give up after a time.
+
+mod get;
+mod socket;
+
+use std::time::Duration;
+
+pub(crate) use self::{get::get, socket::Socket};
+
+/// What went wrong, as the user is told.
+pub(crate) type Failure = Box<dyn std::error::Error>;
+
+/// What `work` comes to, or a failure if it takes too long.
+pub(crate) async fn within<T>(
+    limit: Duration,
+    what: &str,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    match tokio::time::timeout(limit, work).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(format!("{what} took longer than {}", humantime::format_duration(limit)).into()),
+    }
+}
+
+/// A name that nobody else has.
+pub(crate) fn new_name() -> String {
+    format!("{:016x}", rand::random::<u64>())
+}

@@ -1,0 +1,63 @@
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async, tungstenite::Message};
+
+use super::{Failure, new_name, within};
+
+/// Longest time to connect and be upgraded, and for one write.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// A connection on which commands go out and events come in.
+pub(crate) struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
+
+impl Socket {
+    pub(crate) async fn connect(url: &str) -> Result<Self, Failure> {
+        let connecting = async {
+            let (stream, _) = connect_async(url).await.map_err(|error| format!("{url} cannot be reached ({error})"))?;
+            Ok(Self(stream))
+        };
+        within(LIMIT, &format!("connecting to {url}"), connecting).await
+    }
+
+    /// Asks to join a room.
+    pub(crate) async fn join(&mut self, room: &str, username: &str) -> Result<(), Failure> {
+        self.send(&json!({"type": "join", "room": room, "username": username})).await
+    }
+
+    /// Says something in a room. Returns the id under which that will be acknowledged.
+    pub(crate) async fn say(&mut self, room: &str, text: &str) -> Result<String, Failure> {
+        let id = new_name();
+        self.send(&json!({"type": "message", "room": room, "text": text, "id": id})).await?;
+        Ok(id)
+    }
+
+    async fn send(&mut self, command: &Value) -> Result<(), Failure> {
+        let sending = async { Ok(self.0.send(Message::text(command.to_string())).await?) };
+        within(LIMIT, "sending", sending).await
+    }
+
+    /// The next event, whenever that comes; the end of the connection is a failure. Nothing is lost if this is given
+    /// up before it has come.
+    pub(crate) async fn next(&mut self) -> Result<Value, Failure> {
+        loop {
+            match self.0.next().await {
+                Some(Ok(Message::Text(text))) => return Ok(serde_json::from_str(&text)?),
+                Some(Ok(Message::Close(Some(frame)))) => {
+                    let (code, reason) = (u16::from(frame.code), frame.reason);
+                    return Err(format!("the server closed the connection: {code} {reason}").into());
+                }
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Err(error.into()),
+                None => return Err("the connection was lost".into()),
+            }
+        }
+    }
+
+    /// Ends the connection in order.
+    pub(crate) async fn close(mut self) -> Result<(), Failure> {
+        within(LIMIT, "closing", async { Ok(self.0.close(None).await?) }).await
+    }
+}

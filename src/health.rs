@@ -1,0 +1,56 @@
+//! Whether a server is alive, for the health check of an image that has neither a shell nor curl.
+
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
+
+use crate::client::{Failure, get};
+
+/// Longest time for the answer; whoever runs this gives it a little more.
+const LIMIT: Duration = Duration::from_secs(2);
+
+/// Asks a server whether it is alive. A URL that has a path, such as that of `/readyz`, is asked as it is.
+///
+/// # Errors
+/// If the answer is anything but yes.
+pub(crate) async fn run(url: &str) -> Result<(), Failure> {
+    let has_path = url.strip_prefix("http://").is_some_and(|rest| rest.trim_end_matches('/').contains('/'));
+    let url = if has_path { url.to_owned() } else { format!("{}/healthz", url.trim_end_matches('/')) };
+    let (status, body) = get(&url, LIMIT).await?;
+    if !status.is_success() {
+        return Err(format!("{url}: {status} {}", body.trim_end()).into());
+    }
+    Ok(())
+}
+
+/// Where the server that listens on this address is reached from the same machine.
+///
+/// # Errors
+/// If only that server knows its port.
+pub(crate) fn url_of(mut listen: SocketAddr) -> Result<String, Failure> {
+    if listen.port() == 0 {
+        return Err("ROOMCAST_LISTEN leaves the port to the system; give the server's URL".into());
+    }
+    match listen.ip() {
+        ip if !ip.is_unspecified() => {}
+        ip if ip.is_ipv4() => listen.set_ip(Ipv4Addr::LOCALHOST.into()),
+        _ => listen.set_ip(Ipv6Addr::LOCALHOST.into()),
+    }
+    Ok(format!("http://{listen}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::url_of;
+
+    #[test]
+    fn a_server_that_listens_everywhere_is_asked_on_loopback() {
+        let url = |listen: &str| url_of(listen.parse().unwrap()).unwrap();
+        assert_eq!(url("0.0.0.0:8080"), "http://127.0.0.1:8080");
+        assert_eq!(url("[::]:8080"), "http://[::1]:8080");
+        assert_eq!(url("127.0.0.1:9000"), "http://127.0.0.1:9000");
+        assert_eq!(url("10.0.0.7:8080"), "http://10.0.0.7:8080");
+        assert!(url_of("0.0.0.0:0".parse().unwrap()).is_err());
+    }
+}
