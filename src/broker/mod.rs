@@ -80,7 +80,8 @@ pub trait Broker: Send + Sync + 'static {
     fn troubles(&self) -> Vec<Trouble>;
 }
 
-/// The one who hears. Its methods are called from the broker's own task, one after another, and must not block.
+/// The one who hears. Its methods are called from several tasks, [`heard`](Self::heard) from one at a time, and must
+/// not block.
 pub trait Listener: Send + Sync + 'static {
     /// Whether this channel should be subscribed now.
     fn wants(&self, channel: &Channel) -> bool;

@@ -114,7 +114,7 @@ impl Metrics {
                 "roomcast_publishes_failed_total",
                 "Messages that the broker did not take in time.",
             ),
-            broker_up: gauge("roomcast_broker_up", "1 if the broker answered its last check, else 0."),
+            broker_up: gauge("roomcast_broker_up", "1 if the broker took its last check, else 0."),
             subscriber_connected: gauge(
                 "roomcast_subscriber_connected",
                 "1 if the subscriber is connected and subscribed to every channel it needs, else 0.",
@@ -129,7 +129,7 @@ impl Metrics {
             holes: counter("roomcast_holes_total", "Holes in the order that did not close by themselves."),
             messages_recovered: counter(
                 "roomcast_messages_recovered_total",
-                "Messages delivered from the log and not from a push.",
+                "Messages delivered on a reading of the log.",
             ),
             resets: counters(
                 "roomcast_resets_total",
