@@ -124,3 +124,38 @@ async fn a_client_that_is_ahead_of_its_new_server_is_not_told_of_a_gap() {
     assert_eq!((ann.texts(1).await, bob.texts(1).await), (vec!["3".into()], vec!["3".into()]));
     bob.hears_nothing().await;
 }
+
+/// The echo of a message shows that there is one, if the answer to its publish was lost.
+#[tokio::test]
+async fn a_message_whose_answer_was_lost_is_delivered_here_too() {
+    let Some(redis) = Redis::start().await else { return };
+    let proxy = Proxy::to(&redis).await;
+    let url = proxy.url();
+    // Nothing but the echo can tell: there is no comparison, and no other message.
+    let settings = [
+        ("ROOMCAST_REDIS_URL", url.as_str()),
+        ("ROOMCAST_REDIS_COMMAND_TIMEOUT", "300ms"),
+        ("ROOMCAST_EARS_INTERVAL", "10m"),
+        ("ROOMCAST_COMPARE_INTERVAL", "10m"),
+    ];
+    let one = Server::start(&settings);
+    one.is_ready().await;
+    let two = Server::on(&redis, "two").await;
+    let mut ann = one.member("lobby", "ann").await;
+    let mut bob = two.member("lobby", "bob").await;
+    // The first publish of all loads the script, and what is lost then is not an answer but the message.
+    ann.say("lobby", "before").await;
+    assert_eq!((ann.texts(1).await, bob.texts(1).await), (vec!["before".into()], vec!["before".into()]));
+    proxy.set(Network::Mute);
+    let message = json!({"type": "message", "text": "x", "id": "1"});
+    ann.send(&message).await;
+    assert_eq!(bob.texts(1).await, ["x"]);
+    assert_eq!(ann.expect("error").await["code"], "unavailable");
+    proxy.set(Network::Sound);
+    assert_eq!(ann.texts(1).await, ["x"]);
+    ann.send(&message).await;
+    ann.expect("ack").await;
+    for member in [&mut ann, &mut bob] {
+        member.hears_nothing().await;
+    }
+}

@@ -22,6 +22,8 @@ pub enum Network {
     Cut,
     /// Throws away what comes for connections that have subscribed, as a server does to which nobody publishes.
     Deaf,
+    /// Throws away what comes for the other connections: commands are carried out, and their answers lost.
+    Mute,
 }
 
 /// The network between a server and its Redis.
@@ -71,7 +73,7 @@ async fn carry(near: TcpStream, target: SocketAddr, network: watch::Receiver<Net
             false
         }) => {}
         () = copy(far_read, near_write, network.clone(), |_| {
-            *is_subscriber.borrow() && *network.borrow() == Network::Deaf
+            *network.borrow() == if *is_subscriber.borrow() { Network::Deaf } else { Network::Mute }
         }) => {}
     }
 }
