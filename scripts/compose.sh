@@ -24,7 +24,22 @@ trouble() {
     exit 1
 }
 
+# Says so before the image is built if a port is in use, unless it may be by what is running here already.
+ports_are_free() {
+    local variable port
+    if [ -n "$("${compose[@]}" ps -q)" ]; then return; fi
+    for variable in PORT=8080 PORT_1=8081 PORT_2=8082; do
+        port=${variable#*=} variable=${variable%=*}
+        port=${!variable:-$port}
+        if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
+            echo "Port $port is in use. Stop what listens there, or choose another, for example: make compose-up $variable=$((port % 50000 + 10000))" >&2
+            exit 1
+        fi
+    done
+}
+
 up() {
+    ports_are_free
     REVISION=$(git rev-parse HEAD 2>/dev/null || echo unknown)
     export REVISION
     # nginx reads its file and looks up the servers' addresses only as it starts, so each time there is a new one.
