@@ -142,7 +142,7 @@ def labels(component):
 
 
 def test_policies_are_there_unless_they_are_not_wanted():
-    assert len(render().all("NetworkPolicy")) == 2
+    assert len(render().all("NetworkPolicy")) == 3
     assert not render({"networkPolicy.enabled": False}).all("NetworkPolicy")
     for policy in render().all("NetworkPolicy"):
         assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
@@ -152,7 +152,7 @@ def test_only_servers_and_tests_reach_redis_and_it_reaches_nobody():
     spec = render().one("NetworkPolicy", "roomcast-redis")["spec"]
     (rule,) = spec["ingress"]
     assert rule["from"] == [labels("server"), labels("test")]
-    assert rule["ports"] == [{"port": "redis", "protocol": "TCP"}]
+    assert rule["ports"] == [{"port": 6379, "protocol": "TCP"}]
     assert spec["egress"] == []
 
 
@@ -167,11 +167,19 @@ def test_servers_reach_names_and_redis_and_nothing_else():
 
 
 @pytest.mark.parametrize(
-    ("url", "port"), [("redis://r", 6379), ("redis://r/2", 6379), ("redis://u@r:7000/0", 7000), ("redis://[::1]:7001", 7001)]
+    ("url", "port"), [("redis://r", 6379), ("redis://r/2", 6379), ("redis://u@r:7000/0", 7000), ("rediss://[::1]:7001", 7001)]
 )
 def test_servers_reach_the_port_of_a_redis_elsewhere(url, port):
     spec = render({"redis.enabled": False, "externalRedis.url": url}).one("NetworkPolicy")["spec"]
     assert reached(spec)[1:] == [(None, [port])]
+
+
+def test_tests_reach_what_they_test():
+    spec = render().one("NetworkPolicy", "roomcast-test")["spec"]
+    assert spec["ingress"] == []
+    assert reached(spec) == [(None, [53, 53, 5353, 5353]), ([labels("server")], [8080]), ([labels("redis")], [6379])]
+    spec = render(persona="single").one("NetworkPolicy", "roomcast-test")["spec"]
+    assert reached(spec)[1:] == [([labels("server")], [8080])]
 
 
 def test_servers_reach_the_collector_of_traces():
@@ -183,7 +191,7 @@ def test_servers_reach_the_collector_of_traces():
 
 def test_who_reaches_servers_can_be_narrowed_and_tests_still_do():
     (rule,) = render().one("NetworkPolicy")["spec"]["ingress"]
-    assert rule == {"ports": [{"port": "http", "protocol": "TCP"}]}
+    assert rule == {"ports": [{"port": 8080, "protocol": "TCP"}]}
     (rule,) = render(persona="strict").one("NetworkPolicy")["spec"]["ingress"]
     assert len(rule["from"]) == 3 and rule["from"][-1] == labels("test")
     extra = {"to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}

@@ -109,6 +109,16 @@ def test_its_url_and_password():
     assert env["ROOMCAST_REDIS_URL"] == "redis://chat@r:1/2" and "ROOMCAST_REDIS_PASSWORD" not in env
 
 
+def test_a_certificate_authority_of_its_own():
+    objects = render({"redis.enabled": False, "externalRedis.url": "rediss://r:6380", "externalRedis.caSecret": "ca"})
+    (mount,) = objects.server["volumeMounts"]
+    (volume,) = objects.one("Deployment")["spec"]["template"]["spec"]["volumes"]
+    assert mount["name"] == volume["name"] and volume["secret"]["secretName"] == "ca"
+    assert objects.env["SSL_CERT_FILE"] == f"{mount['mountPath']}/{volume['secret']['items'][0]['path']}"
+    objects = render({"redis.enabled": False, "externalRedis.url": "rediss://r:6380"})
+    assert "volumeMounts" not in objects.server and "SSL_CERT_FILE" not in objects.env
+
+
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
@@ -122,14 +132,13 @@ def test_its_url_and_password():
         ({"passwordKey": "p", "existingSecret": "s"}, "Set externalRedis.url."),
         ({"url": "redis://:secret@r"}, "has a password in it"),
         ({"url": "redis://me:secret@r"}, "has a password in it"),
-        ({"url": "rediss://r"}, "must start with redis://"),
+        ({"caSecret": "s"}, "externalRedis.caSecret is for a Redis elsewhere."),
         ({"url": "r:6379"}, "must start with redis://"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(values, sentence):
-    values = {f"externalRedis.{key}": value for key, value in values.items()}
-    if "Two Redis" not in sentence:
-        values["redis.enabled"] = False
+    elsewhere = "Two Redis" not in sentence and "caSecret" not in values
+    values = {f"externalRedis.{key}": value for key, value in values.items()} | {"redis.enabled": not elsewhere}
     said = refusal(values)
     assert sentence in said
     assert "secret@" not in said

@@ -30,8 +30,11 @@ pod's owner includes this, so that nothing is rendered from such values. */}}
 {{- if and $external.passwordKey (not $external.url) }}
 {{- $wrong = append $wrong "externalRedis.passwordKey is set, but not where that Redis is. Set externalRedis.url." }}
 {{- end }}
-{{- if and $external.url (not (hasPrefix "redis://" $external.url)) }}
-{{- $wrong = append $wrong "externalRedis.url must start with redis://. TLS (rediss://) is not there: end it in a proxy beside the servers, or use a private network." }}
+{{- if and $external.url (not (regexMatch "^rediss?://." $external.url)) }}
+{{- $wrong = append $wrong "externalRedis.url must start with redis://, or with rediss:// for TLS." }}
+{{- end }}
+{{- if and $external.caSecret $v.redis.enabled }}
+{{- $wrong = append $wrong "externalRedis.caSecret is for a Redis elsewhere. Set redis.enabled=false, and externalRedis.url or externalRedis.urlKey." }}
 {{- end }}
 {{- if regexMatch "://[^/@]*:[^/]*@" $external.url }}
 {{- $wrong = append $wrong "externalRedis.url has a password in it, which everybody who may read the Deployment could see. Leave it out, put it into a Secret, and set externalRedis.existingSecret and externalRedis.passwordKey." }}

@@ -120,15 +120,18 @@ name that is there twice. */}}
 {{- if $secret }}
   {{- $env = append $env (dict "name" "ROOMCAST_REDIS_PASSWORD" "valueFrom" (dict "secretKeyRef" $secret)) }}
 {{- end }}
+{{- if .Values.externalRedis.caSecret }}
+  {{- $env = append $env (dict "name" "SSL_CERT_FILE" "value" "/etc/roomcast-redis-ca/ca.crt") }}
+{{- end }}
 {{- $env = append $env (dict "name" "ROOMCAST_DRAIN_TIME" "value" (printf "%vs" .Values.drain.seconds)) }}
 {{- $env = append $env (dict "name" "ROOMCAST_SHUTDOWN_TIMEOUT" "value" (printf "%vs" (add .Values.drain.seconds 5))) }}
-{{- $names := list }}
 {{- if not (hasKey .Values.config "ROOMCAST_LOG_FORMAT") }}
   {{- $env = append $env (dict "name" "ROOMCAST_LOG_FORMAT" "value" "json") }}
 {{- end }}
 {{- range $name, $value := .Values.config }}
   {{- $env = append $env (dict "name" $name "value" (include "roomcast.text" $value)) }}
 {{- end }}
+{{- $names := list }}
 {{- range .Values.extraEnv }}
   {{- $names = append $names .name }}
 {{- end }}
