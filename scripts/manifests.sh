@@ -19,7 +19,7 @@ find . -name '*.yaml' | while read -r file; do
     mkdir -p "$to/$(dirname "$file")"
     # Helm has no part in what becomes of these.
     {
-        echo '# Rendered from the chart by `make manifests`; change it there.'
+        echo '# Rendered from the chart by "make manifests"; change it there.'
         sed '1{/^---$/d}; /^# Source: /d; /^ *helm\.sh\/chart: /d; s/\(managed-by:\) Helm/\1 kustomize/' "$file"
     } >"$to/$file"
 done
