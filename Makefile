@@ -63,6 +63,18 @@ chart-readme: ## Write the table of values in the chart's README
 manifests: ## Render the plain manifests in k8s from the chart
 	@scripts/manifests.sh
 
+.PHONY: kind-up
+kind-up: ## Make a Kubernetes in Docker with roomcast in it, on 127.0.0.1:8080
+	@scripts/kind.sh up
+
+.PHONY: kind-down
+kind-down: ## Remove that Kubernetes
+	@scripts/kind.sh down
+
+.PHONY: cluster-test
+cluster-test: ## Install into the current Kubernetes, break things while clients talk, clean up
+	@scripts/cluster-test.sh
+
 .PHONY: check
 check: ## Check format, lints and docs; any warning is an error
 	@scripts/need.sh cargo cc rustfmt clippy

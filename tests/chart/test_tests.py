@@ -22,9 +22,8 @@ def test_all_checks_are_there_by_default():
         "across": "roomcast-test-across",
         "redis-refuses": "roomcast-test-redis",
     }
-    asked = [container["args"][2:] for container in objects.one("Pod", "roomcast-test-http")["spec"]["containers"]]
-    assert asked == [[f"http://roomcast:80/{page}"] for page in ("healthz", "readyz", "metrics")]
     arguments = {name: objects.one("Pod", name)["spec"]["containers"][0]["args"] for name in set(checks(objects).values())}
+    assert arguments["roomcast-test-http"] == ["check", "http", "http://roomcast:80"]
     assert arguments["roomcast-test-upgrade"] == ["check", "upgrade", "ws://roomcast:80/ws"]
     assert arguments["roomcast-test-across"] == ["check", "across", "ws://roomcast:80/ws"]
     assert arguments["roomcast-test-redis"] == ["check", "redis-refuses", "roomcast-redis:6379"]

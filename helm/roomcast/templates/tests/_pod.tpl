@@ -1,5 +1,5 @@
-{{/* Takes (dict "root" $ "name" NAME "checks" LIST): a pod that runs the image's own checks, each in a container. It has
-no selector label of the servers, and must pass the same Pod Security Standard as they do. */}}
+{{/* Takes (dict "root" $ "name" NAME "args" LIST): a pod that runs one of the image's own checks. No selector of servers
+meets it, and it passes the same Pod Security Standard as they do. */}}
 {{- define "roomcast.testPod" -}}
 {{- $ := .root -}}
 apiVersion: v1
@@ -15,7 +15,6 @@ spec:
   restartPolicy: Never
   activeDeadlineSeconds: 120
   containers:
-    {{- range .checks }}
     - name: {{ .name }}
       image: {{ include "roomcast.image" $ }}
       imagePullPolicy: {{ $.Values.image.pullPolicy }}
@@ -31,5 +30,4 @@ spec:
           ephemeral-storage: 16Mi
       securityContext:
         {{- toYaml $.Values.securityContext | nindent 8 }}
-    {{- end }}
 {{- end }}
