@@ -128,7 +128,7 @@ settled() { # until those that end have ended too
 }
 
 restart() { k rollout restart "deployment/$name" && settled 2; }
-scale() { k scale --replicas 4 "deployment/$name" && settled 4 && sleep 3 && k scale --replicas 2 "deployment/$name" && settled 2; }
+scale() { k scale --replicas "$1" "deployment/$name" && settled "$1"; }
 lose_redis() { k delete pod "$name-redis-0" && k rollout status --timeout 5m "statefulset/$name-redis" && settled 2; }
 lose_server() {
     k delete --force --grace-period 0 "$(k get pods --selector "$servers" --output name | head -n 1)" && settled 2
@@ -142,7 +142,9 @@ before=$(password)
 during "Upgrade, with a setting changed" upgrade
 [ "$(password)" = "$before" ] || { echo "The upgrade has changed the password of Redis." >&2; exit 1; }
 during "Replace all servers (rollout restart)" restart
-during "Scale from 2 to 4 to 2 servers" scale
+during "Scale from 2 to 4 servers" scale 4
+# Now there are members on all four.
+during "Scale from 4 to 2 servers" scale 2
 during "Delete the pod of Redis" lose_redis
 during "Take a server away without warning" lose_server
 
@@ -152,6 +154,7 @@ step "helm rollback and helm test"
 
 step "Uninstall"
 "$helm" uninstall chat --namespace "$namespace" --wait --timeout 3m
+k wait --for delete pod --all --timeout 2m >/dev/null
 left=$(k get all,configmaps,secrets,persistentvolumeclaims,ingresses,networkpolicies,poddisruptionbudgets,serviceaccounts \
     --output name | grep -vE '^(configmap/kube-root-ca.crt|serviceaccount/default)$' || true)
 echo "What is left: ${left:-nothing}"

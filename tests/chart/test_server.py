@@ -123,7 +123,7 @@ def test_pods_are_spread_over_nodes_and_zones_by_their_own_labels():
     for constraint in spec()["template"]["spec"]["topologySpreadConstraints"]:
         assert constraint["labelSelector"]["matchLabels"] == spec()["selector"]["matchLabels"]
         assert constraint["matchLabelKeys"] == ["pod-template-hash"]
-        assert constraint["whenUnsatisfiable"] == "ScheduleAnyway"
+        assert constraint["whenUnsatisfiable"] == "ScheduleAnyway" and constraint["maxSkew"] == 1
     mine = [{"maxSkew": 2, "topologyKey": "rack", "whenUnsatisfiable": "DoNotSchedule"}]
     assert spec(topologySpreadConstraints=mine)["template"]["spec"]["topologySpreadConstraints"] == mine
 

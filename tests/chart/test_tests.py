@@ -55,7 +55,7 @@ def notes(values="", persona=None):
 
 def test_notes_say_how_to_chat_and_to_test():
     said = notes()
-    assert "roomcast chat lobby ann ws://roomcast:80/ws" in said and "--namespace chat" in said
+    assert "kubectl --namespace chat exec --stdin --tty deploy/roomcast -- roomcast chat lobby ann\n" in said
     assert "port-forward service/roomcast 8080:80" in said
     assert "helm test roomcast --namespace chat" in said
     assert "Nowhere from outside the cluster" in said
