@@ -48,6 +48,33 @@ faults: ## Break servers, Redis and networks under load, and judge what clients 
 	@cargo build --release --locked --workspace
 	@target/release/roomcast-faults $(FAULTS)
 
+.PHONY: chart-test
+chart-test: ## Test the chart and the manifests in k8s; compiles helm for it, once
+	@echo '== Chart'
+	@scripts/need.sh --optional redis-server kubectl
+	@scripts/chart-tools.sh
+	@target/tools/venv-chart/bin/pytest -q -p no:cacheprovider tests/chart
+
+.PHONY: chart-readme
+chart-readme: ## Write the table of values in the chart's README
+	@scripts/chart-readme.py
+
+.PHONY: manifests
+manifests: ## Render the plain manifests in k8s from the chart
+	@scripts/manifests.sh
+
+.PHONY: kind-up
+kind-up: ## Make a Kubernetes in Docker with roomcast in it, on 127.0.0.1:8080
+	@scripts/kind.sh up
+
+.PHONY: kind-down
+kind-down: ## Remove that Kubernetes
+	@scripts/kind.sh down
+
+.PHONY: cluster-test
+cluster-test: ## Install into the current Kubernetes, break things while clients talk, clean up
+	@scripts/cluster-test.sh
+
 .PHONY: check
 check: ## Check format, lints and docs; any warning is an error
 	@scripts/need.sh cargo cc rustfmt clippy
@@ -60,4 +87,4 @@ check: ## Check format, lints and docs; any warning is an error
 
 .PHONY: doctor
 doctor: ## Say which tools are missing here, and the command that gets each
-	@scripts/need.sh --report cargo cc rustfmt clippy redis-server nginx promtool docker compose
+	@scripts/need.sh --report cargo cc rustfmt clippy redis-server nginx promtool docker compose go python3 kubectl helm kind

@@ -15,16 +15,21 @@ PATH=$PATH:/usr/sbin:/sbin
 
 # What a tool is for, the packages that hold it, and the service that its Debian package would start.
 about() {
-    debian='' fedora='' brew='' unit=''
+    debian='' fedora='' brew='' unit='' page=''
     case $1 in
         cargo) why='to build roomcast' ;;
         cc) why='to link what Rust compiles' debian='gcc libc6-dev' fedora=gcc brew=gcc ;;
         clippy) why='for make check' debian=rust-clippy fedora=clippy brew=rust ;;
         compose) why='for make compose-up' debian=docker-compose fedora=docker-compose brew=docker-compose ;;
-        docker) why='for make compose-up' ;;
+        docker) why='for make compose-up and make kind-up' ;;
+        go) why='to compile helm for the tests of the chart' page=https://go.dev/doc/install ;;
+        helm) why='to install the chart' brew=helm page=https://helm.sh/docs/intro/install ;;
+        kind) why='for make kind-up' brew=kind page=https://kind.sigs.k8s.io/docs/user/quick-start ;;
+        kubectl) why='for make cluster-test, make kind-up and the tests of k8s' brew=kubectl page=https://kubernetes.io/docs/tasks/tools ;;
         make) why='for every target of the Makefile' debian=make fedora=make brew=make ;;
         nginx) why='for make cluster and the tests of it' debian=nginx fedora=nginx brew=nginx unit=nginx ;;
         promtool) why='for the tests of metrics and alerts' debian=prometheus fedora=/usr/bin/promtool brew=prometheus unit=prometheus ;;
+        python3) why='for the tests of the chart' debian='python3 python3-venv' fedora=python3 brew=python3 ;;
         redis-server) why='for make cluster and the tests with Redis' debian=redis-server fedora=/usr/bin/redis-server brew=redis unit=redis-server ;;
         rustfmt) why='for make check' debian=rustfmt fedora=rustfmt brew=rust ;;
         *)
@@ -43,6 +48,8 @@ have() {
         docker) [ -z "$(docker_fault)" ] ;;
         clippy) cargo clippy --version >/dev/null 2>&1 ;;
         rustfmt) cargo fmt --version >/dev/null 2>&1 ;;
+        # Debian packs what makes a virtual environment apart.
+        python3) python3 -c 'import ensurepip, venv' 2>/dev/null ;;
         *) found "$1" ;;
     esac
 }
@@ -96,12 +103,14 @@ mend() {
             if ! found cargo; then echo "It comes with Rust." && return; fi
             ;;
     esac
-    if found apt-get; then
+    if found apt-get && [ -n "$debian" ]; then
         echo "Run: ${sudo}apt-get install $debian"
-    elif found dnf; then
+    elif found dnf && [ -n "$fedora" ]; then
         echo "Run: ${sudo}dnf install $fedora"
-    elif found brew; then
+    elif found brew && [ -n "$brew" ]; then
         echo "Run: brew install $brew"
+    elif [ -n "$page" ]; then
+        echo "See $page"
     else
         echo "Install it with the package manager of your system."
     fi
@@ -143,7 +152,7 @@ install() {
             if ! found cargo; then return; fi
             ;;
     esac
-    if ! found apt-get || ! as_root true 2>/dev/null; then return; fi
+    if [ -z "$debian" ] || ! found apt-get || ! as_root true 2>/dev/null; then return; fi
 
     echo "Installing $1 (${debian// /, })." >&2
     local apt=(as_root env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 apt-get -qq -o DPkg::Lock::Timeout=300)

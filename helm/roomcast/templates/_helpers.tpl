@@ -1,0 +1,180 @@
+{{/* Names, labels and what several templates share. The checks of what cannot work are in _checks.tpl. */}}
+
+{{- define "roomcast.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{/* Short enough that the longest name made from it is still a DNS label. */}}
+{{- define "roomcast.fullname" -}}
+{{- $name := include "roomcast.name" . }}
+{{- if .Values.fullnameOverride }}
+{{- .Values.fullnameOverride | trunc 44 | trimSuffix "-" }}
+{{- else if contains $name .Release.Name }}
+{{- .Release.Name | trunc 44 | trimSuffix "-" }}
+{{- else }}
+{{- printf "%s-%s" .Release.Name $name | trunc 44 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+
+{{- define "roomcast.redis.fullname" -}}
+{{- include "roomcast.fullname" . }}-redis
+{{- end }}
+
+{{/* Takes (list $ COMPONENT). The component keeps servers, Redis and test pods out of each other's selectors. */}}
+{{- define "roomcast.selectorLabels" -}}
+{{- $ := index . 0 -}}
+app.kubernetes.io/name: {{ include "roomcast.name" $ }}
+app.kubernetes.io/instance: {{ $.Release.Name }}
+app.kubernetes.io/component: {{ index . 1 }}
+{{- end }}
+
+{{/* Takes (list $ COMPONENT). */}}
+{{- define "roomcast.labels" -}}
+{{- $ := index . 0 -}}
+helm.sh/chart: {{ printf "%s-%s" $.Chart.Name $.Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{ include "roomcast.selectorLabels" . }}
+app.kubernetes.io/part-of: {{ include "roomcast.name" $ }}
+app.kubernetes.io/version: {{ $.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ $.Release.Service }}
+{{- end }}
+
+{{/* Takes (list $ COMPONENT SUFFIX): name, namespace and labels of an object. */}}
+{{- define "roomcast.metadata" -}}
+{{- $ := index . 0 -}}
+name: {{ include "roomcast.fullname" $ }}{{ index . 2 }}
+namespace: {{ $.Release.Namespace }}
+labels:
+  {{- include "roomcast.labels" (list $ (index . 1)) | nindent 2 }}
+{{- end }}
+
+{{- define "roomcast.serviceAccountName" -}}
+{{- if .Values.serviceAccount.name }}
+{{- .Values.serviceAccount.name }}
+{{- else }}
+{{- ternary (include "roomcast.fullname" .) "default" .Values.serviceAccount.create }}
+{{- end }}
+{{- end }}
+
+{{/* Takes (list IMAGE TAG). */}}
+{{- define "roomcast.imageName" -}}
+{{- $image := index . 0 -}}
+{{- if $image.digest -}}
+{{ $image.repository }}@{{ $image.digest }}
+{{- else -}}
+{{ $image.repository }}:{{ index . 1 }}
+{{- end }}
+{{- end }}
+
+{{- define "roomcast.image" -}}
+{{- include "roomcast.imageName" (list .Values.image (default .Chart.AppVersion .Values.image.tag)) }}
+{{- end }}
+
+{{/* What every pod has, be it a server, Redis or a test. */}}
+{{- define "roomcast.podBase" -}}
+serviceAccountName: {{ include "roomcast.serviceAccountName" . }}
+automountServiceAccountToken: false
+# Without this, a Service named roomcast would put ROOMCAST_PORT=tcp://… among the settings.
+enableServiceLinks: false
+securityContext:
+  {{- toYaml .Values.podSecurityContext | nindent 2 }}
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with .Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* A scalar as text. Numbers come from YAML as floats, and large ones would be written as 1e+06. */}}
+{{- define "roomcast.text" -}}
+{{- if and (kindIs "float64" .) (eq (floor .) .) }}{{ int64 . }}{{ else }}{{ . }}{{ end }}
+{{- end }}
+
+{{/* The settings of the server that the chart sets, and the user's. A name in extraEnv replaces: Kubernetes refuses a
+name that is there twice. */}}
+{{- define "roomcast.env" -}}
+{{- $env := list }}
+{{- $env = append $env (dict "name" "ROOMCAST_LISTEN" "value" "0.0.0.0:8080") }}
+{{- $env = append $env (dict "name" "ROOMCAST_ORIGIN_SERVER" "valueFrom" (dict "fieldRef" (dict "apiVersion" "v1" "fieldPath" "metadata.name"))) }}
+{{- $secret := dict }}
+{{- if .Values.redis.enabled }}
+  {{- $env = append $env (dict "name" "ROOMCAST_REDIS_URL" "value" (printf "redis://%s:6379/0" (include "roomcast.redis.fullname" .))) }}
+  {{- $secret = dict "name" (include "roomcast.redis.secretName" .) "key" (include "roomcast.redis.secretKey" .) }}
+{{- else if .Values.externalRedis.urlKey }}
+  {{- $env = append $env (dict "name" "ROOMCAST_REDIS_URL" "valueFrom" (dict "secretKeyRef" (dict "name" .Values.externalRedis.existingSecret "key" .Values.externalRedis.urlKey))) }}
+{{- else if .Values.externalRedis.url }}
+  {{- $env = append $env (dict "name" "ROOMCAST_REDIS_URL" "value" .Values.externalRedis.url) }}
+  {{- if .Values.externalRedis.passwordKey }}
+    {{- $secret = dict "name" .Values.externalRedis.existingSecret "key" .Values.externalRedis.passwordKey }}
+  {{- end }}
+{{- end }}
+{{- if $secret }}
+  {{- $env = append $env (dict "name" "ROOMCAST_REDIS_PASSWORD" "valueFrom" (dict "secretKeyRef" $secret)) }}
+{{- end }}
+{{- if .Values.externalRedis.caSecret }}
+  {{- $env = append $env (dict "name" "SSL_CERT_FILE" "value" "/etc/roomcast-redis-ca/ca.crt") }}
+{{- end }}
+{{- $env = append $env (dict "name" "ROOMCAST_DRAIN_TIME" "value" (printf "%vs" .Values.drain.seconds)) }}
+{{- $env = append $env (dict "name" "ROOMCAST_SHUTDOWN_TIMEOUT" "value" (printf "%vs" (add .Values.drain.seconds 5))) }}
+{{- if not (hasKey .Values.config "ROOMCAST_LOG_FORMAT") }}
+  {{- $env = append $env (dict "name" "ROOMCAST_LOG_FORMAT" "value" "json") }}
+{{- end }}
+{{- range $name, $value := .Values.config }}
+  {{- $env = append $env (dict "name" $name "value" (include "roomcast.text" $value)) }}
+{{- end }}
+{{- $names := list }}
+{{- range .Values.extraEnv }}
+  {{- $names = append $names .name }}
+{{- end }}
+{{- $kept := list }}
+{{- range $env }}
+  {{- if not (has .name $names) }}{{ $kept = append $kept . }}{{ end }}
+{{- end }}
+{{- toYaml (concat $kept .Values.extraEnv) }}
+{{- end }}
+
+{{- define "roomcast.hasRedis" -}}
+{{- if or .Values.redis.enabled .Values.externalRedis.url .Values.externalRedis.urlKey }}true{{ end }}
+{{- end }}
+
+{{- define "roomcast.redis.secretName" -}}
+{{- default (include "roomcast.redis.fullname" .) .Values.redis.auth.existingSecret }}
+{{- end }}
+
+{{- define "roomcast.redis.secretKey" -}}
+{{- ternary .Values.redis.auth.existingSecretKey "password" (ne .Values.redis.auth.existingSecret "") }}
+{{- end }}
+
+{{/* The fewest servers that there will be. */}}
+{{- define "roomcast.fewest" -}}
+{{- ternary .Values.replicaCount .Values.autoscaling.minReplicas (eq .Values.autoscaling.mode "none") }}
+{{- end }}
+
+{{/* How the autoscaler moves: up at once, down one server at a time, so that each can send its clients away in peace. */}}
+{{- define "roomcast.scalingBehavior" -}}
+scaleUp:
+  stabilizationWindowSeconds: 0
+  policies:
+    - type: Percent
+      value: 100
+      periodSeconds: 30
+    - type: Pods
+      value: 2
+      periodSeconds: 30
+  selectPolicy: Max
+scaleDown:
+  stabilizationWindowSeconds: {{ .Values.autoscaling.scaleDownAfterSeconds }}
+  policies:
+    - type: Pods
+      value: 1
+      periodSeconds: {{ .Values.autoscaling.scaleDownPeriodSeconds }}
+{{- end }}

@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# A Kubernetes on this machine, in Docker, with roomcast in it.
+#
+#   scripts/kind.sh up     make the cluster if it is not there, build and load the image, install or upgrade, test
+#   scripts/kind.sh down   remove the cluster, and with it all that was in it
+#
+#   VALUES   a file of more values
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+cluster=roomcast
+context=kind-$cluster
+scripts/need.sh docker kind kubectl
+
+exists() { kind get clusters 2>/dev/null | grep -qx "$cluster"; }
+
+up() {
+    scripts/chart-tools.sh helm-4
+    if exists; then
+        echo "The cluster $cluster is there already."
+    else
+        kind create cluster --name "$cluster" --config k8s/kind-cluster.yaml --wait 120s
+    fi
+
+    echo "Building the image."
+    docker build --file docker/Dockerfile --tag roomcast:dev .
+    # The tag says what is in it, so that an upgrade replaces the servers exactly when the image has changed.
+    local id tag
+    id=$(docker image inspect --format '{{.Id}}' roomcast:dev)
+    tag=${id#sha256:}
+    tag=dev-${tag:0:12}
+    docker tag roomcast:dev "roomcast:$tag"
+    kind load docker-image --name "$cluster" "roomcast:$tag"
+
+    local more=()
+    if [ -n "${VALUES:-}" ]; then more=(--values "$VALUES"); fi
+    target/tools/helm-4 upgrade --install chat helm/roomcast --kube-context "$context" --namespace chat --create-namespace \
+        --values helm/roomcast/ci/kind-values.yaml --set image.tag="$tag" ${more[@]+"${more[@]}"} --wait --timeout 5m
+    target/tools/helm-4 test chat --kube-context "$context" --namespace chat --logs --timeout 3m
+
+    cat <<END
+
+roomcast runs in the kind cluster $cluster, and is reached from this machine on http://127.0.0.1:8080
+
+  curl http://127.0.0.1:8080/metrics
+  cargo run --release -- chat lobby ann
+  kubectl --context $context --namespace chat get pods
+
+Shake it and see: IMAGE=roomcast:$tag make cluster-test
+Remove it: make kind-down
+END
+}
+
+down() {
+    if exists; then
+        kind delete cluster --name "$cluster"
+    else
+        echo "There is no cluster $cluster."
+    fi
+}
+
+case ${1:-} in
+    up | down) "$1" ;;
+    *) sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2 && exit 2 ;;
+esac

@@ -1,0 +1,109 @@
+"""The values themselves: what is refused, and that schema, README and values say the same."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from conftest import CHART, ROOT, refusal, render
+
+VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
+SCHEMA = json.loads((CHART / "values.schema.json").read_text())
+
+
+def groups(values, schema, path=()):
+    """Every group of values that the schema closes, as (path, values, schema)."""
+    if schema.get("additionalProperties") is False and "properties" in schema:
+        yield path, values, schema
+        for key, inner in schema["properties"].items():
+            if isinstance(values.get(key), dict):
+                yield from groups(values[key], inner, (*path, key))
+
+
+# Both are verbatim pieces of a pod.
+CLOSED = [(path, values, schema) for path, values, schema in groups(VALUES, SCHEMA) if path[-1:] != ("resources",)]
+
+
+def test_the_schema_knows_the_same_names_as_the_values():
+    assert len(CLOSED) > 15
+    for path, values, schema in CLOSED:
+        assert set(values) == set(schema["properties"]) - {"global"}, ".".join(path)
+
+
+@pytest.mark.parametrize("path", [path for path, _, _ in CLOSED], ids=lambda path: ".".join(path) or "top")
+def test_an_unknown_name_is_refused_everywhere(path):
+    assert "'typo' not allowed" in refusal({".".join((*path, "typo")): 1})
+
+
+def leaves():
+    for path, values, schema in CLOSED:
+        for key, value in values.items():
+            if (*path, key) not in [closed for closed, _, _ in CLOSED]:
+                yield ".".join((*path, key)), value
+
+
+@pytest.mark.parametrize(("path", "value"), [*leaves()], ids=lambda part: part if isinstance(part, str) else "")
+def test_a_wrong_type_is_refused_everywhere(path, value):
+    """A list is never right where something else is, nor a text where a list is."""
+    wrong = "x" if isinstance(value, list) else ["x"]
+    assert "values don't meet the specifications of the schema" in refusal({path: wrong})
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("affinity.mode", "foo"),
+        ("autoscaling.mode", "both"),
+        ("service.port", "abc"),
+        ("service.port", 0),
+        ("service.port", 70000),
+        ("service.type", "ExternalName"),
+        ("replicaCount", 0),
+        ("replicaCount", "2"),
+        ("image.digest", "sha256:12"),
+        ("image.pullPolicy", "Sometimes"),
+        ("paths", [{"path": "ws", "type": "Exact"}]),
+        ("paths", [{"path": "/ws", "type": "Regex"}]),
+        ("config", {"LOG": "info"}),
+        ("config", {"ROOMCAST_LOG": None, "ROOMCAST_X": ["a"]}),
+        ("drain.seconds", -1),
+        ("redis.maxmemory", "70%"),
+        ("redis.persistence.size", "big"),
+        ("redis.persistence.whenDeleted", "Maybe"),
+        ("resources.limits.memory", "1 GB"),
+        ("serviceMonitor.interval", "soon"),
+        ("podLabels", {"a": 1}),
+        ("httpRoute.parentRefs", [{}]),
+    ],
+)
+def test_a_value_out_of_range_is_refused(path, value):
+    assert "values don't meet the specifications of the schema" in refusal({path: value})
+
+
+def test_all_that_is_wrong_is_said_at_once():
+    said = refusal({"redis.enabled": False, "drain.seconds": 60, "httpRoute.enabled": True})
+    assert said.count("\n  - ") == 3
+
+
+def test_helm_3_refuses_the_same():
+    assert "'typo' not allowed" in refusal({"typo": 1}, version=3)
+    assert "would not hear each other" in refusal({"redis.enabled": False}, version=3)
+
+
+def test_a_chart_that_contains_this_one_may_have_globals():
+    assert render({"global": {"anything": 1}})
+
+
+def test_the_readme_is_written_from_the_values():
+    script = ROOT / "scripts" / "chart-readme.py"
+    done = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_version_of_the_chart_has_an_entry_and_is_that_of_the_program():
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    assert f"\n## {chart['version']}\n" in (CHART / "CHANGELOG.md").read_text()
+    assert f'\nversion = "{chart["appVersion"]}"\n' in (ROOT / "Cargo.toml").read_text()
+    assert yaml.safe_load(chart["annotations"]["artifacthub.io/changes"])
