@@ -25,7 +25,7 @@ about() {
         go) why='to compile helm for the tests of the chart' page=https://go.dev/doc/install ;;
         helm) why='to install the chart' brew=helm page=https://helm.sh/docs/intro/install ;;
         kind) why='for make kind-up' brew=kind page=https://kind.sigs.k8s.io/docs/user/quick-start ;;
-        kubectl) why='for make cluster-test, make kind-up and the tests of k8s' brew=kubectl page=https://kubernetes.io/docs/tasks/tools ;;
+        kubectl) why='for make cluster-test, make kind-up and the tests of k8s' debian=kubernetes-client brew=kubectl page=https://kubernetes.io/docs/tasks/tools ;;
         make) why='for every target of the Makefile' debian=make fedora=make brew=make ;;
         nginx) why='for make cluster and the tests of it' debian=nginx fedora=nginx brew=nginx unit=nginx ;;
         promtool) why='for the tests of metrics and alerts' debian=prometheus fedora=/usr/bin/promtool brew=prometheus unit=prometheus ;;
