@@ -56,6 +56,7 @@ impl Server {
         let address = listener.local_addr().map_err(failed)?;
 
         let metrics = Arc::new(Metrics::new());
+        metrics.configured(config);
         let origin_server = config.origin_server.clone().unwrap_or_else(|| default_name(address));
         let broker: Arc<dyn Broker> = match &config.redis_url {
             Some(url) => {

@@ -1,9 +1,11 @@
 use prometheus::{
-    Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+    Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
     core::{Atomic, Collector, GenericCounter, GenericGauge},
 };
 
 use crate::{
+    config::Config,
     protocol::{CloseCode, ErrorCode},
     room::ResetReason,
 };
@@ -43,6 +45,7 @@ impl EnvelopeKind {
 pub struct Metrics {
     registry: Registry,
     pub connected_clients: IntGauge,
+    pub connections_limit: IntGauge,
     pub messages_received: IntCounter,
     pub messages_sent: IntCounter,
     pub connections: IntCounter,
@@ -57,12 +60,14 @@ pub struct Metrics {
     pub subscriber_connected: IntGauge,
     pub subscriber_connects: IntCounter,
     pub subscriber_silence: Gauge,
+    pub subscriber_deaf: IntCounter,
     pub holes: IntCounter,
     pub messages_recovered: IntCounter,
     disconnects: IntCounterVec,
     errors: IntCounterVec,
     envelopes: [IntCounter; EnvelopeKind::ALL.len()],
     resets: IntCounterVec,
+    info: IntGaugeVec,
 }
 
 impl Metrics {
@@ -86,6 +91,7 @@ impl Metrics {
         );
         Self {
             connected_clients: gauge("ws_connected_clients", "WebSocket clients connected to this server now."),
+            connections_limit: gauge("ws_connections_limit", "WebSocket clients that this server takes at most."),
             messages_received: counter("ws_messages_received_total", "Data frames received from clients."),
             messages_sent: counter("ws_messages_sent_total", "Messages sent to clients, one for each recipient."),
             connections: counter("ws_connections_total", "WebSocket connections accepted."),
@@ -124,6 +130,10 @@ impl Metrics {
                 "roomcast_subscriber_silence_seconds",
                 "How long the subscriber has heard nothing, its own test included.",
             ),
+            subscriber_deaf: counter(
+                "roomcast_subscriber_deaf_total",
+                "Connections that the subscriber gave up because it did not hear its own test.",
+            ),
             subscriber_connects: counter("roomcast_subscriber_connects_total", "Connections the subscriber has made."),
             envelopes: EnvelopeKind::ALL.map(|kind| envelopes.with_label_values(&[kind.as_str()])),
             holes: counter("roomcast_holes_total", "Holes in the order that did not close by themselves."),
@@ -137,8 +147,16 @@ impl Metrics {
                 "reason",
                 &ResetReason::ALL.map(ResetReason::as_str),
             ),
+            info: info(&registry),
             registry,
         }
+    }
+
+    /// Sets what does not change while the server runs.
+    pub fn configured(&self, config: &Config) {
+        self.connections_limit.set(i64::try_from(config.max_connections).unwrap_or(i64::MAX));
+        let broker = if config.redis_url.is_some() { "redis" } else { "embedded" };
+        self.info.with_label_values(&[broker, env!("CARGO_PKG_VERSION")]).set(1);
     }
 
     /// A connection ended with this close code, or, with `None`, without one.
@@ -196,6 +214,13 @@ fn counters(registry: &Registry, name: &str, help: &str, label: &str, values: &[
     for value in values {
         family.with_label_values(&[value]);
     }
+    add(registry, family.clone());
+    family
+}
+
+fn info(registry: &Registry) -> IntGaugeVec {
+    let options = Opts::new("roomcast_info", "Always 1; its labels say what this server is.");
+    let family = IntGaugeVec::new(options, &["broker", "version"]).expect("the names in this file are valid");
     add(registry, family.clone());
     family
 }

@@ -16,6 +16,7 @@ mod docs;
 mod foreign;
 mod health;
 mod metrics;
+mod monitoring;
 mod network;
 mod no_history;
 mod observability;

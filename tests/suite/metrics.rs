@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::json;
 
-use crate::support::{Server, left_out};
+use crate::support::{Redis, Server, left_out};
 
 #[tokio::test]
 async fn frames_received_and_messages_sent_are_counted_one_by_one() {
@@ -41,6 +41,17 @@ async fn frames_received_and_messages_sent_are_counted_one_by_one() {
     drop(clients);
     server.metric_is("ws_connected_clients", 0.0).await;
     assert_eq!(server.metric("ws_connections_total").await, 3.0);
+}
+
+#[tokio::test]
+async fn what_a_server_is_can_be_read_from_its_metrics() {
+    let server = Server::embedded(&[("ROOMCAST_MAX_CONNECTIONS", "7")]).await;
+    assert_eq!(server.metric("ws_connections_limit").await, 7.0);
+    let info = format!(r#"roomcast_info{{broker="embedded",version="{}"}}"#, env!("CARGO_PKG_VERSION"));
+    assert_eq!(server.metric(&info).await, 1.0);
+    let Some(redis) = Redis::start().await else { return };
+    let server = Server::on(&redis, "one").await;
+    assert_eq!(server.metric(&info.replace("embedded", "redis")).await, 1.0);
 }
 
 #[tokio::test]

@@ -88,6 +88,7 @@ async fn a_subscriber_that_hears_nothing_is_found_out_and_replaced() {
     scene.proxy.set(Network::Sound);
     scene.one.is_ready().await;
     assert!(scene.one.metric("roomcast_subscriber_connects_total").await > connects);
+    assert!(scene.one.metric("roomcast_subscriber_deaf_total").await >= 1.0);
     assert!(scene.one.metric("roomcast_subscriber_silence_seconds").await < 0.5);
     scene.bob.say("lobby", "pushed").await;
     assert_eq!(scene.ann.texts(1).await, ["pushed"]);

@@ -175,7 +175,10 @@ impl Subscriber {
         let now = Instant::now();
         match self.ears.check(now) {
             Check::Fine => Ok(()),
-            Check::Deaf => Err(Lost::Deaf(self.ears.silence(now))),
+            Check::Deaf => {
+                self.metrics.subscriber_deaf.inc();
+                Err(Lost::Deaf(self.ears.silence(now)))
+            }
             Check::Test => {
                 self.ears.testing(now);
                 if self.publisher.publish_on(self.ears.channel(), self.ears.payload()).await.is_err() {
