@@ -20,7 +20,7 @@ installed() {
     ln -sf "$(command -v helm)" "$tools/helm-$1"
 }
 
-helm() { # helm MAJOR VERSION MODULE
+provide() { # provide MAJOR VERSION MODULE
     if [ -x "$tools/helm-$2/helm" ]; then
         ln -sf "helm-$2/helm" "$tools/helm-$1"
     elif ! installed "$1"; then
@@ -31,13 +31,13 @@ helm() { # helm MAJOR VERSION MODULE
     fi
 }
 
-if ! helm 4 "$HELM_4" helm.sh/helm/v4/cmd/helm; then
+if ! provide 4 "$HELM_4" helm.sh/helm/v4/cmd/helm; then
     echo "ERROR: helm 4 is missing, and so is Go, which could compile it. Install one of them: https://helm.sh/docs/intro/install" >&2
     exit 1
 fi
 if [ "${1:-}" = helm-4 ]; then exit; fi
 
-if ! helm 3 "$HELM_3" helm.sh/helm/v3/cmd/helm; then
+if ! provide 3 "$HELM_3" helm.sh/helm/v3/cmd/helm; then
     is_ci && { echo "ERROR: Go is missing, which helm 3 is compiled with." >&2; exit 1; }
     echo "WARNING: what needs helm 3 is left out, as Go is missing, which would compile it." >&2
 fi
