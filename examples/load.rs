@@ -47,7 +47,8 @@ async fn main() -> Result<()> {
         #[allow(clippy::disallowed_methods, reason = "these tasks end with the program")]
         tokio::spawn(async move {
             let mut last = 0;
-            while let Some(Ok(Message::Text(text))) = stream.next().await {
+            while let Some(Ok(message)) = stream.next().await {
+                let Message::Text(text) = message else { continue };
                 seen.delivered.fetch_add(1, Relaxed);
                 let seq = text.split(r#""seq":"#).nth(1).and_then(|rest| rest.split(',').next()?.parse().ok());
                 let seq: u64 = seq.unwrap_or(0);
