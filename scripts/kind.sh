@@ -4,13 +4,18 @@
 #   scripts/kind.sh up     make the cluster if it is not there, build and load the image, install or upgrade, test
 #   scripts/kind.sh down   remove the cluster, and with it all that was in it
 #
-#   VALUES   a file of more values
+#   VALUES        a file of more values
+#   KIND_IMAGE    an image of the node, for another version of Kubernetes
+#   KIND_CONFIG   another description of the cluster (k8s/kind-cluster.yaml)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 cluster=roomcast
 context=kind-$cluster
 scripts/need.sh docker kind kubectl
+
+config=${KIND_CONFIG:-k8s/kind-cluster.yaml}
+port=$(sed -n 's/^ *hostPort: *//p' "$config")
 
 exists() { kind get clusters 2>/dev/null | grep -qx "$cluster"; }
 
@@ -19,7 +24,12 @@ up() {
     if exists; then
         echo "The cluster $cluster is there already."
     else
-        kind create cluster --name "$cluster" --config k8s/kind-cluster.yaml --wait 120s
+        if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
+            echo "Port $port is in use. Stop what listens there, or write another hostPort into a copy of $config and run: KIND_CONFIG=COPY make kind-up" >&2
+            exit 1
+        fi
+        kind create cluster --name "$cluster" --config "$config" --wait 120s \
+            ${KIND_IMAGE:+--image "$KIND_IMAGE"}
     fi
 
     echo "Building the image."
@@ -31,6 +41,10 @@ up() {
     tag=dev-${tag:0:12}
     docker tag roomcast:dev "roomcast:$tag"
     kind load docker-image --name "$cluster" "roomcast:$tag"
+    # An image of Redis that is here need not be fetched.
+    local redis
+    redis=$(target/tools/helm-4 template helm/roomcast --show-only templates/redis/statefulset.yaml | sed -n 's/^ *image: //p')
+    if docker image inspect "$redis" >/dev/null 2>&1; then kind load docker-image --name "$cluster" "$redis"; fi
 
     local more=()
     if [ -n "${VALUES:-}" ]; then more=(--values "$VALUES"); fi
@@ -40,10 +54,10 @@ up() {
 
     cat <<END
 
-roomcast runs in the kind cluster $cluster, and is reached from this machine on http://127.0.0.1:8080
+roomcast runs in the kind cluster $cluster, and is reached from this machine on http://127.0.0.1:$port
 
-  curl http://127.0.0.1:8080/metrics
-  cargo run --release -- chat lobby ann
+  curl http://127.0.0.1:$port/metrics
+  cargo run --release -- chat lobby ann ws://127.0.0.1:$port
   kubectl --context $context --namespace chat get pods
 
 Shake it and see: IMAGE=roomcast:$tag make cluster-test
