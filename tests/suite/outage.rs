@@ -162,3 +162,24 @@ async fn acked(client: &mut Client, message: &Value) -> Vec<String> {
         }
     }
 }
+
+/// A Redis that answers but takes no writes, as a replica does, is tried again with a pause in between.
+#[tokio::test]
+async fn a_redis_that_takes_no_writes_is_not_stormed() {
+    let Some(redis) = Redis::start().await else { return };
+    let mut connection = redis.connect().await;
+    let unreachable = ["127.0.0.1", "1"];
+    let _: () = redis::cmd("REPLICAOF").arg(&unreachable).query_async(&mut connection).await.unwrap();
+    let server = Server::start(&[("ROOMCAST_REDIS_URL", &redis.url())]);
+    is_unready(&server, &["redis_unreachable"]).await;
+    let start = std::time::Instant::now();
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    let stats: String = redis::cmd("INFO").arg("stats").query_async(&mut connection).await.unwrap();
+    let received = stats.lines().find_map(|line| line.strip_prefix("total_connections_received:")).unwrap();
+    let received: u64 = received.parse().unwrap();
+    // Half of the first wait, doubled up to a second, gives fewer than ten in the first second.
+    assert!(received < 20 + 2 * start.elapsed().as_secs(), "{received} connections");
+
+    let _: () = redis::cmd("REPLICAOF").arg("NO").arg("ONE").query_async(&mut connection).await.unwrap();
+    server.is_ready().await;
+}

@@ -91,16 +91,11 @@ impl Link {
         let mut backoff = Backoff::new();
         loop {
             // The pool pings a connection that it has before it hands it out, and makes one if it has none.
-            match self.pool.get().await {
+            let works = match self.pool.get().await {
                 Ok(connection) => {
                     self.share(&connection);
                     drop(connection);
-                    self.check().await;
-                    backoff = Backoff::new();
-                    tokio::select! {
-                        () = sleep(CHECK_INTERVAL) => {}
-                        () = self.broken.notified() => {}
-                    }
+                    self.check().await
                 }
                 Err(error) => {
                     self.set_up(false);
@@ -108,29 +103,34 @@ impl Link {
                     if backoff.is_fresh() {
                         tracing::warn!(%error, "Redis cannot be reached; it is tried on. See ROOMCAST_REDIS_URL");
                     }
-                    sleep(backoff.next(rand::random())).await;
+                    false
                 }
+            };
+            if works {
+                backoff = Backoff::new();
+                tokio::select! {
+                    () = sleep(CHECK_INTERVAL) => {}
+                    () = self.broken.notified() => {}
+                }
+            } else {
+                sleep(backoff.next(rand::random())).await;
             }
         }
     }
 
     /// Sees whether Redis takes writes: one that answers may be a replica, or out of memory.
-    async fn check(&self) {
+    async fn check(&self) -> bool {
         let write = async |connection: &mut MultiplexedConnection| {
             connection.set_options::<_, _, ()>(&self.probe, 1, SetOptions::default().with_expiration(PROBE_LIFE)).await
         };
-        match self.run(write).await {
-            Ok(()) => {
-                if self.set_up(true) {
-                    tracing::info!("Redis takes commands");
-                }
-            }
-            Err(error) => {
-                if self.set_up(false) {
-                    tracing::warn!(%error, "Redis takes no writes");
-                }
-            }
+        let written = self.run(write).await;
+        let is_change = self.set_up(written.is_ok());
+        match &written {
+            Ok(()) if is_change => tracing::info!("Redis takes commands"),
+            Err(error) if is_change => tracing::warn!(%error, "Redis takes no writes"),
+            _ => {}
         }
+        written.is_ok()
     }
 
     /// Runs one command on the shared connection, within the deadline.
