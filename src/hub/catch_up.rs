@@ -4,7 +4,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::Hub;
+use super::{Hub, local_room::LocalRoom};
 use crate::{broker::Listener, protocol::Channel, room::ReadFrom};
 
 /// Most logs that are read at a time.
@@ -52,13 +52,10 @@ impl Hub {
             let paused = Instant::now() < paused_until;
             while readings.len() < READINGS && !paused {
                 let Some((channel, number)) = self.agenda.pop_due(Instant::now()) else { break };
-                let from =
-                    self.with(
-                        &channel,
-                        |room| {
-                            if room.number() == number { room.begin_reading(&self.metrics) } else { None }
-                        },
-                    );
+                let begin = |room: &mut LocalRoom| {
+                    (room.number() == number).then(|| room.begin_reading(&self.metrics)).flatten()
+                };
+                let from = self.with(&channel, begin);
                 if let Some(from) = from.flatten() {
                     readings.push(self.read(channel, number, from));
                 }
@@ -75,20 +72,17 @@ impl Hub {
 
     /// Reads one log into its room. Returns whether the broker answered.
     async fn read(&self, channel: Channel, number: u64, from: Option<ReadFrom>) -> bool {
-        match self.broker.read(&channel, from).await {
-            Ok(slice) => {
-                self.filled(&channel, number, slice);
-                true
-            }
+        let read = self.broker.read(&channel, from).await;
+        let succeeded = read.is_ok();
+        self.settle(&channel, |room| match read {
+            // The room may have been left meanwhile, and another one of its name be there.
+            _ if room.number() != number => {}
+            Ok(slice) => room.fill(slice, &channel, &self.metrics),
             Err(error) => {
                 tracing::debug!(%error, "a log could not be read");
-                self.settle(&channel, |room| {
-                    if room.number() == number {
-                        room.reading_failed();
-                    }
-                });
-                false
+                room.reading_failed();
             }
-        }
+        });
+        succeeded
     }
 }

@@ -4,11 +4,11 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     Client, Hub, Membership,
-    local_room::{Admission, Claim, GRACE, LocalRoom},
+    local_room::{Admission, Claim, GRACE, LocalRoom, reset},
 };
 use crate::{
     broker::Unavailable,
-    protocol::{Channel, Event, History, RoomId},
+    protocol::{Channel, History, RoomId},
     room::{LogSlice, Placed, Position, ReadFrom, ResetReason},
 };
 
@@ -148,9 +148,8 @@ impl Arrival<'_> {
         }
         // Whoever asks for the last so many takes what there is.
         if has_gap && claims_position {
-            let (place, reason) = (Position::new(to.epoch, next - 1).into(), ResetReason::Trimmed.as_str());
-            self.hub.metrics.reset(reason);
-            self.client.outbox().push(Event::Reset { room: Some(self.room), place, reason }.encode());
+            let place = Position::new(to.epoch, next - 1).into();
+            self.client.outbox().push(reset(Some(self.room), place, ResetReason::Trimmed, &self.hub.metrics));
         }
     }
 

@@ -142,9 +142,7 @@ impl LocalRoom {
             outbox.push(self.joined(room, place, resumed));
         }
         if is_unknown {
-            let reason = ResetReason::UnknownPosition.as_str();
-            metrics.reset(reason);
-            outbox.push(Event::Reset { room: Some(room), place, reason }.encode());
+            outbox.push(reset(Some(room), place, ResetReason::UnknownPosition, metrics));
         }
         self.audience.admit(number, outbox.clone());
         Admission::Member
@@ -292,9 +290,7 @@ impl LocalRoom {
                 audience.deliver(&frame);
             }
             Effect::Reset(to, reason) => {
-                metrics.reset(reason.as_str());
-                let (room, reason) = (channel.room(), reason.as_str());
-                audience.deliver(&Event::Reset { room, place: to.into(), reason }.encode());
+                audience.deliver(&reset(channel.room(), to.into(), reason, metrics));
             }
         });
         // A long hole takes several readings, and there is nothing to wait for between them.
@@ -310,4 +306,11 @@ fn sequencer_is_off() -> bool {
     static IS_OFF: std::sync::LazyLock<bool> =
         std::sync::LazyLock::new(|| std::env::var("ROOMCAST_SABOTAGE").is_ok_and(|part| part == "sequencer"));
     *IS_OFF
+}
+
+/// The event that tells of a gap, which is counted.
+pub(super) fn reset(room: Option<&RoomId>, place: Place, reason: ResetReason, metrics: &Metrics) -> Frame {
+    let reason = reason.as_str();
+    metrics.reset(reason);
+    Event::Reset { room, place, reason }.encode()
 }

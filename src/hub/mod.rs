@@ -35,7 +35,7 @@ use crate::{
     broker::{Broker, Listener, PublishError, Published, Trouble, Unavailable, unix_millis},
     config::Config,
     protocol::{Channel, CloseCode, Draft, Envelope, Frame},
-    room::{LogSlice, Placed, Position},
+    room::{Placed, Position},
     telemetry::{EnvelopeKind, Metrics, trace, trace::Tracer},
 };
 
@@ -151,14 +151,14 @@ impl Hub {
     }
 
     async fn publish_in_place(&self, channel: &Channel, draft: &Draft) -> Result<Option<Position>, PublishError> {
-        let is_open = self.with(channel, |room| room.is_open()).unwrap_or(false);
-        if !is_open {
+        let known = self.with(channel, |room| room.is_open().then(|| room.known())).flatten();
+        let Some(known) = known else {
             // There is no place yet from which members could be served.
             return Err(Unavailable("the channel is not open yet".into()).into());
-        }
+        };
         let started = Instant::now();
         let published = if self.keeps_history {
-            self.publish_in_order(channel, draft).await
+            self.publish_in_order(channel, draft, known).await
         } else {
             self.send(channel, draft).await
         };
@@ -169,8 +169,12 @@ impl Hub {
         published
     }
 
-    async fn publish_in_order(&self, channel: &Channel, draft: &Draft) -> Result<Option<Position>, PublishError> {
-        let known = self.with(channel, |room| room.known()).flatten();
+    async fn publish_in_order(
+        &self,
+        channel: &Channel,
+        draft: &Draft,
+        known: Option<Position>,
+    ) -> Result<Option<Position>, PublishError> {
         let position = match self.broker.publish(channel, draft, known).await? {
             Published::Placed(placed) => {
                 let position = placed.position;
@@ -242,14 +246,6 @@ impl Hub {
         if let Some((due, number)) = due.flatten() {
             self.agenda.add(due, channel.clone(), number);
         }
-    }
-
-    fn filled(&self, channel: &Channel, number: u64, slice: LogSlice<Frame>) {
-        self.settle(channel, |room| {
-            if room.number() == number {
-                room.fill(slice, channel, &self.metrics);
-            }
-        });
     }
 }
 
