@@ -35,6 +35,11 @@ impl Lingering {
         Self { stream: Some(stream), tasks }
     }
 
+    /// The connection itself, which is then closed by whoever has it.
+    pub(super) fn into_stream(mut self) -> Option<TcpStream> {
+        self.stream.take()
+    }
+
     fn stream(&mut self) -> Pin<&mut TcpStream> {
         Pin::new(self.stream.as_mut().expect("only dropping takes it"))
     }

@@ -2,6 +2,7 @@
 
 mod lingering;
 mod listener;
+mod upgrade;
 
 use std::sync::{
     Arc,
@@ -10,7 +11,7 @@ use std::sync::{
 
 use axum::{
     Json, Router,
-    extract::{State, WebSocketUpgrade, ws::rejection::WebSocketUpgradeRejection},
+    extract::State,
     http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
@@ -19,6 +20,7 @@ use serde_json::json;
 use tokio_util::task::TaskTracker;
 
 pub use self::listener::serve;
+use self::upgrade::Upgrade;
 use crate::{
     broker::Trouble,
     config::Config,
@@ -30,13 +32,6 @@ use crate::{
 /// How long a client that is refused should wait, in seconds.
 const RETRY_AFTER: &str = "1";
 
-/// The buffer for what a client sends; nearly all frames are smaller. Each connection owns one.
-const READ_BUFFER: usize = 4096;
-
-/// What is written at once is written when it has grown to this, or when nothing more waits. Beyond that the outbox is
-/// the bound, and not this buffer.
-const WRITE_BUFFER: usize = 32 * 1024;
-
 /// What the routes share.
 #[derive(Clone, Debug)]
 pub struct App {
@@ -46,7 +41,6 @@ pub struct App {
     sessions: TaskTracker,
     shutting_down: Arc<AtomicBool>,
     max_connections: usize,
-    max_frame: usize,
 }
 
 impl App {
@@ -59,7 +53,6 @@ impl App {
             sessions,
             shutting_down: Arc::default(),
             max_connections: config.max_connections,
-            max_frame: config.max_frame_bytes,
         }
     }
 
@@ -84,20 +77,18 @@ impl App {
     }
 }
 
-type Upgrade = Result<WebSocketUpgrade, WebSocketUpgradeRejection>;
-
 /// Plain clients dial the bare address, so an upgrade is taken here too.
-async fn index(app: State<App>, upgrade_request: Upgrade) -> Response {
+async fn index(app: State<App>, upgrade_request: Result<Upgrade, Response>) -> Response {
     if upgrade_request.is_ok() {
         return upgrade(app, upgrade_request).await;
     }
     "roomcast\n\n/ws       WebSocket: rooms and messages\n/healthz  is the process alone\n/readyz   can it do its job now, and if not, why\n/metrics  Prometheus\n".into_response()
 }
 
-async fn upgrade(State(app): State<App>, upgrade: Upgrade) -> Response {
+async fn upgrade(State(app): State<App>, upgrade: Result<Upgrade, Response>) -> Response {
     let upgrade = match upgrade {
         Ok(upgrade) => upgrade,
-        Err(rejection) => return rejection.into_response(),
+        Err(refusal) => return refusal,
     };
     // Counted from here, so that of many that come at once not too many get in.
     let connected = Connected::new(&app.metrics);
@@ -106,12 +97,13 @@ async fn upgrade(State(app): State<App>, upgrade: Upgrade) -> Response {
         let reason = if app.is_shutting_down() { "this server is shutting down\n" } else { "this server is full\n" };
         return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, RETRY_AFTER)], reason).into_response();
     }
-    upgrade
-        .read_buffer_size(READ_BUFFER)
-        .write_buffer_size(WRITE_BUFFER)
-        .max_message_size(app.max_frame)
-        .max_frame_size(app.max_frame)
-        .on_upgrade(move |socket| app.sessions.track_future(app.connection.serve(socket, connected)))
+    let (response, accepted) = upgrade.accept();
+    app.sessions.spawn(async move {
+        if let Some((stream, unread)) = accepted.socket().await {
+            app.connection.serve(stream, unread, connected).await;
+        }
+    });
+    response
 }
 
 async fn ready(State(app): State<App>) -> Response {

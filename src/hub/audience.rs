@@ -1,23 +1,55 @@
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use indexmap::IndexMap;
 
-use super::Outbox;
+use super::{Batch, Outbox};
 use crate::protocol::Frame;
 
-/// Who gets what is delivered in a room: its members at once, and those who are still being sent what they missed
-/// when that is done.
+/// Most bytes that are written to a member with one call.
+pub(super) const CALL: usize = 64 * 1024;
+
+/// Who gets what is delivered in a room: its members, and those who are still being sent what they missed when that is
+/// done.
+///
+/// Delivering only puts a message in line. It is written to the members a few at a time ([`serve`](Self::serve)), so
+/// that a room of thousands does not keep others waiting, and what has come meanwhile goes out in one call for each
+/// member. Each member has a mark up to which it has been served, so whoever joins, leaves or has to be answered in
+/// between gets exactly its part.
 #[derive(Debug, Default)]
 pub(super) struct Audience {
-    members: IndexMap<u64, Arc<Outbox>>,
+    members: IndexMap<u64, Member>,
     resuming: Vec<Resuming>,
+    /// What some member has not been served yet, oldest first.
+    line: VecDeque<Batch>,
+    /// How many messages were delivered before those in line.
+    before: u64,
+    line_bytes: usize,
+    round: Option<Round>,
+}
+
+#[derive(Debug)]
+struct Member {
+    outbox: Arc<Outbox>,
+    /// How many messages of the room, counted from its beginning, it has been served or does not get.
+    mark: u64,
+}
+
+/// A round through all members with what was in line when it began.
+#[derive(Debug)]
+struct Round {
+    batch: Batch,
+    from: u64,
+    to: u64,
+    /// Members from this index on have been served. The last member takes the place of one that leaves, so going
+    /// down, nobody is missed.
+    done: usize,
 }
 
 /// What was delivered since a member began to catch up.
 #[derive(Debug)]
 struct Resuming {
     number: u64,
-    frames: Vec<Frame>,
+    kept: Vec<Batch>,
     bytes: usize,
     /// Half of what the member's outbox takes: the other half is for what it is being sent.
     max_messages: usize,
@@ -35,39 +67,126 @@ impl Audience {
         self.members.len()
     }
 
+    /// How many messages and bytes are in line.
+    pub(super) fn in_line(&self) -> (usize, usize) {
+        (self.line.len(), self.line_bytes)
+    }
+
+    /// Puts a message in line.
     pub(super) fn deliver(&mut self, frame: &Frame) {
-        self.members.values().for_each(|outbox| outbox.push(frame.clone()));
+        let batch = Batch::from(frame);
         for resuming in &mut self.resuming {
-            resuming.keep(frame);
+            resuming.keep(&batch);
+        }
+        if self.members.is_empty() {
+            self.before += 1;
+        } else {
+            self.line_bytes += batch.wire().len();
+            self.line.push_back(batch);
         }
     }
 
-    pub(super) fn admit(&mut self, number: u64, outbox: Arc<Outbox>) {
-        self.members.insert(number, outbox);
+    /// Whether something is in line for some member.
+    pub(super) fn has_line(&self) -> bool {
+        !self.line.is_empty()
     }
 
+    /// Writes what is in line to some more members, to so many at most. Returns how many it was.
+    pub(super) fn serve(&mut self, limit: usize) -> usize {
+        let Some(mut round) = self.round.take().or_else(|| self.next_round()) else { return 0 };
+        let top = round.done.min(self.members.len());
+        round.done = top.saturating_sub(limit);
+        for (_, member) in self.members.get_range_mut(round.done..top).into_iter().flatten() {
+            if member.mark == round.from {
+                member.outbox.push_batch(&round.batch);
+            } else if member.mark < round.to {
+                member.outbox.push_batch(&part(&self.line, member.mark - self.before, round.to - self.before));
+            }
+            member.mark = member.mark.max(round.to);
+        }
+        let served = top - round.done;
+        if round.done == 0 {
+            self.forget(round.to);
+        } else {
+            self.round = Some(round);
+        }
+        served
+    }
+
+    fn next_round(&mut self) -> Option<Round> {
+        if self.members.is_empty() {
+            self.forget(self.end());
+        }
+        let (mut bytes, mut count) = (0, 0);
+        for batch in &self.line {
+            bytes += batch.wire().len();
+            if count > 0 && bytes > CALL {
+                break;
+            }
+            count += 1;
+        }
+        let (from, to) = (self.before, self.before + count);
+        (count > 0).then(|| Round { batch: part(&self.line, 0, count), from, to, done: self.members.len() })
+    }
+
+    /// Everybody has been served up to there.
+    fn forget(&mut self, to: u64) {
+        while self.before < to {
+            self.before += 1;
+            self.line_bytes -= self.line.pop_front().map_or(0, |batch| batch.wire().len());
+        }
+    }
+
+    /// The mark of one who has been served everything.
+    fn end(&self) -> u64 {
+        self.before + self.line.len() as u64
+    }
+
+    /// Writes to one member what is in line for it, and then, in the same call, an answer to something it said. Returns
+    /// false if it is no member.
+    pub(super) fn answer(&mut self, number: u64, answer: Option<&Frame>) -> bool {
+        let end = self.end();
+        let Some(member) = self.members.get_mut(&number) else { return false };
+        let mut batches: Vec<Batch> = Vec::new();
+        if member.mark < end {
+            batches.push(part(&self.line, member.mark - self.before, end - self.before));
+            member.mark = end;
+        }
+        batches.extend(answer.map(Batch::from));
+        if !batches.is_empty() {
+            member.outbox.push_batch(&Batch::join(batches.iter()));
+        }
+        true
+    }
+
+    /// From now on this client gets what is delivered.
+    pub(super) fn admit(&mut self, number: u64, outbox: Arc<Outbox>) {
+        let mark = self.end();
+        self.members.insert(number, Member { outbox, mark });
+    }
+
+    /// This client gets what has been delivered, and nothing more.
     pub(super) fn leave(&mut self, number: u64) {
+        self.answer(number, None);
         if self.members.swap_remove(&number).is_none() {
             self.resuming.retain(|resuming| resuming.number != number);
+        }
+        // A room that was full for once does not keep the memory for it.
+        if self.members.len() < self.members.capacity() / 4 {
+            self.members.shrink_to(2 * self.members.len());
         }
     }
 
     /// The outboxes of all members.
     pub(super) fn outboxes(&self) -> Vec<Arc<Outbox>> {
-        self.members.values().cloned().collect()
+        self.members.values().map(|member| member.outbox.clone()).collect()
     }
 
     /// From now on what is delivered is kept for this client.
     pub(super) fn begin_resuming(&mut self, number: u64, outbox: &Outbox) {
         let (max_messages, max_bytes) = (outbox.bounds().max_messages() / 2, outbox.bounds().max_bytes() / 2);
-        self.resuming.push(Resuming {
-            number,
-            frames: Vec::new(),
-            bytes: 0,
-            max_messages,
-            max_bytes,
-            overflowed: false,
-        });
+        let kept = Vec::new();
+        self.resuming.push(Resuming { number, kept, bytes: 0, max_messages, max_bytes, overflowed: false });
     }
 
     /// Makes the client a member and hands it what was kept. Returns false if that was too much to keep: then it is
@@ -78,20 +197,123 @@ impl Audience {
         if resuming.overflowed {
             return false;
         }
-        resuming.frames.into_iter().for_each(|frame| outbox.push(frame));
+        if !resuming.kept.is_empty() {
+            outbox.push_batch(&Batch::join(resuming.kept.iter()));
+        }
         self.admit(number, outbox.clone());
         true
     }
 }
 
 impl Resuming {
-    fn keep(&mut self, frame: &Frame) {
-        self.bytes += frame.len();
-        self.overflowed |= self.bytes > self.max_bytes || self.frames.len() >= self.max_messages;
+    fn keep(&mut self, batch: &Batch) {
+        self.bytes += batch.wire().len();
+        self.overflowed |= self.bytes > self.max_bytes || self.kept.len() >= self.max_messages;
         if self.overflowed {
-            self.frames = Vec::new();
+            self.kept = Vec::new();
         } else {
-            self.frames.push(frame.clone());
+            self.kept.push(batch.clone());
+        }
+    }
+}
+
+/// A part of what is in line, as one batch.
+fn part(line: &VecDeque<Batch>, from: u64, to: u64) -> Batch {
+    let index = |at: u64| usize::try_from(at).unwrap_or(usize::MAX);
+    Batch::join(line.range(index(from)..index(to)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+    use tokio::net::TcpStream;
+
+    use super::{
+        super::outbox::tests::{connect, received, wide},
+        *,
+    };
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Deliver,
+        Serve(usize),
+        Admit,
+        Leave(usize),
+        Answer(usize),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => Just(Step::Deliver),
+            4 => (1..4_usize).prop_map(Step::Serve),
+            2 => Just(Step::Admit),
+            1 => (0..8_usize).prop_map(Step::Leave),
+            1 => (0..8_usize).prop_map(Step::Answer),
+        ]
+    }
+
+    /// What one client is to have got, and the socket it gets it from.
+    struct Expected {
+        client: TcpStream,
+        outbox: Arc<Outbox>,
+        texts: Vec<String>,
+        is_member: bool,
+    }
+
+    async fn run(steps: Vec<Step>) {
+        let (mut audience, bounds) = (Audience::default(), wide());
+        let mut clients: HashMap<u64, Expected> = HashMap::new();
+        let mut delivered = 0;
+        for step in steps {
+            match step {
+                Step::Deliver => {
+                    let text = format!("m{delivered}");
+                    delivered += 1;
+                    audience.deliver(&text.clone().into());
+                    for client in clients.values_mut().filter(|client| client.is_member) {
+                        client.texts.push(text.clone());
+                    }
+                }
+                Step::Serve(limit) => assert!(audience.serve(limit) <= limit),
+                Step::Admit => {
+                    let (outbox, client) = connect(&bounds).await;
+                    let (outbox, number) = (Arc::new(outbox), clients.len() as u64);
+                    audience.admit(number, outbox.clone());
+                    clients.insert(number, Expected { client, outbox, texts: Vec::new(), is_member: true });
+                }
+                Step::Leave(number) => {
+                    audience.leave(number as u64);
+                    if let Some(client) = clients.get_mut(&(number as u64)) {
+                        client.is_member = false;
+                    }
+                }
+                Step::Answer(number) => {
+                    let is_member = audience.answer(number as u64, Some(&"answer".to_owned().into()));
+                    let client = clients.get_mut(&(number as u64)).filter(|client| client.is_member);
+                    assert_eq!(is_member, client.is_some());
+                    client.into_iter().for_each(|client| client.texts.push("answer".into()));
+                }
+            }
+        }
+        while audience.serve(3) > 0 {}
+        assert_eq!((audience.has_line(), audience.in_line()), (false, (0, 0)));
+        for mut client in clients.into_values() {
+            client.outbox.shut();
+            assert_eq!(received(&mut client.client).await, client.texts);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn each_gets_what_was_delivered_while_it_was_a_member_in_order_and_once(
+            steps in proptest::collection::vec(step(), 1..60)
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+            runtime.block_on(run(steps));
         }
     }
 }

@@ -1,7 +1,10 @@
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, num::NonZero, sync::Arc, thread::available_parallelism, time::Duration};
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, MissedTickBehavior, interval_at, sleep_until},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{Hub, local_room::LocalRoom};
@@ -17,11 +20,17 @@ const COMPARED: usize = 256;
 const PAUSE: Duration = Duration::from_millis(200);
 
 impl Hub {
-    /// Hears what the broker hears, and keeps every room up to date with its log, until `stop`.
+    /// Hears what the broker hears, serves the members, and keeps every room up to date with its log, until `stop`.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let listening = self.broker.clone().listen(self.clone(), stop.clone());
         let catching_up = async { tokio::join!(self.catch_up(), self.compare_regularly()) };
+        let mut serving = JoinSet::new();
+        for _ in 0..available_parallelism().map_or(1, NonZero::get) {
+            let (hub, stop) = (self.clone(), stop.clone());
+            serving.spawn(async move { stop.run_until_cancelled(hub.fan_out()).await });
+        }
         tokio::join!(listening, stop.run_until_cancelled(catching_up));
+        serving.join_all().await;
     }
 
     /// Compares every room with its log, time and again: the last message of a room has no successor that would show

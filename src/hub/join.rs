@@ -3,7 +3,8 @@ use std::{collections::hash_map::Entry, sync::Arc};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
-    Client, Hub, Membership,
+    Batch, Client, Hub, Membership,
+    audience::CALL,
     local_room::{Admission, Claim, GRACE, LocalRoom, reset},
 };
 use crate::{
@@ -121,17 +122,33 @@ impl Arrival<'_> {
                 self.announce(to, at, to.seq + 1);
                 at = to.seq;
             }
+            let mut caught_up = Vec::new();
+            let mut bytes = 0;
             for Placed { position, item, .. } in entries {
-                self.announce(to, at, position.seq);
-                if !self.client.outbox().push_when_free(item).await {
-                    return Err(Unavailable("the client is being closed".into()));
+                if !self.claim.is_announced || position.seq != at + 1 || bytes > CALL {
+                    self.send(&mut caught_up).await?;
+                    bytes = 0;
                 }
+                self.announce(to, at, position.seq);
+                bytes += item.len();
+                caught_up.push(Batch::from(&item));
                 at = position.seq;
-                self.claim.history = History::After(to.epoch, at);
             }
+            self.send(&mut caught_up).await?;
+            self.claim.history = History::After(to.epoch, at);
         }
         self.claim.history = History::After(to.epoch, to.seq);
         Ok(true)
+    }
+
+    /// Sends what was collected, as fast as the client takes it.
+    async fn send(&self, caught_up: &mut Vec<Batch>) -> Result<(), Unavailable> {
+        let batch = Batch::join(caught_up.iter());
+        caught_up.clear();
+        if batch.messages() > 0 && !self.client.outbox().push_when_free(&batch).await {
+            return Err(Unavailable("the client is being closed".into()));
+        }
+        Ok(())
     }
 
     /// Tells the client that it is in, the first time, and that there is a gap if `next` does not follow on `at`.
@@ -143,13 +160,13 @@ impl Arrival<'_> {
             let resumed = claims_position.then_some(!has_gap);
             let joined = |room: &mut LocalRoom| room.joined(self.room, to.into(), resumed);
             if let Some(joined) = self.hub.with(self.channel, joined) {
-                self.client.outbox().push(joined);
+                self.client.outbox().push(&joined);
             }
         }
         // Whoever asks for the last so many takes what there is.
         if has_gap && claims_position {
             let place = Position::new(to.epoch, next - 1).into();
-            self.client.outbox().push(reset(Some(self.room), place, ResetReason::Trimmed, &self.hub.metrics));
+            self.client.outbox().push(&reset(Some(self.room), place, ResetReason::Trimmed, &self.hub.metrics));
         }
     }
 

@@ -2,7 +2,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::oneshot, time::Instant};
 
-use super::{Outbox, audience::Audience};
+use super::{Bounds, Outbox, audience::Audience};
 use crate::{
     broker::Top,
     protocol::{Channel, CloseCode, Event, Frame, History, Place, RoomId},
@@ -36,6 +36,9 @@ pub(super) struct LocalRoom {
     /// The last reading failed, so that the next one is not made at once.
     has_failed: bool,
     reading: Reading,
+    /// It is in the queue of those that have something in line for their members, or in the hands of one who serves
+    /// them.
+    is_queued: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +83,7 @@ impl LocalRoom {
             unchecked: false,
             has_failed: false,
             reading: Reading::None,
+            is_queued: false,
         }
     }
 
@@ -139,10 +143,10 @@ impl LocalRoom {
         if !is_announced {
             let claims_position = matches!(history, History::After(..));
             let resumed = claims_position.then_some(order.is_some() && !is_unknown);
-            outbox.push(self.joined(room, place, resumed));
+            outbox.push(&self.joined(room, place, resumed));
         }
         if is_unknown {
-            outbox.push(reset(Some(room), place, ResetReason::UnknownPosition, metrics));
+            outbox.push(&reset(Some(room), place, ResetReason::UnknownPosition, metrics));
         }
         self.audience.admit(number, outbox.clone());
         Admission::Member
@@ -175,6 +179,37 @@ impl LocalRoom {
 
     pub(super) fn close_all(&self, code: CloseCode) {
         self.audience.outboxes().iter().for_each(|outbox| outbox.close(code));
+    }
+
+    /// Writes to some more members what is in line for them. Returns how many it was.
+    pub(super) fn serve(&mut self, limit: usize) -> usize {
+        self.audience.serve(limit)
+    }
+
+    /// Whether the room, which is not in the queue of those that have something in line, has to go there.
+    pub(super) fn queue(&mut self) -> bool {
+        self.is_queued = self.audience.has_line();
+        self.is_queued
+    }
+
+    /// Whether the room has to go to that queue, and is not there yet.
+    pub(super) fn queue_once(&mut self) -> bool {
+        !self.is_queued && self.queue()
+    }
+
+    pub(super) fn has_line(&self) -> bool {
+        self.audience.has_line()
+    }
+
+    /// Whether there is more in line than these bounds allow.
+    pub(super) fn is_crowded(&self, bounds: &Bounds) -> bool {
+        let (messages, bytes) = self.audience.in_line();
+        messages > bounds.max_messages() || bytes > bounds.max_bytes()
+    }
+
+    /// Sends one member what is in line for it, and an answer to something it said. Returns false if it is none.
+    pub(super) fn answer(&mut self, number: u64, answer: Option<&Frame>) -> bool {
+        self.audience.answer(number, answer)
     }
 
     /// Hands a frame that has no place in the order to every member.

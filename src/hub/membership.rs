@@ -3,16 +3,16 @@ use std::sync::Arc;
 use super::{Hub, Outbox};
 use crate::protocol::{Channel, RoomId};
 
-/// A client of this server. It gets broadcasts for as long as this lives.
+/// A client of this server.
 #[derive(Debug)]
 pub struct Client {
+    number: u64,
     outbox: Arc<Outbox>,
-    broadcasts: Membership,
 }
 
 impl Client {
-    pub(super) fn new(hub: Arc<Hub>, number: u64, outbox: Outbox) -> Self {
-        Self { outbox: Arc::new(outbox), broadcasts: Membership::new(hub, Channel::Broadcast, number) }
+    pub(super) fn new(number: u64, outbox: Outbox) -> Self {
+        Self { number, outbox: Arc::new(outbox) }
     }
 
     /// Where everything that this client is to get goes through, so that it arrives in one order.
@@ -21,11 +21,12 @@ impl Client {
     }
 
     pub(super) fn number(&self) -> u64 {
-        self.broadcasts.number
+        self.number
     }
 }
 
-/// One client's place in one channel. Dropping it is leaving, so no member can be left behind.
+/// One client's place in one channel. Dropping it is leaving, so no member can be left behind; the client is sent
+/// first what was delivered until then.
 #[derive(Debug)]
 pub struct Membership {
     hub: Arc<Hub>,

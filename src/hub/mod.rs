@@ -6,7 +6,9 @@
 
 mod agenda;
 mod audience;
+mod batch;
 mod catch_up;
+mod fan_out;
 mod join;
 mod local_room;
 mod membership;
@@ -23,13 +25,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::time::Instant;
+use tokio::{net::tcp::OwnedWriteHalf, time::Instant};
 use tracing::Instrument;
 
-use self::{agenda::Agenda, local_room::LocalRoom};
+use self::{agenda::Agenda, fan_out::Queue, local_room::LocalRoom};
 pub use self::{
+    batch::Batch,
     membership::{Client, Membership},
-    outbox::{Bounds, Outbox, Waiting},
+    outbox::{Bounds, Outbox},
 };
 use crate::{
     broker::{Broker, Listener, PublishError, Published, Trouble, Unavailable, unix_millis},
@@ -51,6 +54,7 @@ pub struct Hub {
     shards: [Mutex<Rooms>; SHARDS],
     hasher: RandomState,
     agenda: Agenda,
+    queue: Queue,
     next_number: AtomicU64,
     outbox_bounds: Arc<Bounds>,
     keeps_history: bool,
@@ -71,11 +75,13 @@ impl Hub {
             shards: std::array::from_fn(|_| Mutex::default()),
             hasher: RandomState::new(),
             agenda: Agenda::default(),
+            queue: Queue::default(),
             next_number: AtomicU64::new(1),
             outbox_bounds: Arc::new(Bounds::new(
                 config.outbox_messages,
                 config.outbox_bytes,
                 config.outbox_total_bytes,
+                metrics.messages_sent.clone(),
             )),
             keeps_history: config.history_length > 0,
             max_last: config.max_last as u64,
@@ -97,15 +103,17 @@ impl Hub {
         &self.origin_server
     }
 
-    /// Takes a new client in. It gets every broadcast from now on, until the handle is dropped.
-    pub fn connect(self: &Arc<Self>) -> Client {
-        let client = Client::new(self.clone(), self.number(), Outbox::new(self.outbox_bounds.clone()));
+    /// Takes a new client in, by the sending side of its socket. It gets every broadcast from now on, until the
+    /// membership is dropped.
+    pub fn connect(self: &Arc<Self>, socket: OwnedWriteHalf) -> (Client, Membership) {
+        let client = Client::new(self.number(), Outbox::new(socket, self.outbox_bounds.clone()));
         self.with(&Channel::Broadcast, |room| room.admit(client.number(), client.outbox().clone()));
         // Either this sees that the hub closes, or the hub, closing, sees the new member.
         if let Some(code) = self.closing.get() {
             client.outbox().close(*code);
         }
-        client
+        let membership = Membership::new(self.clone(), Channel::Broadcast, client.number());
+        (client, membership)
     }
 
     /// Undoes [`Hub::connect`] and [`Hub::join`]; called when their handles are dropped.
@@ -130,8 +138,8 @@ impl Hub {
     }
 
     /// Publishes to a channel, and delivers to this server's members in the message's place. When this returns, the
-    /// broker has the message; it is in the outboxes unless messages before it are still missing. Where no history
-    /// is kept it has no position, and is delivered here before the broker has it.
+    /// broker has the message, and it is in line for the members unless messages before it are still missing. Where no
+    /// history is kept it has no position, and is in line here before the broker has it.
     ///
     /// # Errors
     /// See [`Broker::publish`].
@@ -193,9 +201,17 @@ impl Hub {
 
     async fn send(&self, channel: &Channel, draft: &Draft) -> Result<Option<Position>, PublishError> {
         let frame = draft.unnumbered(unix_millis());
-        self.with(channel, |room| room.deliver(&frame));
+        self.settle(channel, |room| room.deliver(&frame));
         self.broker.send(channel, &frame).await?;
         Ok(None)
+    }
+
+    /// Sends a client what is in line for it in a channel, and then an answer to what it said there.
+    pub fn answer(&self, channel: &Channel, client: &Client, answer: &Frame) {
+        let is_member = self.with(channel, |room| room.answer(client.number(), Some(answer))).unwrap_or(false);
+        if !is_member {
+            client.outbox().push(answer);
+        }
     }
 
     /// The outboxes of all clients that are connected now.
@@ -237,14 +253,22 @@ impl Hub {
         self.rooms(channel).get_mut(channel).map(action)
     }
 
-    /// Acts on a room, and has its log read if that showed something to be missing.
+    /// Acts on a room, has its log read if that showed something to be missing, and its members served if it put
+    /// something in line for them.
     fn settle(&self, channel: &Channel, action: impl FnOnce(&mut LocalRoom)) {
-        let due = self.with(channel, |room| {
+        let settled = self.with(channel, |room| {
             action(room);
-            room.next_reading(Instant::now())
+            (room.next_reading(Instant::now()), room.queue_once(), room.is_crowded(&self.outbox_bounds))
         });
-        if let Some((due, number)) = due.flatten() {
+        let Some((reading, is_to_be_queued, is_crowded)) = settled else { return };
+        if let Some((due, number)) = reading {
             self.agenda.add(due, channel.clone(), number);
+        }
+        if is_to_be_queued {
+            self.queue.push(channel.clone());
+        }
+        if is_crowded {
+            self.serve_at_once(channel);
         }
     }
 }
@@ -289,7 +313,7 @@ impl Listener for Hub {
                 EnvelopeKind::Numbered
             }
             Some((false, None, span, frame)) => {
-                span.in_scope(|| self.with(channel, |room| room.deliver(&frame)));
+                span.in_scope(|| self.settle(channel, |room| room.deliver(&frame)));
                 EnvelopeKind::Foreign
             }
         };

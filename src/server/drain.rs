@@ -27,7 +27,7 @@ impl Drain {
         let plan = DrainPlan::new(outboxes.len(), self.rate, self.time);
         for (index, outbox) in outboxes.iter().enumerate() {
             let after_ms = u64::try_from(plan.delay(index).as_millis()).unwrap_or(u64::MAX);
-            outbox.push(Event::Reconnect { after_ms, reason: "shutting_down" }.encode());
+            outbox.push(&Event::Reconnect { after_ms, reason: "shutting_down" }.encode());
         }
         let (start, mut closed) = (Instant::now(), 0);
         while closed < outboxes.len() {

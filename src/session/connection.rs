@@ -1,21 +1,34 @@
-use std::{future::pending, pin::pin, sync::Arc, time::Duration};
+use std::{future::pending, sync::Arc, time::Duration};
 
-use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
-use futures_util::{SinkExt, StreamExt, future::BoxFuture};
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use prometheus::IntGauge;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, Interval, MissedTickBehavior, interval_at, timeout},
+};
+use tungstenite::{
+    Error, Message,
+    error::{CapacityError, ProtocolError},
+};
 
-use super::state::{Action, Rules, Session, published};
+use super::{
+    inbound::Inbound,
+    state::{Action, Rules, Session, published},
+};
 use crate::{
     broker::{PublishError, Unavailable},
     config::Config,
-    hub::{Client, Hub, Membership, Waiting},
-    protocol::{Channel, CloseCode, Frame, MessageId, Rejection, RoomId, Username},
+    hub::{Client, Hub, Membership},
+    protocol::{Channel, CloseCode, MessageId, Rejection, RoomId, Username},
     room::Position,
     telemetry::Metrics,
 };
 
-/// How long a closed connection waits for the client's close frame.
+/// A WebSocket ping without a payload, as it goes over the socket.
+const PING: &[u8] = &[0x89, 0];
+
+/// How long a closed connection waits for the client's close frame, and for the end of what it sends.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// What a connection needs of its server, made once and shared by all.
@@ -23,6 +36,7 @@ const LINGER: Duration = Duration::from_secs(1);
 pub struct Connection {
     hub: Arc<Hub>,
     rules: Rules,
+    max_frame: usize,
     write_timeout: Duration,
     ping_interval: Duration,
     metrics: Arc<Metrics>,
@@ -77,24 +91,28 @@ impl Connection {
         Self {
             rules: Rules::new(hub.origin_server(), config),
             hub,
+            max_frame: config.max_frame_bytes,
             write_timeout: config.write_timeout,
             ping_interval: config.ping_interval,
             metrics,
         }
     }
 
-    /// Serves one client until either side closes. What the client was a member of, it has left when this
-    /// returns, and also if the future is dropped.
-    pub async fn serve(self: Arc<Self>, socket: WebSocket, connected: Connected) {
+    /// Serves one client until either side closes. `unread` is what it has sent already. What the client was a
+    /// member of, it has left when this returns, and also if the future is dropped.
+    pub async fn serve(self: Arc<Self>, stream: TcpStream, unread: Bytes, connected: Connected) {
         self.metrics.connections.inc();
+        let (receiving, sending) = stream.into_split();
+        let (client, broadcasts) = self.hub.connect(sending);
+        let inbound = Inbound::new(receiving, unread, client.outbox().clone(), self.max_frame);
         let mut serving = Serving {
-            client: Arc::new(self.hub.connect()),
+            client: Arc::new(client),
             heartbeat: heartbeat(self.ping_interval),
             silent_beats: 0,
             session: Session::default(),
-            memberships: Vec::new(),
+            memberships: vec![broadcasts],
             pending: None,
-            socket,
+            inbound,
             server: self.clone(),
         };
         let end = serving.run().await;
@@ -106,7 +124,7 @@ impl Connection {
 
 struct Serving {
     server: Arc<Connection>,
-    socket: WebSocket,
+    inbound: Inbound,
     client: Arc<Client>,
     session: Session,
     memberships: Vec<Membership>,
@@ -120,17 +138,14 @@ impl Serving {
     async fn run(&mut self) -> End {
         loop {
             let result = tokio::select! {
-                waiting = self.client.outbox().next() => match waiting {
-                    Waiting::Frames(frames) => self.write(frames).await,
-                    Waiting::Close(code) => Err(End::Close(code)),
-                },
+                code = self.client.outbox().attend(self.server.write_timeout) => Err(code.map_or(End::Lost, End::Close)),
                 outcome = ended(&mut self.pending) => {
                     self.pending = None;
                     self.conclude(outcome);
                     Ok(())
                 }
-                message = self.socket.next(), if self.pending.is_none() => self.receive(message).await,
-                _ = self.heartbeat.tick() => self.beat().await,
+                message = self.inbound.next(), if self.pending.is_none() => self.receive(message),
+                _ = self.heartbeat.tick() => self.beat(),
             };
             if let Err(end) = result {
                 return end;
@@ -138,31 +153,28 @@ impl Serving {
         }
     }
 
-    async fn receive(&mut self, message: Option<Result<Message, axum::Error>>) -> Result<(), End> {
+    fn receive(&mut self, message: Result<Message, Error>) -> Result<(), End> {
         self.silent_beats = 0;
-        match message {
-            Some(Ok(Message::Text(text))) => {
+        match message.map_err(|error| broken(&error))? {
+            Message::Text(text) => {
                 self.server.metrics.messages_received.inc();
                 self.act(&text);
                 Ok(())
             }
-            Some(Ok(Message::Binary(_))) => {
+            Message::Binary(_) => {
                 self.server.metrics.messages_received.inc();
                 Err(End::Close(CloseCode::Binary))
             }
-            // The answer is in the socket's buffer already and has to be sent on its way.
-            Some(Ok(Message::Ping(_))) => self.within_write_timeout(async |socket| socket.flush().await).await,
-            Some(Ok(Message::Pong(_))) => Ok(()),
-            Some(Ok(Message::Close(_))) => Err(End::Closed),
-            Some(Err(error)) => Err(broken(error)),
-            None => Err(End::Lost),
+            Message::Close(_) => Err(End::Closed),
+            // A ping has been answered already.
+            Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => Ok(()),
         }
     }
 
     /// Does what the session says about a text frame.
     fn act(&mut self, text: &str) {
         match self.session.receive(text, &self.server.rules) {
-            Ok(Action::Reply(frame)) => self.client.outbox().push(frame),
+            Ok(Action::Reply(frame)) => self.client.outbox().push(&frame),
             Ok(Action::Join(room, username, history)) => {
                 let (hub, client) = (self.server.hub.clone(), self.client.clone());
                 self.pending = Some(Box::pin(async move {
@@ -172,7 +184,7 @@ impl Serving {
             }
             Ok(Action::Leave(room, left)) => {
                 self.memberships.retain(|membership| membership.room() != Some(&room));
-                self.client.outbox().push(left);
+                self.client.outbox().push(&left);
             }
             Ok(Action::Publish(channel, draft)) => {
                 let hub = self.server.hub.clone();
@@ -187,43 +199,26 @@ impl Serving {
 
     /// Takes the outcome in, and tells the client.
     fn conclude(&mut self, outcome: Outcome) {
-        let answer = match outcome {
+        match outcome {
             Outcome::Joined(room, username, Ok(membership)) => {
                 self.memberships.push(membership);
                 self.session.joined(room, username);
-                Ok(None)
             }
-            Outcome::Joined(room, _, Err(_)) => Err(Session::not_joined(room)),
-            Outcome::Published(channel, id, result) => published(&channel, id.as_ref(), &result),
-        };
-        match answer {
-            Ok(Some(frame)) => self.client.outbox().push(frame),
-            Ok(None) => {}
-            Err(rejection) => self.refuse(&rejection),
+            Outcome::Joined(room, _, Err(_)) => self.refuse(&Session::not_joined(room)),
+            Outcome::Published(channel, id, result) => match published(&channel, id.as_ref(), &result) {
+                Ok(Some(ack)) => self.server.hub.answer(&channel, &self.client, &ack),
+                Ok(None) => {}
+                Err(rejection) => self.refuse(&rejection),
+            },
         }
     }
 
     fn refuse(&self, rejection: &Rejection) {
         self.server.metrics.error_sent(rejection.code);
-        self.client.outbox().push(rejection.encode());
+        self.client.outbox().push(&rejection.encode());
     }
 
-    /// Writes all that waits in one go.
-    async fn write(&mut self, frames: Vec<Frame>) -> Result<(), End> {
-        let count = frames.len() as u64;
-        self.within_write_timeout(async |socket| {
-            for frame in frames {
-                let text = Utf8Bytes::try_from(frame.into_bytes()).map_err(axum::Error::new)?;
-                socket.feed(Message::Text(text)).await?;
-            }
-            socket.flush().await
-        })
-        .await?;
-        self.server.metrics.messages_sent.inc_by(count);
-        Ok(())
-    }
-
-    async fn beat(&mut self) -> Result<(), End> {
+    fn beat(&mut self) -> Result<(), End> {
         // While something is under way nothing is read, so that nothing is heard says nothing.
         if self.pending.is_none() {
             self.silent_beats += 1;
@@ -231,83 +226,54 @@ impl Serving {
         if self.silent_beats > 2 {
             return Err(End::Close(CloseCode::Idle));
         }
-        self.within_write_timeout(async |socket| socket.send(Message::Ping("".into())).await).await
-    }
-
-    /// Writes, and meanwhile lets what is under way go on: a client that reads slowly must not hold up the room that
-    /// its message goes to.
-    async fn within_write_timeout(
-        &mut self,
-        write: impl AsyncFnOnce(&mut WebSocket) -> Result<(), axum::Error>,
-    ) -> Result<(), End> {
-        let Self { server, socket, pending, .. } = self;
-        let mut concluded = None;
-        let written = {
-            let mut writing = pin!(timeout(server.write_timeout, write(socket)));
-            loop {
-                tokio::select! {
-                    biased;
-                    written = writing.as_mut() => break written,
-                    outcome = ended(pending) => {
-                        *pending = None;
-                        concluded = Some(outcome);
-                    }
-                }
-            }
-        };
-        if let Some(outcome) = concluded {
-            self.conclude(outcome);
-        }
-        match written {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(End::Lost),
-            Err(_) => Err(End::Close(CloseCode::SlowConsumer)),
-        }
+        self.client.outbox().push_control(Bytes::from_static(PING));
+        Ok(())
     }
 
     /// Finishes what is under way, leaves everything, writes what still waits, and says goodbye.
     async fn close(mut self, end: End) {
-        // Whoever waits for room in the outbox need wait no longer.
-        self.client.outbox().close(CloseCode::Normal);
+        let outbox = self.client.outbox().clone();
+        // Whoever waits to send something to the client need wait no longer.
+        outbox.close(CloseCode::Normal);
         // A message that was taken is published even if its sender has gone; the broker's deadline bounds this.
         if let Some(pending) = self.pending.take() {
             let outcome = pending.await;
             self.conclude(outcome);
         }
         self.memberships.clear();
-        let rest = self.client.outbox().finish();
         let code = match end {
             End::Close(code) => {
-                // Answers to what came before a bad frame are among these. A slow client could not take them in time.
-                let rest = if code == CloseCode::SlowConsumer { Vec::new() } else { rest };
-                if self.write(rest).await.is_ok() {
-                    let goodbye = CloseFrame { code: code.code(), reason: code.reason().into() };
-                    let send = async |socket: &mut WebSocket| socket.send(Message::Close(Some(goodbye))).await;
-                    let _ = self.within_write_timeout(send).await;
-                }
+                // Answers to what came before a bad frame still wait. A slow client could not take them in time.
+                outbox.end(code == CloseCode::SlowConsumer);
+                self.inbound.say_goodbye(code);
                 Some(code)
             }
             End::Closed => Some(CloseCode::Normal),
             End::Lost => None,
         };
         self.server.metrics.disconnected(code);
-        // After an error the socket has nothing more to read, and this ends at once.
         if code.is_some() {
-            let _ = timeout(LINGER, async { while let Some(Ok(_)) = self.socket.next().await {} }).await;
+            let _ = timeout(self.server.write_timeout, outbox.drained()).await;
+            // A system resets a connection that is closed while the client still sends, and the reset takes from the
+            // client what it has not read yet: the close frame that would have told it why.
+            let _ = timeout(LINGER, async {
+                while self.inbound.next().await.is_ok() {}
+                outbox.shut();
+                self.inbound.drained().await;
+            })
+            .await;
         }
+        outbox.shut();
     }
 }
 
 /// What an error of the socket means for the client.
-fn broken(error: axum::Error) -> End {
-    use tungstenite::error::{CapacityError, Error, ProtocolError};
-
-    let error = error.into_inner().downcast::<Error>();
-    match error.as_deref() {
-        Ok(Error::Capacity(CapacityError::MessageTooLong { .. })) => End::Close(CloseCode::TooBig),
-        Ok(Error::Utf8(_)) => End::Close(CloseCode::NotUtf8),
-        Ok(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => End::Lost,
-        Ok(Error::Capacity(_) | Error::Protocol(_)) => End::Close(CloseCode::ProtocolError),
+fn broken(error: &Error) -> End {
+    match error {
+        Error::Capacity(CapacityError::MessageTooLong { .. }) => End::Close(CloseCode::TooBig),
+        Error::Utf8(_) => End::Close(CloseCode::NotUtf8),
+        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => End::Lost,
+        Error::Capacity(_) | Error::Protocol(_) => End::Close(CloseCode::ProtocolError),
         _ => End::Lost,
     }
 }

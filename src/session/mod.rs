@@ -4,6 +4,7 @@
 //! (`connection.rs`) waits, moves bytes, and does what the state machine says.
 
 mod connection;
+mod inbound;
 mod state;
 
 pub use self::{

@@ -300,7 +300,8 @@ async fn what_one_server_publishes_the_others_hear_as_it_is() {
     let placed = one.publish(&a, &draft("x", None)).await;
     let plain = draft("plain", None).unnumbered(7);
     one.broker.send(&a, &plain).await.unwrap();
-    let expected = [(a.clone(), placed.item.into_bytes()), (a.clone(), plain.into_bytes())];
+    let heard = |frame: Frame| (a.clone(), Bytes::copy_from_slice(frame.as_bytes()));
+    let expected = [heard(placed.item), heard(plain)];
     eventually("both are heard", async || {
         let heard = two.recorder.heard.lock().unwrap();
         (*heard == expected).then_some(())

@@ -1,0 +1,64 @@
+use axum::{
+    body::Body,
+    extract::{FromRequest, Request},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tungstenite::{
+    error::{Error, ProtocolError},
+    handshake::server::create_response_with_body,
+};
+
+use super::lingering::Lingering;
+
+/// A request for a WebSocket.
+///
+/// axum's own would hand out a socket that writes through layers of its own. The sessions write to the bare socket, from
+/// wherever there is something to write.
+#[derive(Debug)]
+pub(super) struct Upgrade {
+    response: Response,
+    on_upgrade: OnUpgrade,
+}
+
+impl<S: Sync> FromRequest<S> for Upgrade {
+    type Rejection = Response;
+
+    async fn from_request(mut request: Request, _: &S) -> Result<Self, Response> {
+        let response = create_response_with_body(&request, Body::empty).map_err(refuse)?;
+        Ok(Self { response, on_upgrade: hyper::upgrade::on(&mut request) })
+    }
+}
+
+impl Upgrade {
+    /// The answer that grants it, and the socket, which is there when that has been sent.
+    pub(super) fn accept(self) -> (Response, Accepted) {
+        (self.response, Accepted(self.on_upgrade))
+    }
+}
+
+/// A WebSocket that is about to be there.
+#[derive(Debug)]
+pub(super) struct Accepted(OnUpgrade);
+
+impl Accepted {
+    /// The socket, and what the client has sent after its request; `None` if the connection has broken meanwhile.
+    pub(super) async fn socket(self) -> Option<(TcpStream, Bytes)> {
+        let parts = self.0.await.ok()?.downcast::<TokioIo<Lingering>>().ok()?;
+        // A copy, so that hyper's buffer is not kept for it.
+        Some((parts.io.into_inner().into_stream()?, Bytes::copy_from_slice(&parts.read_buf)))
+    }
+}
+
+fn refuse(error: Error) -> Response {
+    let is_version = matches!(error, Error::Protocol(ProtocolError::MissingSecWebSocketVersionHeader));
+    let text = format!("this is no request for a WebSocket: {error}\n");
+    if is_version {
+        return (StatusCode::UPGRADE_REQUIRED, [(header::SEC_WEBSOCKET_VERSION, "13")], text).into_response();
+    }
+    (StatusCode::BAD_REQUEST, text).into_response()
+}

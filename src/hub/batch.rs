@@ -1,0 +1,50 @@
+use bytes::{Buf, Bytes, BytesMut};
+
+use crate::protocol::Frame;
+
+/// Messages as they go over the socket, one behind the other. Cloning it copies a pointer.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    wire: Bytes,
+    messages: usize,
+}
+
+impl Batch {
+    /// Bytes that are `messages` complete messages; none, if they are part of the WebSocket protocol itself.
+    pub(super) fn new(wire: Bytes, messages: usize) -> Self {
+        Self { wire, messages }
+    }
+
+    /// Several batches as one. One alone is not copied.
+    pub(super) fn join<'a>(batches: impl ExactSizeIterator<Item = &'a Self> + Clone) -> Self {
+        if batches.len() == 1 {
+            return batches.cloned().next().unwrap_or_else(|| Self::new(Bytes::new(), 0));
+        }
+        let mut wire = BytesMut::with_capacity(batches.clone().map(|batch| batch.wire.len()).sum());
+        let mut messages = 0;
+        for batch in batches {
+            wire.extend_from_slice(&batch.wire);
+            messages += batch.messages;
+        }
+        Self::new(wire.freeze(), messages)
+    }
+
+    pub(super) fn wire(&self) -> &Bytes {
+        &self.wire
+    }
+
+    pub(super) fn messages(&self) -> usize {
+        self.messages
+    }
+
+    /// Takes bytes that have been written away from the front.
+    pub(super) fn advance(&mut self, written: usize) {
+        self.wire.advance(written);
+    }
+}
+
+impl From<&Frame> for Batch {
+    fn from(frame: &Frame) -> Self {
+        Self::new(frame.to_wire(), 1)
+    }
+}

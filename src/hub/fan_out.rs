@@ -1,0 +1,72 @@
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::{sync::Notify, task::yield_now};
+
+use super::{Hub, local_room::LocalRoom};
+use crate::protocol::Channel;
+
+/// How many members of a room are written to before another room has its turn, and how many of all rooms before other
+/// tasks have theirs. A write takes some microseconds.
+const TURN: usize = 32;
+
+/// The rooms that have something in line for their members, each at most once.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    rooms: Mutex<VecDeque<Channel>>,
+    added: Notify,
+}
+
+impl Queue {
+    pub(super) fn push(&self, channel: Channel) {
+        self.rooms().push_back(channel);
+        self.added.notify_one();
+    }
+
+    async fn next(&self) -> Channel {
+        loop {
+            if let Some(channel) = self.rooms().pop_front() {
+                return channel;
+            }
+            self.added.notified().await;
+        }
+    }
+
+    fn rooms(&self) -> MutexGuard<'_, VecDeque<Channel>> {
+        self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Hub {
+    /// Writes to members what is in line for them, room by room and turn by turn. Several may do this side by side: each
+    /// room is in the hands of one at a time.
+    pub(super) async fn fan_out(&self) -> Infallible {
+        let mut written = 0;
+        loop {
+            let channel = self.queue.next().await;
+            let turn = |room: &mut LocalRoom| (room.serve(TURN), room.queue());
+            let (served, has_more) = self.with(&channel, turn).unwrap_or_default();
+            if has_more {
+                self.queue.push(channel);
+            }
+            written += served;
+            if written >= TURN {
+                written = 0;
+                yield_now().await;
+            }
+        }
+    }
+
+    /// Writes everything that is in line for a room's members, there and then. This is what slows whoever delivers to
+    /// a room faster than its members can be written to.
+    pub(super) fn serve_at_once(&self, channel: &Channel) {
+        let turn = |room: &mut LocalRoom| {
+            room.serve(TURN);
+            room.has_line()
+        };
+        while self.with(channel, turn).unwrap_or(false) {}
+    }
+}
