@@ -20,6 +20,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::client::Failure;
 
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// The exit code for a wrong setting or argument, after `EX_USAGE` of BSD's sysexits.
 const USAGE: u8 = 64;
 

@@ -29,7 +29,7 @@ impl<S: Sync> FromRequest<S> for Upgrade {
     type Rejection = Response;
 
     async fn from_request(mut request: Request, _: &S) -> Result<Self, Response> {
-        let response = create_response_with_body(&request, Body::empty).map_err(refuse)?;
+        let response = create_response_with_body(&request, Body::empty).map_err(|error| refuse(&error))?;
         Ok(Self { response, on_upgrade: hyper::upgrade::on(&mut request) })
     }
 }
@@ -54,7 +54,7 @@ impl Accepted {
     }
 }
 
-fn refuse(error: Error) -> Response {
+fn refuse(error: &Error) -> Response {
     let is_version = matches!(error, Error::Protocol(ProtocolError::MissingSecWebSocketVersionHeader));
     let text = format!("this is no request for a WebSocket: {error}\n");
     if is_version {

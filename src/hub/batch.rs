@@ -17,8 +17,8 @@ impl Batch {
 
     /// Several batches as one. One alone is not copied.
     pub(super) fn join<'a>(batches: impl ExactSizeIterator<Item = &'a Self> + Clone) -> Self {
-        if batches.len() == 1 {
-            return batches.cloned().next().unwrap_or_else(|| Self::new(Bytes::new(), 0));
+        if let (1, Some(one)) = (batches.len(), batches.clone().next()) {
+            return one.clone();
         }
         let mut wire = BytesMut::with_capacity(batches.clone().map(|batch| batch.wire.len()).sum());
         let mut messages = 0;
