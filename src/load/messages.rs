@@ -36,7 +36,8 @@ pub(super) struct Messages<'a> {
     pub(super) late: u64,
     /// How many messages that were due within the window have been published.
     pub(super) published: u64,
-    pub(super) last_delivery: Duration,
+    /// When something came that was waited for.
+    pub(super) last_heard: Duration,
 }
 
 impl<'a> Messages<'a> {
@@ -76,7 +77,7 @@ impl<'a> Messages<'a> {
             lateness: latencies(),
             late: 0,
             published: 0,
-            last_delivery: begin,
+            last_heard: begin,
         }
     }
 
@@ -135,7 +136,7 @@ impl<'a> Messages<'a> {
     pub(super) fn delivered(&mut self, client: usize, body: &[u8], at: Duration) {
         let Some(body) = Body::read(body) else { return };
         self.tally.delivered(client, &body);
-        self.last_delivery = at;
+        self.last_heard = at;
         let due = Duration::from_nanos(body.due);
         if self.measures(due) {
             self.latency.saturating_record(at.saturating_sub(due).as_micros() as u64);

@@ -97,7 +97,7 @@ pub struct Deliveries {
     pub misordered: u64,
     /// How many were of no message that was published in that room.
     pub strays: u64,
-    /// How many members saw another order than the one of their room that saw most.
+    /// How many members saw another order than most of their room.
     pub members_in_another_order: u64,
     /// How many were too many to be kept, so that order and doubles were judged without them.
     pub unjudged: u64,

@@ -22,6 +22,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// After the last message, deliveries are waited for until none has come for so long.
 const QUIET: Duration = Duration::from_secs(3);
 
+/// When as many have come as there should be, it is listened for so long whether there are more.
+const LISTENING: Duration = Duration::from_millis(250);
+
 /// Servers are given so long to see that all clients have gone.
 const LEAVING: Duration = Duration::from_secs(20);
 
@@ -178,16 +181,21 @@ impl Run<'_> {
         if let Some(churning) = churning {
             churning.stop(begin);
         }
+        // What comes twice is counted twice, so a number that is right does not show yet that all are there.
+        let mut missing = false;
         loop {
-            let complete = messages.tally.received() >= messages.tally.expected();
-            if complete && churning.as_ref().is_none_or(|churning| !churning.is_waiting()) {
+            let complete = messages.tally.received() >= messages.tally.expected()
+                && churning.as_ref().is_none_or(|churning| !churning.is_waiting());
+            let enough = complete && !missing;
+            let end = messages.last_heard.max(begin) + if enough { LISTENING } else { QUIET };
+            if self.swarm.now() < end {
+                self.step("waiting for the last deliveries", end, messages, churning)?;
+                continue;
+            }
+            missing = messages.tally.verdict().missing > 0;
+            if !enough || !missing {
                 return Ok(());
             }
-            let last = messages.last_delivery.max(begin);
-            if self.swarm.now() > last + QUIET {
-                return Ok(());
-            }
-            self.step("waiting for the last deliveries", last + QUIET, messages, churning)?;
         }
     }
 
@@ -208,7 +216,10 @@ impl Run<'_> {
         let clients = self.plan.clients;
         self.swarm.turn(until, &mut |index, heard, at| match (heard, &mut *churning) {
             (Heard::Delivery(body), _) if index < clients => messages.delivered(index, body, at),
-            (Heard::Joined | Heard::Left, Some(churning)) if index >= clients => churning.answered(index, at),
+            (Heard::Joined | Heard::Left, Some(churning)) if index >= clients => {
+                churning.answered(index, at);
+                messages.last_heard = at;
+            }
             _ => {}
         })?;
         self.tick(doing, Some(messages));

@@ -177,16 +177,16 @@ impl<'a> Swarm<'a> {
     }
 
     fn upgrade(&mut self, index: usize) {
-        let seat = &mut self.seats[index];
-        let State::Connecting(connection) = std::mem::replace(&mut seat.state, State::Ended) else { return };
-        match upgrade_request(&self.targets[seat.target].url) {
-            Ok((request, key)) => {
-                seat.state = State::Upgrading(connection, key);
-                self.frames = request;
-                self.send_frames(index);
-            }
-            Err(why) => self.end(index, why),
+        let (request, key) = match upgrade_request(&self.targets[self.seats[index].target].url) {
+            Ok(made) => made,
+            Err(why) => return self.end(index, why),
+        };
+        let state = &mut self.seats[index].state;
+        if let State::Connecting(connection) = std::mem::replace(state, State::Ended) {
+            *state = State::Upgrading(connection, key);
         }
+        self.frames = request;
+        self.send_frames(index);
     }
 
     /// Reads what has come, and sends what has waited.

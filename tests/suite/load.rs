@@ -234,7 +234,8 @@ const FAULTY: usize = 20;
 /// A server in a few lines that keeps to the protocol but for one fault.
 struct Broken {
     fault: Fault,
-    rooms: BTreeMap<String, Vec<mpsc::Sender<Message>>>,
+    /// Who is in each room, and whether it is the one that is wronged.
+    rooms: BTreeMap<String, Vec<(bool, mpsc::Sender<Message>)>>,
     messages: usize,
     held: Option<Message>,
 }
@@ -275,7 +276,8 @@ impl Broken {
         let command: Value = serde_json::from_str(text).unwrap();
         let room = command["room"].as_str().unwrap().to_owned();
         if command["type"] == "join" {
-            self.rooms.entry(room).or_default().push(outbox.clone());
+            let wronged = command["username"] == "load-1";
+            self.rooms.entry(room).or_default().push((wronged, outbox.clone()));
             outbox.try_send(Message::text(r#"{"type":"joined"}"#)).unwrap();
             return;
         }
@@ -287,26 +289,27 @@ impl Broken {
             std::thread::sleep(STALL);
         }
         let held = self.held.take();
-        for (place, member) in self.rooms[&room].iter().enumerate() {
-            let give = |message: &Message| member.try_send(message.clone()).unwrap();
+        for (wronged, member) in &self.rooms[&room] {
+            // Whoever was closed gets no more.
+            let give = |message: &Message| drop(member.try_send(message.clone()));
             match self.fault {
-                Fault::Drop if faulty && place == 1 => {}
-                Fault::Double if faulty && place == 1 => [&message, &message].into_iter().for_each(give),
-                Fault::Swap if faulty && place == 1 => self.held = Some(message.clone()),
-                Fault::Close if faulty && place == 1 => {
+                Fault::Drop if faulty && *wronged => {}
+                Fault::Double if faulty && *wronged => [&message, &message].into_iter().for_each(give),
+                Fault::Swap if faulty && *wronged => self.held = Some(message.clone()),
+                Fault::Close if faulty && *wronged => {
                     let code = tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode::Library(4008);
                     let frame = tokio_tungstenite::tungstenite::protocol::CloseFrame { code, reason: "slow".into() };
                     give(&Message::Close(Some(frame)));
                 }
                 _ => give(&message),
             }
-            if let Some(held) = held.as_ref().filter(|_| place == 1) {
+            if let Some(held) = held.as_ref().filter(|_| *wronged) {
                 give(held);
             }
         }
         if faulty && self.fault == Fault::Stray {
             let other = self.rooms.iter().find(|(name, _)| **name != room).unwrap();
-            other.1[0].try_send(message).unwrap();
+            other.1[0].1.try_send(message).unwrap();
         }
     }
 }
