@@ -7,6 +7,7 @@ pub mod broker;
 pub mod config;
 pub mod http;
 pub mod hub;
+pub mod load;
 pub mod protocol;
 pub mod room;
 pub mod server;
