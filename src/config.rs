@@ -111,7 +111,7 @@ settings! {
     outbox_bytes: usize = "1MiB", bytes(64 << 10..=1 << 30);
     /// How many bytes may wait for all clients together. Beyond, those that have the most waiting are closed.
     outbox_total_bytes: usize = "256MiB", bytes(1 << 20..=1 << 40);
-    /// Longest time for one write to a client's socket.
+    /// How long a client may take nothing of what waits for it; then it is closed with 4008.
     write_timeout: Duration = "5s", duration("100ms", "5m");
     /// How often a client gets a WebSocket ping. One from which nothing came for two such times is closed with 4001.
     ping_interval: Duration = "25s", duration("100ms", "1h");
