@@ -1,0 +1,115 @@
+//! What the parts cost that every message goes through: `cargo bench`. What they cost together, and beside other
+//! servers, is measured by `make bench`.
+
+use std::{sync::Arc, time::Duration};
+
+use divan::{Bencher, counter::ItemsCount};
+use roomcast::{
+    broker::MemoryBroker,
+    config::Config,
+    hub::{Client, Hub, Membership},
+    protocol::{Channel, Command, Draft, Envelope, Epoch, Frame, History, Limits, RoomId, Username},
+    room::{Placed, Position, Sequencer},
+    telemetry::Metrics,
+};
+use tokio::{
+    io::{copy, sink},
+    net::{TcpListener, TcpStream},
+    runtime::Runtime,
+};
+use tokio_util::sync::CancellationToken;
+
+fn main() {
+    divan::main();
+}
+
+fn config() -> Config {
+    Config::from_env([]).expect("the defaults").0
+}
+
+fn draft(room: &RoomId) -> Draft {
+    let username = Username::parse("ann", 64).expect("a username");
+    Draft::new("bench:1", Some(room), Some(&username), &"x".repeat(128), None)
+}
+
+fn room() -> RoomId {
+    RoomId::parse("lobby", 128).expect("a room")
+}
+
+#[divan::bench]
+fn decode_a_command(bencher: Bencher<'_, '_>) {
+    let limits = Limits::from(&config());
+    let text = format!(r#"{{"type":"message","room":"lobby","text":"{}","id":"7f3a"}}"#, "x".repeat(128));
+    bencher.bench(|| Command::decode(divan::black_box(&text), &limits).expect("a command"));
+}
+
+#[divan::bench]
+fn read_an_envelope(bencher: Bencher<'_, '_>) {
+    let frame = draft(&room()).numbered(Epoch(7), 1, 1_700_000_000_000);
+    bencher.bench(|| Envelope::read(divan::black_box(&frame)).expect("an envelope").placed);
+}
+
+#[divan::bench]
+fn put_a_frame_on_the_wire(bencher: Bencher<'_, '_>) {
+    let frame = draft(&room()).numbered(Epoch(7), 1, 1_700_000_000_000);
+    bencher.bench(|| divan::black_box(&frame).to_wire());
+}
+
+/// Messages that come in order, or each pair of them the wrong way round.
+#[divan::bench(args = [false, true])]
+fn sequence_a_thousand(bencher: Bencher<'_, '_>, swapped: bool) {
+    let frame: Frame = "x".repeat(300).into();
+    let placed = |seq| Placed { position: Position::new(Epoch(7), seq), ts: seq, item: frame.clone() };
+    let order = move |at: u64| if swapped { at ^ 1 } else { at };
+    bencher
+        .counter(ItemsCount::new(1000_usize))
+        .with_inputs(|| {
+            let mut sequencer = Sequencer::new(256);
+            sequencer.fill(roomcast::room::LogSlice { top: Position::new(Epoch(7), 0), entries: Vec::new() }, |_| {});
+            (sequencer, (0..1000).map(|at| placed(1 + order(at))).collect::<Vec<_>>())
+        })
+        .bench_values(|(mut sequencer, messages)| {
+            let mut delivered = 0;
+            for message in messages {
+                sequencer.accept(message, |_| delivered += 1);
+            }
+            assert_eq!(delivered, 1000);
+        });
+}
+
+/// One message to the members of a room, until it has been written to the sockets of all of them.
+#[divan::bench(args = [2, 100, 1000])]
+fn fan_out(bencher: Bencher<'_, '_>, members: u64) {
+    let runtime = Runtime::new().expect("a runtime");
+    let (metrics, config, stop) = (Arc::new(Metrics::new()), config(), CancellationToken::new());
+    let hub = Arc::new(Hub::new("bench:1".into(), Arc::new(MemoryBroker::new(&config)), &config, metrics.clone()));
+    runtime.spawn(hub.clone().run(stop.clone()));
+    let joined = runtime.block_on(join_all(&hub, members));
+    let (channel, draft) = (Channel::Room(room()), draft(&room()));
+    bencher.counter(ItemsCount::new(members)).bench_local(|| {
+        let goal = metrics.messages_sent.get() + members;
+        runtime.block_on(async {
+            hub.publish(&channel, &draft).await.expect("published");
+            while metrics.messages_sent.get() < goal {
+                tokio::task::yield_now().await;
+            }
+        });
+    });
+    drop(joined);
+    stop.cancel();
+    runtime.shutdown_timeout(Duration::from_secs(1));
+}
+
+async fn join_all(hub: &Arc<Hub>, members: u64) -> Vec<(Client, Membership, Membership)> {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+    let mut joined = Vec::new();
+    for _ in 0..members {
+        let mut client = TcpStream::connect(listener.local_addr().expect("an address")).await.expect("a connection");
+        let (stream, _) = listener.accept().await.expect("a connection");
+        tokio::spawn(async move { copy(&mut client, &mut sink()).await });
+        let (client, broadcasts) = hub.connect(stream.into_split().1);
+        let membership = hub.join(&client, &room(), History::None).await.expect("a membership");
+        joined.push((client, broadcasts, membership));
+    }
+    joined
+}
