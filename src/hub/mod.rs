@@ -7,6 +7,7 @@
 mod agenda;
 mod audience;
 mod batch;
+mod bounds;
 mod catch_up;
 mod fan_out;
 mod join;
@@ -31,8 +32,9 @@ use tracing::Instrument;
 use self::{agenda::Agenda, fan_out::Queue, local_room::LocalRoom};
 pub use self::{
     batch::Batch,
+    bounds::Bounds,
     membership::{Client, Membership},
-    outbox::{Bounds, Outbox},
+    outbox::Outbox,
 };
 use crate::{
     broker::{Broker, Listener, PublishError, Published, Trouble, Unavailable, unix_millis},

@@ -3,58 +3,22 @@ use std::{
     future::poll_fn,
     io::{ErrorKind, IoSlice},
     pin::Pin,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
 use bytes::Bytes;
-use prometheus::IntCounter;
 use tokio::{
     net::tcp::OwnedWriteHalf,
     time::{Instant, Sleep, sleep_until},
 };
 
-use super::Batch;
+use super::{Batch, Bounds};
 use crate::protocol::{CloseCode, Frame};
 
 /// Most pieces of a backlog that are written with one call.
 const PIECES: usize = 32;
-
-/// What all outboxes of a server share: how much may wait, for one client and for all together, and the count of what
-/// was sent.
-#[derive(Debug)]
-pub struct Bounds {
-    max_messages: usize,
-    max_bytes: usize,
-    max_total: usize,
-    /// Bytes that wait in all outboxes.
-    total: AtomicUsize,
-    /// How many outboxes have such bytes.
-    laggards: AtomicUsize,
-    sent: IntCounter,
-}
-
-impl Bounds {
-    /// Bounds by messages and bytes for each client, and by bytes for all. What was sent is counted in `sent`.
-    pub fn new(max_messages: usize, max_bytes: usize, max_total: usize, sent: IntCounter) -> Self {
-        let (total, laggards) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        Self { max_messages, max_bytes, max_total, total, laggards, sent }
-    }
-
-    /// Most messages that may wait for one client.
-    pub(super) fn max_messages(&self) -> usize {
-        self.max_messages
-    }
-
-    /// Most bytes that may wait for one client.
-    pub(super) fn max_bytes(&self) -> usize {
-        self.max_bytes
-    }
-}
 
 /// The sending side of one client's socket, and what waits for it.
 ///
@@ -172,8 +136,8 @@ impl Outbox {
         self.count(state, state.bytes + batch.wire().len());
         state.backlog.push_back(batch);
         let share = || bounds.max_total / bounds.laggards.load(Ordering::Relaxed).max(1);
-        state.messages <= bounds.max_messages
-            && state.bytes <= bounds.max_bytes
+        state.messages <= bounds.max_messages()
+            && state.bytes <= bounds.max_bytes()
             && (bounds.total.load(Ordering::Relaxed) <= bounds.max_total || state.bytes <= share())
     }
 
@@ -364,6 +328,7 @@ fn wake(mut state: MutexGuard<'_, State>) {
 #[cfg(test)]
 pub(super) mod tests {
     use futures_util::FutureExt;
+    use prometheus::IntCounter;
     use tokio::{
         io::AsyncReadExt,
         net::{TcpListener, TcpSocket, TcpStream},
