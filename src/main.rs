@@ -5,13 +5,20 @@ mod check;
 mod client;
 mod health;
 
-use std::{io::Write, process::ExitCode, time::Instant};
+use std::{
+    io::Write,
+    process::ExitCode,
+    sync::{Arc, atomic::AtomicBool},
+    time::Instant,
+};
 
 use roomcast::{
     config::{Config, LogFormat, SETTINGS, reference},
+    load::{self, Arguments, LoadError, Roomcast},
     server::Server,
     telemetry::log,
 };
+use signal_hook::{consts::SIGINT, flag};
 use tokio::{
     runtime::Runtime,
     signal::unix::{SignalKind, signal},
@@ -34,6 +41,7 @@ Commands:
   serve                      Serve clients; this is what it does without a command
   chat ROOM USERNAME [URL]   Talk in a room from the terminal; without a URL, on ws://127.0.0.1:8080/ws
   health [URL]               Exit with 0 if the server on this machine, or at the URL, is alive
+  load [OPTIONS] URL...      Put a load on servers and measure what comes of it; `load --help` lists the options
   check http URL             Check that a server is alive and ready, and that its metrics can be read
   check upgrade URL          Check that a WebSocket can be opened, and a message said over it
   check across URL [--connections N]
@@ -65,6 +73,8 @@ fn main() -> ExitCode {
         },
         ["check", "across", one, other] => run("check across", check::between(one, other)),
         ["check", "redis-refuses", address] => run("check redis-refuses", check::redis_refuses(address)),
+        #[cfg(target_os = "linux")]
+        ["load", ref arguments @ ..] => load(arguments),
         ["settings"] => print(&reference(SETTINGS)),
         ["help" | "--help" | "-h"] => print(HELP),
         ["version" | "--version" | "-V"] => print(concat!("roomcast ", env!("CARGO_PKG_VERSION"), "\n")),
@@ -130,6 +140,45 @@ fn run(name: &str, client: impl Future<Output = Result<(), Failure>>) -> ExitCod
             ExitCode::FAILURE
         }
     }
+}
+
+/// Puts a load on servers, tells how it goes on standard error, and prints the report.
+#[cfg(target_os = "linux")]
+fn load(arguments: &[&str]) -> ExitCode {
+    let wrong = |why: LoadError| {
+        eprintln!("roomcast load: {why}\n`roomcast load --help` lists the options");
+        ExitCode::from(USAGE)
+    };
+    let Arguments { plan, json, help } = match Arguments::parse(arguments.iter().copied()) {
+        Ok(arguments) => arguments,
+        Err(why) => return wrong(why),
+    };
+    if help {
+        return print(Arguments::HELP);
+    }
+    // The first signal asks for the report so far, the second one ends the program at once.
+    let stop = Arc::new(AtomicBool::new(false));
+    let signals =
+        flag::register_conditional_shutdown(SIGINT, 1, stop.clone()).and_then(|_| flag::register(SIGINT, stop.clone()));
+    if let Err(why) = signals {
+        eprintln!("roomcast cannot listen for signals: {why}");
+        return ExitCode::FAILURE;
+    }
+    let report = match load::run(&plan, &Roomcast, &stop, &mut |progress| eprintln!("{progress}")) {
+        Ok(report) => report,
+        Err(why @ (LoadError::Plan(_) | LoadError::Url { .. })) => return wrong(why),
+        Err(why) => {
+            eprintln!("roomcast load: {why}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match json {
+        true => {
+            print(&format!("{}\n", serde_json::to_string_pretty(&report).expect("a report has only texts and numbers")))
+        }
+        false => print(&report.to_string()),
+    };
+    if report.clean { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Asks the server that was started with the same settings.

@@ -1,0 +1,87 @@
+use std::{
+    io,
+    os::fd::{AsRawFd, OwnedFd},
+    time::{Duration, Instant},
+};
+
+use mio::{Events, Interest, Poll, Token, net::TcpStream, unix::SourceFd};
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
+};
+
+/// How many sockets are served before the clock is looked at again: few enough for messages to be on time.
+const BATCH: usize = 128;
+
+/// The token of the timer; those of the sockets are counted from 0.
+const TIMER: Token = Token(usize::MAX);
+
+/// A socket that has something to say.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ready {
+    pub(super) index: usize,
+    /// The other side has ended it, or there was an error.
+    pub(super) ended: bool,
+}
+
+/// Waits for sockets, or for a moment that is kept to some microseconds; epoll's own timeout knows milliseconds only.
+#[derive(Debug)]
+pub(super) struct Poller {
+    poll: Poll,
+    events: Events,
+    timer: OwnedFd,
+}
+
+impl Poller {
+    pub(super) fn new() -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
+        poll.registry().register(&mut SourceFd(&timer.as_raw_fd()), TIMER, Interest::READABLE)?;
+        Ok(Self { poll, events: Events::with_capacity(BATCH), timer })
+    }
+
+    /// Watches a socket from now on.
+    pub(super) fn watch(&self, stream: &mut TcpStream, index: usize) -> io::Result<()> {
+        self.poll.registry().register(stream, Token(index), Interest::READABLE | Interest::WRITABLE)
+    }
+
+    /// Waits until a socket has something to say, until that moment, or until a signal, and adds those that have.
+    pub(super) fn wait(&mut self, until: Instant, ready: &mut Vec<Ready>) -> io::Result<()> {
+        let left = until.saturating_duration_since(Instant::now());
+        let timeout = if left.is_zero() { Some(Duration::ZERO) } else { None };
+        if timeout.is_none() {
+            self.arm(left)?;
+        }
+        match self.poll.poll(&mut self.events, timeout) {
+            Err(why) if why.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            outcome => outcome?,
+        }
+        let sockets = self.events.iter().filter(|event| event.token() != TIMER);
+        ready.extend(
+            sockets.map(|event| Ready { index: event.token().0, ended: event.is_read_closed() || event.is_error() }),
+        );
+        Ok(())
+    }
+
+    fn arm(&self, left: Duration) -> io::Result<()> {
+        let value = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
+        let once = Itimerspec { it_interval: Timespec::default(), it_value: value };
+        timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &once)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_is_kept_time_and_again() {
+        let mut poller = Poller::new().unwrap();
+        for _ in 0..20 {
+            let until = Instant::now() + Duration::from_micros(300);
+            let mut ready = Vec::new();
+            poller.wait(until, &mut ready).unwrap();
+            assert!(Instant::now() >= until && ready.is_empty());
+        }
+    }
+}

@@ -1,0 +1,271 @@
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+use serde::Serialize;
+
+use super::Latency;
+
+/// Lateness of this share of the messages is worth a sentence.
+const MANY_LATE: f64 = 0.01;
+
+/// What a run has come to. The names of the fields are those of the JSON, and stay.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// `rate`, `saturate` or `idle`.
+    pub mode: &'static str,
+    /// Whether it was ended before its time.
+    pub interrupted: bool,
+    /// Whether nothing failed, and every delivery came once and in order.
+    pub clean: bool,
+    /// How many clients there were to be.
+    pub clients: usize,
+    /// In how many rooms.
+    pub rooms: usize,
+    /// On how many URLs.
+    pub urls: usize,
+    /// The size of each text.
+    pub text_bytes: usize,
+    /// For how long was measured.
+    pub measured_seconds: f64,
+    /// How the clients connected.
+    pub connections: Connections,
+    /// What was published while was measured; not there in idle mode.
+    pub messages: Option<Messages>,
+    /// What came of it; not there in idle mode.
+    pub deliveries: Option<Deliveries>,
+    /// From when a message was due to its delivery.
+    pub latency_ms: Option<Latency>,
+    /// Joins and leaves.
+    pub churn: Option<ChurnReport>,
+    /// The measured processes.
+    pub processes: Vec<ProcessReport>,
+    /// CPU time of all measured processes for each delivery.
+    pub cpu_us_per_delivery: Option<f64>,
+    /// Resident memory that each client has added to the measured processes, together.
+    pub rss_kib_per_connection: Option<f64>,
+    /// The share of one core that this program itself used while was measured, in percent.
+    pub generator_cpu_percent: f64,
+}
+
+/// How the clients connected and stayed.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Connections {
+    /// How many joined.
+    pub joined: usize,
+    /// How many never did.
+    pub failed: usize,
+    /// How many joined and were closed or lost later.
+    pub lost: usize,
+    /// Upgrades a second.
+    pub per_second: f64,
+    /// From the first connect until all were members.
+    pub all_joined_seconds: f64,
+    /// Commands that were refused after joining.
+    pub refused: u64,
+    /// Why connections failed or were lost and commands refused, and how often.
+    pub reasons: BTreeMap<String, usize>,
+}
+
+/// What was published while was measured.
+#[derive(Clone, Debug, Serialize)]
+pub struct Messages {
+    /// How many were due; not there when no rate was to be kept.
+    pub due: Option<u64>,
+    /// How many were published.
+    pub published: u64,
+    /// How many of them more than 5 ms after they were due.
+    pub late: u64,
+    /// From when a message was due until it was written.
+    pub lateness_ms: Latency,
+}
+
+/// What came of all messages, also of those before and after measuring.
+#[derive(Clone, Debug, Serialize)]
+pub struct Deliveries {
+    /// How many there should have been: for each message one for each member of its room.
+    pub expected: u64,
+    /// How many there were.
+    pub received: u64,
+    /// How many came while was measured.
+    pub measured: u64,
+    /// The same, a second.
+    pub per_second: f64,
+    /// How many never came.
+    pub missing: u64,
+    /// How many came again.
+    pub doubled: u64,
+    /// How many came after a later one of the same publisher.
+    pub misordered: u64,
+    /// How many were of no message that was published in that room.
+    pub strays: u64,
+    /// How many members saw another order than the one of their room that saw most.
+    pub members_in_another_order: u64,
+    /// How many were too many to be kept, so that order and doubles were judged without them.
+    pub unjudged: u64,
+}
+
+/// What came of joins and leaves.
+#[derive(Clone, Debug, Serialize)]
+pub struct ChurnReport {
+    /// How many were sent.
+    pub sent: u64,
+    /// How many were answered.
+    pub answered: u64,
+    /// How many were answered a second while was measured.
+    pub per_second: f64,
+    /// From when one was due to its answer.
+    pub latency_ms: Latency,
+}
+
+/// What a process used.
+#[derive(Clone, Debug, Serialize)]
+pub struct ProcessReport {
+    /// Its number.
+    pub pid: u32,
+    /// CPU time while was measured.
+    pub cpu_seconds: f64,
+    /// The same as a share of one core, in percent.
+    pub cpu_percent: f64,
+    /// The same for each delivery of the whole run's.
+    pub cpu_us_per_delivery: Option<f64>,
+    /// Resident memory before the first client.
+    pub rss_kib_before: u64,
+    /// Resident memory at the end of measuring, with all clients.
+    pub rss_kib: u64,
+    /// Resident memory when all clients had gone; only in idle mode.
+    pub rss_kib_after: Option<u64>,
+}
+
+/// How far a run is.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    /// Since the start.
+    pub elapsed: Duration,
+    /// What is being done.
+    pub doing: &'static str,
+    /// How many clients have joined.
+    pub joined: usize,
+    /// How many have failed or were lost.
+    pub failed: usize,
+    /// Deliveries a second, lately.
+    pub deliveries_per_second: f64,
+    /// The highest latency but for one in a hundred, so far, in milliseconds.
+    pub p99_ms: f64,
+}
+
+impl fmt::Display for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:4.0} s  {}: {} joined", self.elapsed.as_secs_f64(), self.doing, self.joined)?;
+        if self.failed > 0 {
+            write!(f, ", {} failed", self.failed)?;
+        }
+        if self.deliveries_per_second > 0.0 {
+            write!(f, ", {:.0} deliveries/s, p99 {:.2} ms", self.deliveries_per_second, self.p99_ms)?;
+        }
+        Ok(())
+    }
+}
+
+impl Report {
+    /// Whether nothing failed, and every delivery came once and in order.
+    pub(super) fn judge(&self) -> bool {
+        let connected = self.connections.failed == 0 && self.connections.lost == 0 && self.connections.refused == 0;
+        let delivered = self.deliveries.as_ref().is_none_or(|seen| {
+            seen.missing + seen.doubled + seen.misordered + seen.strays + seen.members_in_another_order == 0
+        });
+        connected && delivered && self.churn.as_ref().is_none_or(|churn| churn.answered == churn.sent)
+    }
+
+    /// What a reader must know before believing the figures.
+    fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.interrupted {
+            warnings.push("It was ended before its time.".to_owned());
+        }
+        if self.mode == "saturate" {
+            warnings.push(
+                "A closed loop: each publisher waits for its own messages, so latency is not that of a steady rate."
+                    .to_owned(),
+            );
+        }
+        if let Some(messages) = &self.messages {
+            let due = messages.due.unwrap_or(messages.published);
+            let late = messages.late + due.saturating_sub(messages.published);
+            if messages.due.is_some() && late as f64 > due as f64 * MANY_LATE {
+                warnings.push(format!(
+                    "The rate was not kept: {late} of {due} messages were written more than 5 ms late or not at all, and \
+                     the latency has that in it. This machine, or this program, was the limit."
+                ));
+            }
+        }
+        if self.generator_cpu_percent > 90.0 {
+            warnings.push("This program used a whole core, so it may have been the limit.".to_owned());
+        }
+        if self.deliveries.as_ref().is_some_and(|seen| seen.unjudged > 0) {
+            warnings.push("Order and doubles were judged on the first deliveries of each member only.".to_owned());
+        }
+        warnings
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { clients, rooms, urls, connections, .. } = self;
+        writeln!(f, "clients       {clients} in {rooms} rooms on {urls} URLs")?;
+        write!(f, "connected     {} joined in {:.2} s", connections.joined, connections.all_joined_seconds)?;
+        writeln!(f, ", {:.0} upgrades/s", connections.per_second)?;
+        if connections.failed + connections.lost > 0 || connections.refused > 0 {
+            let Connections { failed, lost, refused, .. } = connections;
+            writeln!(
+                f,
+                "failures      {failed} never joined, {lost} were lost later, {refused} commands were refused"
+            )?;
+        }
+        for (why, times) in &connections.reasons {
+            writeln!(f, "              {times} × {why}")?;
+        }
+        if let Some(messages) = &self.messages {
+            write!(f, "messages      {} in {:.1} s", messages.published, self.measured_seconds)?;
+            writeln!(
+                f,
+                ", {} bytes each; {} late, the latest by {:.1} ms",
+                self.text_bytes, messages.late, messages.lateness_ms.max
+            )?;
+        }
+        if let Some(seen) = &self.deliveries {
+            writeln!(f, "deliveries    {:.0}/s; {} of {} in all", seen.per_second, seen.received, seen.expected)?;
+            let Deliveries { missing, doubled, misordered, strays, .. } = seen;
+            writeln!(
+                f,
+                "wrong         {missing} missing, {doubled} doubled, {misordered} misordered, {strays} strays"
+            )?;
+            writeln!(f, "order         {} members saw another one", seen.members_in_another_order)?;
+        }
+        if let Some(latency) = &self.latency_ms {
+            writeln!(f, "latency       {latency}")?;
+        }
+        if let Some(churn) = &self.churn {
+            let ChurnReport { sent, answered, per_second, latency_ms } = churn;
+            writeln!(f, "joins, leaves {per_second:.0}/s; {answered} of {sent} answered; {latency_ms}")?;
+        }
+        for process in &self.processes {
+            let ProcessReport { pid, cpu_percent, rss_kib_before, rss_kib, .. } = process;
+            write!(f, "process {pid:<6}CPU {cpu_percent:.0} %")?;
+            if let Some(cpu) = process.cpu_us_per_delivery {
+                write!(f, ", {cpu:.2} µs a delivery")?;
+            }
+            write!(f, "; resident {rss_kib} KiB, {rss_kib_before} before")?;
+            match process.rss_kib_after {
+                Some(after) => writeln!(f, ", {after} after")?,
+                None => writeln!(f)?,
+            }
+        }
+        if let Some(cpu) = self.cpu_us_per_delivery {
+            writeln!(f, "CPU           {cpu:.2} µs a delivery, in all measured processes together")?;
+        }
+        if let Some(resident) = self.rss_kib_per_connection {
+            writeln!(f, "memory        {resident:.2} KiB a connection")?;
+        }
+        writeln!(f, "generator     CPU {:.0} % of one core", self.generator_cpu_percent)?;
+        self.warnings().iter().try_for_each(|warning| writeln!(f, "{warning}"))
+    }
+}

@@ -1,0 +1,114 @@
+use std::fmt::Write;
+
+use memchr::memmem;
+
+use super::{Client, Dialect, Heard};
+
+/// The protocol of `docs/protocol.md`, and of every server that keeps to it.
+///
+/// It takes JSON without blanks between the tokens, as encoders write it unless they are told otherwise.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Roomcast;
+
+impl Dialect for Roomcast {
+    fn path(&self) -> &str {
+        "/ws"
+    }
+
+    fn open(&self, client: Client<'_>, texts: &mut Vec<String>) {
+        let mut join = String::new();
+        self.join(client, client.room, &mut join);
+        texts.push(join);
+    }
+
+    fn hear<'a>(&self, _client: Client<'_>, text: &'a [u8], heard: &mut dyn FnMut(Heard<'a>)) {
+        match field(text, br#""type":""#) {
+            Some(b"message") => {
+                if let Some(body) = field(text, br#""text":""#) {
+                    heard(Heard::Delivery(body));
+                }
+            }
+            Some(b"joined") => heard(Heard::Joined),
+            Some(b"left") => heard(Heard::Left),
+            Some(b"error") => {
+                let code = field(text, br#""code":""#).unwrap_or(text);
+                heard(Heard::Refused(String::from_utf8_lossy(code).into_owned()));
+            }
+            _ => {}
+        }
+    }
+
+    fn say(&self, room: &str, body: &str, text: &mut String) {
+        append(text, format_args!(r#"{{"type":"message","room":"{room}","text":"{body}"}}"#));
+    }
+
+    fn join(&self, client: Client<'_>, room: &str, text: &mut String) {
+        let number = client.number;
+        append(text, format_args!(r#"{{"type":"join","room":"{room}","username":"load-{number}"}}"#));
+    }
+
+    fn leave(&self, _client: Client<'_>, room: &str, text: &mut String) {
+        append(text, format_args!(r#"{{"type":"leave","room":"{room}"}}"#));
+    }
+}
+
+/// What stands between the quotes after `name`. Nothing that a load looks for has an escape in it, and a quote within
+/// another field is escaped, so `name` is not found there.
+fn field<'a>(text: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    let start = memmem::find(text, name)? + name.len();
+    let length = memchr::memchr(b'"', &text[start..])?;
+    Some(&text[start..start + length])
+}
+
+fn append(text: &mut String, what: std::fmt::Arguments<'_>) {
+    // A string takes whatever is written to it.
+    let _ = text.write_fmt(what);
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const CLIENT: Client<'static> = Client { number: 7, room: "load-1" };
+
+    fn heard(text: &str) -> Vec<Heard<'_>> {
+        let mut all = Vec::new();
+        Roomcast.hear(CLIENT, text.as_bytes(), &mut |heard| all.push(heard));
+        all
+    }
+
+    #[test]
+    fn what_the_server_says_is_understood() {
+        let message = r#"{"epoch":"8f3a1c5d9e7b2046","seq":42,"ts":1,"originServer":"a","type":"message","room":"r","username":"ann","text":"1.2.3.xx"}"#;
+        assert_eq!(heard(message), [Heard::Delivery(b"1.2.3.xx")]);
+        assert_eq!(
+            heard(r#"{"type":"joined","room":"r","epoch":"8f3a1c5d9e7b2046","seq":1,"members":2}"#),
+            [Heard::Joined]
+        );
+        assert_eq!(heard(r#"{"type":"left","room":"r"}"#), [Heard::Left]);
+        let refused = r#"{"type":"error","code":"not_member","message":"no \"text\":\"x\" here"}"#;
+        assert_eq!(heard(refused), [Heard::Refused("not_member".to_owned())]);
+        assert_eq!(heard(r#"{"type":"reset","room":"r","reason":"new_epoch"}"#), []);
+        assert_eq!(heard("not even JSON"), []);
+    }
+
+    #[test]
+    fn what_it_says_is_json() {
+        let mut texts = Vec::new();
+        Roomcast.open(CLIENT, &mut texts);
+        texts.resize(3, String::new());
+        Roomcast.say("load-1", "1.2.3.xx", &mut texts[1]);
+        Roomcast.leave(CLIENT, "load-1", &mut texts[2]);
+        let said: Vec<Value> = texts.iter().map(|text| serde_json::from_str(text).unwrap()).collect();
+        assert_eq!(
+            said,
+            [
+                json!({"type": "join", "room": "load-1", "username": "load-7"}),
+                json!({"type": "message", "room": "load-1", "text": "1.2.3.xx"}),
+                json!({"type": "leave", "room": "load-1"}),
+            ]
+        );
+    }
+}

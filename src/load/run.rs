@@ -1,0 +1,393 @@
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use super::{
+    ChurnReport, Connections, Deliveries, Dialect, Flow, Heard, Latency, Layout, LoadError, Plan, ProcessReport,
+    Progress, Report, churning::Churning, latency::per_second, messages::Messages, process::Process, report,
+    swarm::Swarm,
+};
+
+/// Time between two reports of progress, and at most between two looks at whether to stop.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Clients of which none has come further for so long are given up.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// After the last message, deliveries are waited for until none has come for so long.
+const QUIET: Duration = Duration::from_secs(3);
+
+/// Servers are given so long to see that all clients have gone.
+const LEAVING: Duration = Duration::from_secs(20);
+
+/// Memory is read so often while it is awaited to settle.
+const SETTLING: Duration = Duration::from_millis(200);
+
+/// Files that a server may have opened meanwhile for other ends than clients.
+const OTHER_FILES: usize = 8;
+
+/// Carries out a plan. When `stop` becomes true it ends early, with the report so far; a signal whose handler sets it is
+/// noticed at once.
+///
+/// # Errors
+/// If the plan cannot be carried out at all: it contradicts itself, nobody could join, or a process cannot be measured.
+pub fn run(
+    plan: &Plan,
+    dialect: &dyn Dialect,
+    stop: &AtomicBool,
+    progress: &mut dyn FnMut(&Progress),
+) -> Result<Report, LoadError> {
+    let targets = plan.targets(dialect.path())?;
+    let layout = Layout {
+        clients: plan.clients,
+        rooms: plan.rooms,
+        urls: targets.len(),
+        publishers: plan.publishers.unwrap_or(plan.clients),
+    };
+    let prefix = format!("load-{:08x}-", rand::random::<u32>());
+    let rooms: Vec<String> = (0..plan.rooms).map(|room| format!("{prefix}{room}")).collect();
+    let churn_prefix = format!("{prefix}churn-");
+    let clients = (0..plan.clients).map(|client| (layout.url(client), rooms[layout.room(client)].clone()));
+    let churners = (0..plan.churners()).map(|place| (place % targets.len(), format!("{prefix}churner-{place}")));
+
+    let processes: Vec<Process> = plan.pids.iter().map(|pid| Process::of(*pid)).collect();
+    let before = Before::read(&processes)?;
+    let mut run = Run {
+        plan,
+        stop,
+        swarm: Swarm::new(dialect, &targets, clients.chain(churners))?,
+        progress,
+        ticked: (Duration::ZERO, 0),
+    };
+    run.connect()?;
+
+    let mut messages = Messages::new(plan, dialect, layout, &rooms, &run.swarm);
+    let window = messages.window();
+    let urls = targets.len();
+    let mut churning =
+        plan.churn.map(|churn| Churning::new(churn, dialect, (&rooms, &churn_prefix), (plan.clients, urls), window));
+    let measured = run.measure(&mut messages, &mut churning, &processes)?;
+    let interrupted = run.stopped();
+    run.drain(&mut messages, &mut churning)?;
+    let after = match plan.flow {
+        Flow::Idle => Some(run.leave(&processes, &before)?),
+        Flow::Rate(_) | Flow::Saturate(_) => {
+            run.swarm.close();
+            None
+        }
+    };
+    Ok(Outcome {
+        plan,
+        interrupted,
+        swarm: &run.swarm,
+        messages: &messages,
+        churning: churning.as_ref(),
+        before,
+        measured,
+        after,
+    }
+    .report())
+}
+
+struct Run<'a> {
+    plan: &'a Plan,
+    stop: &'a AtomicBool,
+    swarm: Swarm<'a>,
+    progress: &'a mut dyn FnMut(&Progress),
+    /// When progress was reported last, and how many deliveries there were by then.
+    ticked: (Duration, u64),
+}
+
+/// The measured processes before the first client.
+struct Before {
+    resident: Vec<u64>,
+    files: Vec<usize>,
+}
+
+impl Before {
+    fn read(processes: &[Process]) -> Result<Self, LoadError> {
+        Ok(Self {
+            resident: processes.iter().map(Process::resident).collect::<Result<_, _>>()?,
+            files: processes.iter().map(Process::open_files).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+/// CPU times, in the order of the processes and with this program's own at the end.
+fn cpu(processes: &[Process]) -> Result<Vec<Duration>, LoadError> {
+    processes.iter().chain([&Process::own()]).map(Process::cpu).collect()
+}
+
+/// What was measured from outside.
+struct Measured {
+    time: Duration,
+    deliveries: u64,
+    answers: u64,
+    cpu: Vec<Duration>,
+    resident: Vec<u64>,
+    end: Duration,
+}
+
+impl Run<'_> {
+    fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Connects all clients as fast as the servers take them, and waits until they have joined.
+    fn connect(&mut self) -> Result<(), LoadError> {
+        let mut further = (Duration::ZERO, 0);
+        while !self.swarm.is_settled() {
+            self.swarm.connect();
+            let connects = &self.swarm.connects;
+            let now = self.swarm.now();
+            let steps = connects.upgraded + connects.joined + connects.failed;
+            if steps > further.1 {
+                further = (now, steps);
+            }
+            if self.stopped() {
+                self.swarm.give_up("the run was ended before this client had joined");
+            } else if now - further.0 > PATIENCE {
+                self.swarm.give_up("the server has not answered for 10 s");
+            } else {
+                self.swarm.turn(now + TICK, &mut |_, _, _| {})?;
+            }
+            self.tick("connecting", None);
+        }
+        let connects = &self.swarm.connects;
+        if connects.joined > 0 {
+            return Ok(());
+        }
+        let most = connects.reasons.iter().max_by_key(|(_, times)| **times);
+        Err(LoadError::Nobody { why: most.map(|(why, _)| why.clone()).unwrap_or_default() })
+    }
+
+    /// Lets messages flow until the time to measure is over, and measures.
+    fn measure(
+        &mut self,
+        messages: &mut Messages<'_>,
+        churning: &mut Option<Churning<'_>>,
+        processes: &[Process],
+    ) -> Result<Measured, LoadError> {
+        let (begin, end) = messages.window();
+        while self.swarm.now() < begin && !self.stopped() {
+            self.step("warming up", begin, messages, churning)?;
+        }
+        let answered = |churning: &Option<Churning<'_>>| churning.as_ref().map_or(0, |churning| churning.answered);
+        let (from, cpu_before) = (self.swarm.now(), cpu(processes)?);
+        let (deliveries, answers) = (messages.tally.received(), answered(churning));
+        while self.swarm.now() < end && !self.stopped() {
+            self.step("measuring", end, messages, churning)?;
+        }
+        let to = self.swarm.now();
+        let used = cpu(processes)?.into_iter().zip(cpu_before).map(|(after, before)| after.saturating_sub(before));
+        Ok(Measured {
+            time: to - from,
+            deliveries: messages.tally.received() - deliveries,
+            answers: answered(churning) - answers,
+            cpu: used.collect(),
+            resident: processes.iter().map(Process::resident).collect::<Result<_, _>>()?,
+            end: to,
+        })
+    }
+
+    /// Waits for what is still on its way.
+    fn drain(&mut self, messages: &mut Messages<'_>, churning: &mut Option<Churning<'_>>) -> Result<(), LoadError> {
+        let begin = self.swarm.now();
+        messages.stop(begin);
+        if let Some(churning) = churning {
+            churning.stop(begin);
+        }
+        loop {
+            let complete = messages.tally.received() >= messages.tally.expected();
+            if complete && churning.as_ref().is_none_or(|churning| !churning.is_waiting()) {
+                return Ok(());
+            }
+            let last = messages.last_delivery.max(begin);
+            if self.swarm.now() > last + QUIET {
+                return Ok(());
+            }
+            self.step("waiting for the last deliveries", last + QUIET, messages, churning)?;
+        }
+    }
+
+    /// Publishes what is due, and serves the sockets until something is due again, or until that time.
+    fn step(
+        &mut self,
+        doing: &'static str,
+        until: Duration,
+        messages: &mut Messages<'_>,
+        churning: &mut Option<Churning<'_>>,
+    ) -> Result<(), LoadError> {
+        messages.publish_due(&mut self.swarm);
+        if let Some(churning) = churning {
+            churning.send_due(&mut self.swarm);
+        }
+        let dues = [messages.next_due(), churning.as_ref().and_then(Churning::next_due), Some(self.ticked.0 + TICK)];
+        let until = dues.into_iter().flatten().fold(until, Duration::min);
+        let clients = self.plan.clients;
+        self.swarm.turn(until, &mut |index, heard, at| match (heard, &mut *churning) {
+            (Heard::Delivery(body), _) if index < clients => messages.delivered(index, body, at),
+            (Heard::Joined | Heard::Left, Some(churning)) if index >= clients => churning.answered(index, at),
+            _ => {}
+        })?;
+        self.tick(doing, Some(messages));
+        Ok(())
+    }
+
+    fn tick(&mut self, doing: &'static str, messages: Option<&Messages<'_>>) {
+        let now = self.swarm.now();
+        let (last, before) = self.ticked;
+        if now < last + TICK {
+            return;
+        }
+        let received = messages.map_or(0, |messages| messages.tally.received());
+        self.ticked = (now, received);
+        let connects = &self.swarm.connects;
+        (self.progress)(&Progress {
+            elapsed: now,
+            doing,
+            joined: connects.joined,
+            failed: connects.failed + connects.lost,
+            deliveries_per_second: per_second(received - before, now - last),
+            p99_ms: messages.map_or(0.0, |messages| Latency::of(&messages.latency).p99),
+        });
+    }
+
+    /// Ends all connections, waits until the processes have closed them too, and then until their memory has settled.
+    fn leave(&mut self, processes: &[Process], before: &Before) -> Result<Vec<u64>, LoadError> {
+        self.swarm.close();
+        let end = self.swarm.now() + LEAVING;
+        let gone = || -> Result<bool, LoadError> {
+            let files = processes.iter().map(Process::open_files).collect::<Result<Vec<_>, _>>()?;
+            Ok(files.iter().zip(&before.files).all(|(now, before)| *now <= before + OTHER_FILES))
+        };
+        let resident = || processes.iter().map(Process::resident).collect::<Result<Vec<_>, _>>();
+        while !gone()? && self.swarm.now() < end {
+            self.pause()?;
+        }
+        let mut last = resident()?;
+        while self.swarm.now() < end {
+            self.pause()?;
+            let now = resident()?;
+            if now == last {
+                break;
+            }
+            last = now;
+        }
+        Ok(last)
+    }
+
+    fn pause(&mut self) -> Result<(), LoadError> {
+        let until = self.swarm.now() + SETTLING;
+        while self.swarm.now() < until {
+            self.swarm.turn(until, &mut |_, _, _| {})?;
+        }
+        self.tick("waiting for the servers to see that all have gone", None);
+        Ok(())
+    }
+}
+
+/// All that a report is made of.
+struct Outcome<'a> {
+    plan: &'a Plan,
+    interrupted: bool,
+    swarm: &'a Swarm<'a>,
+    messages: &'a Messages<'a>,
+    churning: Option<&'a Churning<'a>>,
+    before: Before,
+    measured: Measured,
+    after: Option<Vec<u64>>,
+}
+
+impl Outcome<'_> {
+    fn report(&self) -> Report {
+        let Self { plan, measured, .. } = self;
+        let idle = plan.flow == Flow::Idle;
+        let clients = self.swarm.connects.joined.max(1) as f64;
+        let per_delivery =
+            |cpu: Duration| (measured.deliveries > 0).then(|| cpu.as_secs_f64() * 1e6 / measured.deliveries as f64);
+        let share = |cpu: Duration| cpu.as_secs_f64() * 100.0 / measured.time.as_secs_f64().max(f64::MIN_POSITIVE);
+        let mut cpu = measured.cpu.clone();
+        let own = cpu.pop().unwrap_or_default();
+        let processes = plan.pids.iter().enumerate().map(|(place, &pid)| ProcessReport {
+            pid,
+            cpu_seconds: cpu[place].as_secs_f64(),
+            cpu_percent: share(cpu[place]),
+            cpu_us_per_delivery: per_delivery(cpu[place]),
+            rss_kib_before: self.before.resident[place],
+            rss_kib: measured.resident[place],
+            rss_kib_after: self.after.as_ref().map(|after| after[place]),
+        });
+        let grown = measured.resident.iter().sum::<u64>() as f64 - self.before.resident.iter().sum::<u64>() as f64;
+        let measures = !plan.pids.is_empty();
+        let mut report = Report {
+            mode: match plan.flow {
+                Flow::Rate(_) => "rate",
+                Flow::Saturate(_) => "saturate",
+                Flow::Idle => "idle",
+            },
+            interrupted: self.interrupted,
+            clean: false,
+            clients: plan.clients,
+            rooms: plan.rooms,
+            urls: plan.urls.len(),
+            text_bytes: plan.text_bytes,
+            measured_seconds: measured.time.as_secs_f64(),
+            connections: self.connections(),
+            messages: (!idle).then(|| self.published()),
+            deliveries: (!idle).then(|| self.deliveries()),
+            latency_ms: (!idle).then(|| Latency::of(&self.messages.latency)),
+            churn: self.churning.map(|churning| ChurnReport {
+                sent: churning.sent,
+                answered: churning.answered,
+                per_second: per_second(measured.answers, measured.time),
+                latency_ms: Latency::of(&churning.latency),
+            }),
+            processes: processes.collect(),
+            cpu_us_per_delivery: per_delivery(cpu.iter().sum()).filter(|_| measures),
+            rss_kib_per_connection: measures.then_some(grown / clients),
+            generator_cpu_percent: share(own),
+        };
+        report.clean = report.judge();
+        report
+    }
+
+    fn connections(&self) -> Connections {
+        let connects = self.swarm.connects.clone();
+        Connections {
+            joined: connects.joined,
+            failed: connects.failed,
+            lost: connects.lost,
+            per_second: per_second(connects.upgraded as u64, connects.last_upgrade),
+            all_joined_seconds: connects.last_join.as_secs_f64(),
+            refused: connects.refused,
+            reasons: connects.reasons,
+        }
+    }
+
+    fn published(&self) -> report::Messages {
+        report::Messages {
+            due: self.messages.due_by(self.measured.end),
+            published: self.messages.published,
+            late: self.messages.late,
+            lateness_ms: Latency::of(&self.messages.lateness),
+        }
+    }
+
+    fn deliveries(&self) -> Deliveries {
+        let verdict = self.messages.tally.verdict();
+        Deliveries {
+            expected: verdict.expected,
+            received: verdict.received,
+            measured: self.measured.deliveries,
+            per_second: per_second(self.measured.deliveries, self.measured.time),
+            missing: verdict.missing,
+            doubled: verdict.doubled,
+            misordered: verdict.misordered,
+            strays: verdict.strays,
+            members_in_another_order: verdict.other_order,
+            unjudged: verdict.unjudged,
+        }
+    }
+}
