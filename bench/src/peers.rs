@@ -4,7 +4,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::{Result, children::Children, subject::{Kind, Subject}};
+use crate::{
+    Result,
+    children::Children,
+    subject::{Kind, Subject},
+};
 
 /// Longest time for an install or a build.
 const INSTALL: Duration = Duration::from_secs(300);

@@ -2,6 +2,9 @@ use std::time::Duration;
 
 use crate::{children::Children, peers::Peers};
 
+/// Files that a server or the load has open besides.
+const SPARE_FILES: usize = 200;
+
 /// What a scenario needs to do its work.
 #[derive(Debug)]
 pub struct Stage {
@@ -13,12 +16,19 @@ pub struct Stage {
     pub quick: bool,
     /// For how long is measured, each time.
     pub measuring: Duration,
+    /// How many files a process may have open.
+    pub files: u64,
 }
 
 impl Stage {
     /// A number of clients, rooms or messages: the first one, or the second if this is quick.
     pub fn pick<T>(&self, full: T, quick: T) -> T {
         if self.quick { quick } else { full }
+    }
+
+    /// So many clients, or as many as one process can have sockets, here and at the server.
+    pub fn clients(&self, wanted: usize) -> usize {
+        wanted.min(usize::try_from(self.files).unwrap_or(usize::MAX).saturating_sub(SPARE_FILES))
     }
 
     /// For how long everything flows before it is measured.

@@ -171,5 +171,7 @@ pub fn beside_this_program(name: &str) -> Result<PathBuf> {
     let own = std::env::current_exe()?;
     let candidates = own.ancestors().skip(1).take(2).map(|directory| directory.join(name));
     let found = candidates.into_iter().find(|path| path.is_file());
-    found.ok_or_else(|| format!("{name} is not beside this program; `cargo build --release --workspace` makes it").into())
+    found.ok_or_else(|| {
+        format!("{name} is not beside this program; `cargo build --release --workspace` makes it").into()
+    })
 }

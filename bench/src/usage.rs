@@ -2,14 +2,18 @@
 
 use std::time::Duration;
 
-use rustix::{param::clock_ticks_per_second, process::{Resource, Rlimit, getrlimit, setrlimit}};
+use rustix::{
+    param::clock_ticks_per_second,
+    process::{Resource, Rlimit, getrlimit, setrlimit},
+};
 
 use crate::Result;
 
 /// CPU time of a process so far, of all its threads.
 pub fn cpu(id: u32) -> Result<Duration> {
     let stat = std::fs::read_to_string(format!("/proc/{id}/stat"))?;
-    ticks(&stat).map(|ticks| Duration::from_secs_f64(ticks as f64 / clock_ticks_per_second() as f64))
+    ticks(&stat)
+        .map(|ticks| Duration::from_secs_f64(ticks as f64 / clock_ticks_per_second() as f64))
         .ok_or_else(|| format!("/proc/{id}/stat is not understood").into())
 }
 
@@ -17,14 +21,6 @@ pub fn cpu(id: u32) -> Result<Duration> {
 fn ticks(stat: &str) -> Option<u64> {
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
-}
-
-/// Resident memory of a process, in KiB.
-pub fn resident(id: u32) -> Result<f64> {
-    let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let number = line.and_then(|line| line.split_whitespace().next()).and_then(|number| number.parse().ok());
-    number.ok_or_else(|| format!("/proc/{id}/status is not understood").into())
 }
 
 /// Lets this process, and those that it starts, have as many files open as they may. Returns how many that are.
@@ -45,7 +41,6 @@ mod tests {
     fn the_fields_are_found_whatever_the_program_is_called() {
         let stat = "7 (a) b) S 1 7 7 0 -1 4194560 100 0 0 0 250 50 0 0 20 0 1 0 1 1 1";
         assert_eq!(ticks(stat), Some(300));
-        let own = std::process::id();
-        assert!(cpu(own).is_ok() && resident(own).unwrap() > 100.0);
+        assert!(cpu(std::process::id()).is_ok());
     }
 }

@@ -86,9 +86,10 @@ mod tests {
 
     #[test]
     fn events_are_understood() {
-        assert_eq!(heard(r#"42["message",{"room":"r","username":"u","text":"1.2.3.x","ts":1}]"#), [Heard::Delivery(
-            b"1.2.3.x"
-        )]);
+        assert_eq!(
+            heard(r#"42["message",{"room":"r","username":"u","text":"1.2.3.x","ts":1}]"#),
+            [Heard::Delivery(b"1.2.3.x")]
+        );
         assert_eq!(heard(r#"42["left",{"room":"r"}]"#), [Heard::Left]);
         assert_eq!(heard(r#"44{"message":"no"}"#), [Heard::Refused(r#"44{"message":"no"}"#.to_owned())]);
     }

@@ -1,7 +1,13 @@
 use roomcast::load::{Churn, Flow, Plan};
 
 use super::{Scenario, column};
-use crate::{Result, cluster::Cluster, results::Figures, stage::Stage, subject::{Kind, Subject}};
+use crate::{
+    Result,
+    cluster::Cluster,
+    results::Figures,
+    stage::Stage,
+    subject::{Kind, Subject},
+};
 
 /// Joins and leaves a second that are asked for: a little more than is to be had.
 const RATE: f64 = 21_000.0;
@@ -47,7 +53,9 @@ fn measure(stage: &Stage, subject: &'static Subject) -> Result<Figures> {
     let mut figures = Vec::new();
     if let (Some(churn), Some(in_fresh)) = (&with.report.churn, &fresh.report.churn) {
         figures.extend([("rate", churn.per_second), ("fresh rate", in_fresh.per_second)]);
-        let cpu = |load: &crate::cluster::Load| load.report.processes.first().map_or(f64::NAN, |server| server.cpu_seconds / load.report.measured_seconds);
+        let cpu = |load: &crate::cluster::Load| {
+            load.report.processes.first().map_or(f64::NAN, |server| server.cpu_seconds / load.report.measured_seconds)
+        };
         figures.push(("cpu", (cpu(&with) - cpu(&without)) * 1e6 / churn.per_second));
     }
     if let (Some(without), Some(with), Some(fresh)) =

@@ -21,6 +21,7 @@ const COLUMNS: &[Column] = &[
     column("p99", "p99 ms", 2),
     column("disorder", "members in another order", 0),
     column("missing", "missing", 0),
+    column("late", "sent over 5 ms late, %", 1),
 ];
 
 /// 60,000 deliveries a second.
@@ -65,6 +66,9 @@ fn figures(cluster: &Cluster, plan: Plan) -> Result<Figures> {
     figures.extend(load.redis_per_message().map(|redis| ("redis", redis)));
     if let Some(latency) = &load.report.latency_ms {
         figures.extend([("p50", latency.p50), ("p99", latency.p99)]);
+    }
+    if let Some(messages) = &load.report.messages {
+        figures.push(("late", messages.late as f64 * 100.0 / messages.published as f64));
     }
     if let Some(deliveries) = &load.report.deliveries {
         figures.push(("rate", deliveries.per_second));

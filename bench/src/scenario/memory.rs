@@ -24,7 +24,7 @@ pub const SCENARIO: Scenario = Scenario {
 fn measure(stage: &Stage, subject: &'static Subject) -> Result<Figures> {
     let cluster = Cluster::start(stage, subject, 1)?;
     let load = cluster.load_to_end(Plan {
-        clients: stage.pick(15_000, 300),
+        clients: stage.clients(stage.pick(15_000, 300)),
         rooms: stage.pick(150, 10),
         flow: Flow::Idle,
         warm_up: Duration::ZERO,
