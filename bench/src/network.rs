@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
+    net::{SocketAddr, TcpListener, TcpStream},
     sync::atomic::{AtomicU16, Ordering},
     time::Duration,
 };
@@ -14,7 +14,7 @@ const ANSWER: Duration = Duration::from_secs(2);
 /// Below those that the system gives to clients, of which a run has thousands.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
-/// A port that is free, for TCP and for UDP; not the same one twice in a row.
+/// A port that is free; not the same one twice in a row.
 pub fn free_port() -> Result<u16> {
     static LAST: AtomicU16 = AtomicU16::new(0);
     // Two runs at a time begin at different places.
@@ -22,7 +22,7 @@ pub fn free_port() -> Result<u16> {
     for _ in PORTS {
         let step = LAST.fetch_add(1, Ordering::Relaxed).wrapping_add(offset.wrapping_mul(31));
         let port = PORTS.start + step % (PORTS.end - PORTS.start);
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() && UdpSocket::bind(("127.0.0.1", port)).is_ok() {
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return Ok(port);
         }
     }

@@ -73,7 +73,7 @@ fn lines(heading: &str) -> Vec<String> {
     for word in heading.split(' ') {
         match lines.last_mut() {
             Some(line) if line.is_empty() => line.push_str(word),
-            Some(line) if line.len() + word.len() < 12 => *line = format!("{line} {word}"),
+            Some(line) if line.chars().count() + word.chars().count() < 12 => *line = format!("{line} {word}"),
             _ => lines.push(word.to_owned()),
         }
     }
@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn a_terminal_gets_columns() {
         let expected =
-            "              CPU µs per\n  server        delivery\n  roomcast          5.00\n  bun                  –\n";
+            "            CPU µs per\n  server      delivery\n  roomcast        5.00\n  bun                –\n";
         assert_eq!(table().text(), expected);
     }
 

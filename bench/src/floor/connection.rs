@@ -14,8 +14,18 @@ pub(super) struct Connection {
     partial: Vec<u8>,
     /// What the socket did not take; empty but for readers that are slower than the load.
     unwritten: Vec<u8>,
-    pub(super) is_upgraded: bool,
+    pub(super) state: State,
     pub(super) room: Option<usize>,
+}
+
+/// What is at the other end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// It has not said yet.
+    Unknown,
+    Client,
+    /// The other floor, whose texts are `room\0frame`.
+    Peer,
 }
 
 /// A frame from a client.
@@ -28,7 +38,7 @@ pub(super) enum Incoming {
 
 impl Connection {
     pub(super) fn new(stream: TcpStream) -> Self {
-        Self { stream, partial: Vec::new(), unwritten: Vec::new(), is_upgraded: false, room: None }
+        Self { stream, partial: Vec::new(), unwritten: Vec::new(), state: State::Unknown, room: None }
     }
 
     pub(super) fn stream(&mut self) -> &mut TcpStream {

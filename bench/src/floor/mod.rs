@@ -2,7 +2,7 @@
 //! room, and writes each message to every member of its room by one `write` each, as a frame made once.
 //!
 //! It is driven by the same load as the servers, so its clients read as theirs do, and its writes come in the same bursts.
-//! It keeps no order, checks nothing and promises nothing. Two of them pass messages on to each other by datagrams.
+//! It keeps no order, checks nothing and promises nothing. Two of them pass messages on to each other.
 
 mod connection;
 mod service;

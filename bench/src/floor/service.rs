@@ -7,7 +7,7 @@ use std::{
 
 use mio::{
     Events, Interest, Poll, Token,
-    net::{TcpListener, TcpStream, UdpSocket},
+    net::{TcpListener, TcpStream},
 };
 use rustix::time::{ClockId, clock_gettime};
 use serde::Deserialize;
@@ -18,12 +18,15 @@ use tungstenite::{
 
 use super::{
     Cost,
-    connection::{Connection, Incoming, frame},
+    connection::{Connection, Incoming, State, frame},
 };
 use crate::Result;
 
 const LISTENER: Token = Token(usize::MAX);
 const LINK: Token = Token(usize::MAX - 1);
+
+/// How a floor greets the other one.
+const GREETING: &[u8] = b"FLOOR\r\n\r\n";
 
 /// All that the floor understands of the protocol.
 #[derive(Deserialize)]
@@ -39,8 +42,9 @@ struct Command<'a> {
 pub struct Service {
     poll: Poll,
     listener: TcpListener,
-    link: UdpSocket,
     peer: Option<SocketAddr>,
+    /// The connection on which the other floor is told, made when there is something to tell.
+    link: Option<Connection>,
     /// By the number of their token; a place is empty while nobody has it.
     connections: Vec<Option<Connection>>,
     empty_places: Vec<usize>,
@@ -51,15 +55,14 @@ pub struct Service {
 }
 
 impl Service {
-    /// Listens for clients by TCP, and by UDP, on the same port, for the other floor.
+    /// Listens for clients, and for the other floor.
     pub fn new(address: SocketAddr, peer: Option<SocketAddr>) -> Result<Self> {
         let poll = Poll::new()?;
-        let (mut listener, mut link) = (TcpListener::bind(address)?, UdpSocket::bind(address)?);
+        let mut listener = TcpListener::bind(address)?;
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
-        poll.registry().register(&mut link, LINK, Interest::READABLE)?;
         let (connections, empty_places, rooms) = (Vec::new(), Vec::new(), Vec::new());
-        let (room_numbers, cost) = (HashMap::new(), Cost::default());
-        Ok(Self { poll, listener, link, peer, connections, empty_places, room_numbers, rooms, cost })
+        let (room_numbers, cost, link) = (HashMap::new(), Cost::default(), None);
+        Ok(Self { poll, listener, peer, link, connections, empty_places, room_numbers, rooms, cost })
     }
 
     /// Serves for ever.
@@ -74,7 +77,7 @@ impl Service {
             for event in &events {
                 match event.token() {
                     LISTENER => self.accept()?,
-                    LINK => self.hear_from_peer(&mut buffer),
+                    LINK => self.link.as_mut().map_or(Ok(()), Connection::flush)?,
                     Token(place) => {
                         if self.serve(place, event.is_readable(), event.is_writable(), &mut buffer).is_err() {
                             self.remove(place);
@@ -97,14 +100,14 @@ impl Service {
                 self.connections.push(None);
                 self.connections.len() - 1
             });
-            self.register(place, &mut stream)?;
+            self.register(Token(place), &mut stream)?;
             self.connections[place] = Some(Connection::new(stream));
         }
     }
 
     /// mio is edge-triggered, so that asking for both costs nothing while a socket takes all.
-    fn register(&self, place: usize, stream: &mut TcpStream) -> io::Result<()> {
-        self.poll.registry().register(stream, Token(place), Interest::READABLE | Interest::WRITABLE)
+    fn register(&self, token: Token, stream: &mut TcpStream) -> io::Result<()> {
+        self.poll.registry().register(stream, token, Interest::READABLE | Interest::WRITABLE)
     }
 
     /// An error means that the connection is at its end.
@@ -117,13 +120,19 @@ impl Service {
             return Ok(());
         }
         connection.fill(buffer)?;
-        if !connection.is_upgraded {
+        if connection.state == State::Unknown {
             let Some(head) = connection.take_head() else { return Ok(()) };
-            connection.is_upgraded = true;
-            connection.send(&answer_to(&head, self.cost)?)?;
+            if head == GREETING {
+                connection.state = State::Peer;
+            } else {
+                connection.state = State::Client;
+                connection.send(&answer_to(&head, self.cost)?)?;
+            }
         }
+        let is_peer = connection.state == State::Peer;
         while let Some(incoming) = self.connections[place].as_mut().and_then(Connection::take_frame) {
             match incoming {
+                Incoming::Text(text) if is_peer => self.hear_from_peer(&text),
                 Incoming::Text(text) => self.carry_out(place, &text)?,
                 Incoming::Ping(payload) => self.send(place, &frame(OpCode::Control(Control::Pong), &payload)?)?,
                 Incoming::Close => return Err(ErrorKind::ConnectionAborted.into()),
@@ -155,11 +164,7 @@ impl Service {
                     r#"{{"epoch":"0000000000000000","seq":1,"ts":1767225600123,"originServer":"the-floor-itself","type":"message","room":"{room}","username":"load-1","text":"{text}"}}"#
                 );
                 let frame = frame(OpCode::Data(Data::Text), event.as_bytes())?;
-                if let Some(peer) = self.peer {
-                    let datagram = [room.as_bytes(), b"\0", &frame].concat();
-                    // Lost if the other does not keep up; the load counts what is missing.
-                    let _ = self.link.send_to(&datagram, peer);
-                }
+                self.tell_peer(room, &frame)?;
                 self.fan_out(room, &frame);
                 Ok(())
             }
@@ -167,13 +172,30 @@ impl Service {
         }
     }
 
-    fn hear_from_peer(&mut self, buffer: &mut [u8]) {
-        while let Ok(length) = self.link.recv(buffer) {
-            let datagram = &buffer[..length];
-            let Some(end) = memchr::memchr(0, datagram) else { continue };
-            if let Ok(room) = std::str::from_utf8(&datagram[..end]) {
-                self.fan_out(room, &datagram[end + 1..]);
+    fn tell_peer(&mut self, room: &str, told: &[u8]) -> io::Result<()> {
+        let Some(peer) = self.peer else { return Ok(()) };
+        let mut link = match self.link.take() {
+            Some(link) => link,
+            None => {
+                let stream = std::net::TcpStream::connect(peer)?;
+                stream.set_nonblocking(true)?;
+                stream.set_nodelay(true)?;
+                let mut stream = TcpStream::from_std(stream);
+                self.register(LINK, &mut stream)?;
+                let mut link = Connection::new(stream);
+                link.send(GREETING)?;
+                link
             }
+        };
+        link.send(&frame(OpCode::Data(Data::Text), &[room.as_bytes(), b"\0", told].concat())?)?;
+        self.link = Some(link);
+        Ok(())
+    }
+
+    fn hear_from_peer(&mut self, text: &[u8]) {
+        let Some(end) = memchr::memchr(0, text) else { return };
+        if let Ok(room) = std::str::from_utf8(&text[..end]) {
+            self.fan_out(room, &text[end + 1..]);
         }
     }
 
