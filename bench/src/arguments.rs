@@ -13,7 +13,7 @@ roomcast-bench: measures roomcast beside other servers, and beside the least tha
 Usage: roomcast-bench [OPTIONS]
 
   --only NAMES      Only these scenarios, by the beginning of their names: --only fanout,memory
-  --peers NAMES     Only these peers, or none: --peers bun,node-ws or --peers none
+  --peers NAMES     Beside roomcast, the floor and plain PUBLISH only these, or none: --peers bun,no-history
   --runs N          Measure everything so many times and take the medians (5)
   --seconds N       Measure for so long each time (10)
   --quick           Small numbers, one run of a second each: to see that everything works, not how fast
@@ -95,10 +95,10 @@ impl Arguments {
         SCENARIOS.iter().filter(chosen).collect()
     }
 
-    /// What is to be measured: this project's own, the floor, and the peers that were chosen.
+    /// What is to be measured: this project's own, the floors, and those beside them that were chosen.
     pub fn subjects(&self) -> Vec<&'static Subject> {
-        let chosen = |subject: &&Subject| match (subject.peer(), &self.peers) {
-            (Some(peer), Some(peers)) => peers.iter().any(|name| name == peer),
+        let chosen = |subject: &&Subject| match (subject.choice(), &self.peers) {
+            (Some(choice), Some(peers)) => peers.iter().any(|name| name == choice),
             _ => true,
         };
         SUBJECTS.iter().filter(chosen).collect()
@@ -110,7 +110,7 @@ impl Arguments {
             return Err(format!("there is no scenario {name:?}; --list names them").into());
         }
         let is_peer =
-            |name: &&String| *name == "none" || SUBJECTS.iter().any(|subject| subject.peer() == Some(name.as_str()));
+            |name: &&String| *name == "none" || SUBJECTS.iter().any(|subject| subject.choice() == Some(name.as_str()));
         match self.peers.iter().flatten().find(|name| !is_peer(name)) {
             Some(name) => Err(format!("there is no peer {name:?}; --list names them").into()),
             None => Ok(()),
@@ -149,8 +149,8 @@ mod tests {
     fn ours_and_the_floor_are_always_there() {
         let names = |line: &str| parse(line).unwrap().subjects().iter().map(|subject| subject.name).collect::<Vec<_>>();
         assert_eq!(names("").len(), SUBJECTS.len());
-        assert_eq!(names("--peers none"), ["roomcast", "floor", "plain PUBLISH", "roomcast, no history"]);
-        assert_eq!(names("--peers centrifuge").len(), 6);
+        assert_eq!(names("--peers none"), ["roomcast", "floor", "plain PUBLISH"]);
+        assert_eq!(names("--peers centrifuge,no-history").len(), 6);
     }
 
     #[test]

@@ -54,10 +54,10 @@ impl Cluster {
     }
 
     /// Carries out a plan on these servers, and measures them and Redis. `stop` ends it early.
-    pub fn load(&self, plan: Plan, stop: &AtomicBool, progress: &mut dyn FnMut(&Progress)) -> Result<Load> {
-        let urls = self.addresses().map(|address| format!("ws://{address}")).collect();
-        let pids = self.servers().chain(self.redis.as_ref().map(Redis::id)).collect();
-        let report = load::run(&Plan { urls, pids, ..plan }, self.subject.dialect(), stop, progress)?;
+    pub fn load(&self, mut plan: Plan, stop: &AtomicBool, progress: &mut dyn FnMut(&Progress)) -> Result<Load> {
+        plan.urls = self.addresses().map(|address| format!("ws://{address}")).collect();
+        plan.pids = self.servers().chain(self.redis.as_ref().map(Redis::id)).collect();
+        let report = load::run(&plan, self.subject.dialect(), stop, progress)?;
         self.servers.iter().try_for_each(Process::is_running)?;
         Ok(Load { report, servers: self.servers.len() })
     }

@@ -76,7 +76,10 @@ fn bench(arguments: &Arguments) -> Result<bool> {
     if arguments.list {
         SCENARIOS.iter().for_each(|scenario| println!("{:<20} {}", scenario.name, scenario.about));
         println!();
-        SUBJECTS.iter().for_each(|subject| println!("{:<20} {}", subject.name, subject.about));
+        for subject in SUBJECTS {
+            let choice = subject.choice().map(|choice| format!(" (--peers {choice})")).unwrap_or_default();
+            println!("{:<20} {}{choice}", subject.name, subject.about);
+        }
         return Ok(true);
     }
     let files = usage::raise_file_limit();

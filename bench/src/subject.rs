@@ -114,6 +114,14 @@ impl Subject {
         }
     }
 
+    /// The name by which it is chosen on the command line, if it is not always there.
+    pub fn choice(&self) -> Option<&'static str> {
+        match self.kind {
+            Kind::Roomcast { history: false } => Some("no-history"),
+            _ => self.peer(),
+        }
+    }
+
     /// Its protocol.
     pub fn dialect(&self) -> &'static (dyn Dialect + Sync) {
         match self.kind {
