@@ -7,7 +7,6 @@ pub mod broker;
 pub mod config;
 pub mod http;
 pub mod hub;
-#[cfg(target_os = "linux")]
 pub mod load;
 pub mod protocol;
 pub mod room;

@@ -73,7 +73,6 @@ fn main() -> ExitCode {
         },
         ["check", "across", one, other] => run("check across", check::between(one, other)),
         ["check", "redis-refuses", address] => run("check redis-refuses", check::redis_refuses(address)),
-        #[cfg(target_os = "linux")]
         ["load", ref arguments @ ..] => load(arguments),
         ["settings"] => print(&reference(SETTINGS)),
         ["help" | "--help" | "-h"] => print(HELP),
@@ -143,7 +142,6 @@ fn run(name: &str, client: impl Future<Output = Result<(), Failure>>) -> ExitCod
 }
 
 /// Puts a load on servers, tells how it goes on standard error, and prints the report.
-#[cfg(target_os = "linux")]
 fn load(arguments: &[&str]) -> ExitCode {
     let wrong = |why: LoadError| {
         eprintln!("roomcast load: {why}\n`roomcast load --help` lists the options");
@@ -172,12 +170,7 @@ fn load(arguments: &[&str]) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match json {
-        true => {
-            print(&format!("{}\n", serde_json::to_string_pretty(&report).expect("a report has only texts and numbers")))
-        }
-        false => print(&report.to_string()),
-    };
+    print(&if json { report.to_json() } else { report.to_string() });
     if report.clean { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

@@ -36,7 +36,8 @@ pub(super) struct Messages<'a> {
     pub(super) late: u64,
     /// How many messages that were due within the window have been published.
     pub(super) published: u64,
-    pub(super) last_delivery: Duration,
+    /// When something came that was waited for.
+    pub(super) last_heard: Duration,
 }
 
 impl<'a> Messages<'a> {
@@ -56,7 +57,8 @@ impl<'a> Messages<'a> {
             Flow::Saturate(under_way) => publishers.iter().flat_map(|one| vec![*one; under_way]).collect(),
             Flow::Rate(_) | Flow::Idle => Vec::new(),
         };
-        let window = (begin + plan.warm_up, begin + plan.warm_up + plan.duration);
+        let warm_up = if plan.flow == Flow::Idle { Duration::ZERO } else { plan.warm_up };
+        let window = (begin + warm_up, begin + warm_up + plan.duration);
         Self {
             dialect,
             layout,
@@ -75,7 +77,7 @@ impl<'a> Messages<'a> {
             lateness: latencies(),
             late: 0,
             published: 0,
-            last_delivery: begin,
+            last_heard: begin,
         }
     }
 
@@ -88,7 +90,7 @@ impl<'a> Messages<'a> {
     pub(super) fn next_due(&self) -> Option<Duration> {
         match self.flow {
             Flow::Rate(rate) if !self.publishers.is_empty() => {
-                Some(self.begin + Duration::from_secs_f64(self.next as f64 / rate)).filter(|due| *due < self.window.1)
+                Some(self.due(self.next, rate)).filter(|due| *due < self.window.1)
             }
             Flow::Saturate(_) if !self.owing.is_empty() => Some(self.begin),
             _ => None,
@@ -134,7 +136,7 @@ impl<'a> Messages<'a> {
     pub(super) fn delivered(&mut self, client: usize, body: &[u8], at: Duration) {
         let Some(body) = Body::read(body) else { return };
         self.tally.delivered(client, &body);
-        self.last_delivery = at;
+        self.last_heard = at;
         let due = Duration::from_nanos(body.due);
         if self.measures(due) {
             self.latency.saturating_record(at.saturating_sub(due).as_micros() as u64);
@@ -153,9 +155,15 @@ impl<'a> Messages<'a> {
     /// How many messages should have been published within the window by then; a closed loop has no such number.
     pub(super) fn due_by(&self, end: Duration) -> Option<u64> {
         let Flow::Rate(rate) = self.flow else { return None };
-        let end = end.min(self.window.1);
-        let numbers = |time: Duration| (time.saturating_sub(self.begin).as_secs_f64() * rate).ceil() as u64;
-        Some(numbers(end).saturating_sub(numbers(self.window.0)))
+        let before = |time: Duration| {
+            let about = (time.saturating_sub(self.begin).as_secs_f64() * rate) as u64;
+            (about.saturating_sub(1)..).find(|number| self.due(*number, rate) >= time).unwrap_or(about)
+        };
+        Some(before(end.min(self.window.1)).saturating_sub(before(self.window.0)))
+    }
+
+    fn due(&self, number: u64, rate: f64) -> Duration {
+        self.begin + Duration::from_secs_f64(number as f64 / rate)
     }
 
     fn measures(&self, due: Duration) -> bool {

@@ -8,11 +8,13 @@ mod arguments;
 mod body;
 mod churning;
 mod connection;
+mod connects;
 mod dialect;
 mod frame;
 mod latency;
 mod layout;
 mod messages;
+mod outcome;
 mod plan;
 mod poller;
 mod process;
@@ -21,6 +23,7 @@ mod roomcast;
 mod run;
 mod swarm;
 mod tally;
+mod timer;
 
 use std::io;
 

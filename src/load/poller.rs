@@ -1,13 +1,8 @@
-use std::{
-    io,
-    os::fd::{AsRawFd, OwnedFd},
-    time::{Duration, Instant},
-};
+use std::{io, time::Instant};
 
-use mio::{Events, Interest, Poll, Token, net::TcpStream, unix::SourceFd};
-use rustix::time::{
-    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
-};
+use mio::{Events, Interest, Poll, Token, net::TcpStream};
+
+use super::timer::Timer;
 
 /// How many sockets are served before the clock is looked at again: few enough for messages to be on time.
 const BATCH: usize = 128;
@@ -23,19 +18,18 @@ pub(super) struct Ready {
     pub(super) ended: bool,
 }
 
-/// Waits for sockets, or for a moment that is kept to some microseconds; epoll's own timeout knows milliseconds only.
+/// Waits for sockets, or for a moment.
 #[derive(Debug)]
 pub(super) struct Poller {
     poll: Poll,
     events: Events,
-    timer: OwnedFd,
+    timer: Timer,
 }
 
 impl Poller {
     pub(super) fn new() -> io::Result<Self> {
         let poll = Poll::new()?;
-        let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
-        poll.registry().register(&mut SourceFd(&timer.as_raw_fd()), TIMER, Interest::READABLE)?;
+        let timer = Timer::new(&poll, TIMER)?;
         Ok(Self { poll, events: Events::with_capacity(BATCH), timer })
     }
 
@@ -47,10 +41,7 @@ impl Poller {
     /// Waits until a socket has something to say, until that moment, or until a signal, and adds those that have.
     pub(super) fn wait(&mut self, until: Instant, ready: &mut Vec<Ready>) -> io::Result<()> {
         let left = until.saturating_duration_since(Instant::now());
-        let timeout = if left.is_zero() { Some(Duration::ZERO) } else { None };
-        if timeout.is_none() {
-            self.arm(left)?;
-        }
+        let timeout = if left.is_zero() { Some(left) } else { self.timer.set(left)? };
         match self.poll.poll(&mut self.events, timeout) {
             Err(why) if why.kind() == io::ErrorKind::Interrupted => return Ok(()),
             outcome => outcome?,
@@ -61,17 +52,12 @@ impl Poller {
         );
         Ok(())
     }
-
-    fn arm(&self, left: Duration) -> io::Result<()> {
-        let value = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
-        let once = Itimerspec { it_interval: Timespec::default(), it_value: value };
-        timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &once)?;
-        Ok(())
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]

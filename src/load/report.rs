@@ -18,9 +18,9 @@ pub struct Report {
     pub clean: bool,
     /// How many clients there were to be.
     pub clients: usize,
-    /// In how many rooms.
+    /// In how many rooms they were.
     pub rooms: usize,
-    /// On how many URLs.
+    /// On how many URLs they were.
     pub urls: usize,
     /// The size of each text.
     pub text_bytes: usize,
@@ -49,7 +49,7 @@ pub struct Report {
 /// How the clients connected and stayed.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Connections {
-    /// How many joined.
+    /// How many joined, with those for joins and leaves.
     pub joined: usize,
     /// How many never did.
     pub failed: usize,
@@ -97,7 +97,7 @@ pub struct Deliveries {
     pub misordered: u64,
     /// How many were of no message that was published in that room.
     pub strays: u64,
-    /// How many members saw another order than the one of their room that saw most.
+    /// How many members saw another order than most of their room.
     pub members_in_another_order: u64,
     /// How many were too many to be kept, so that order and doubles were judged without them.
     pub unjudged: u64,
@@ -175,6 +175,13 @@ impl Report {
         connected && delivered && self.churn.as_ref().is_none_or(|churn| churn.answered == churn.sent)
     }
 
+    /// The report for programs.
+    pub fn to_json(&self) -> String {
+        let mut json = serde_json::to_string_pretty(self).expect("a report has only texts and numbers");
+        json.push('\n');
+        json
+    }
+
     /// What a reader must know before believing the figures.
     fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
@@ -224,12 +231,12 @@ impl fmt::Display for Report {
             writeln!(f, "              {times} × {why}")?;
         }
         if let Some(messages) = &self.messages {
-            write!(f, "messages      {} in {:.1} s", messages.published, self.measured_seconds)?;
-            writeln!(
-                f,
-                ", {} bytes each; {} late, the latest by {:.1} ms",
-                self.text_bytes, messages.late, messages.lateness_ms.max
-            )?;
+            let (published, seconds, bytes) = (messages.published, self.measured_seconds, self.text_bytes);
+            write!(f, "messages      {published} of {bytes} bytes in {seconds:.1} s")?;
+            match messages.due {
+                Some(_) => writeln!(f, "; {} late, the latest by {:.1} ms", messages.late, messages.lateness_ms.max)?,
+                None => writeln!(f)?,
+            }
         }
         if let Some(seen) = &self.deliveries {
             writeln!(f, "deliveries    {:.0}/s; {} of {} in all", seen.per_second, seen.received, seen.expected)?;

@@ -4,8 +4,12 @@ use std::{
 };
 
 use super::{
-    ChurnReport, Connections, Deliveries, Dialect, Flow, Heard, Latency, Layout, LoadError, Plan, ProcessReport,
-    Progress, Report, churning::Churning, latency::per_second, messages::Messages, process::Process, report,
+    Dialect, Flow, Heard, Latency, Layout, LoadError, Plan, Progress, Report,
+    churning::Churning,
+    latency::per_second,
+    messages::Messages,
+    outcome::{Before, Measured, Outcome},
+    process::{Process, own_cpu},
     swarm::Swarm,
 };
 
@@ -17,6 +21,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// After the last message, deliveries are waited for until none has come for so long.
 const QUIET: Duration = Duration::from_secs(3);
+
+/// When as many have come as there should be, it is listened for so long whether there are more.
+const LISTENING: Duration = Duration::from_millis(250);
 
 /// Servers are given so long to see that all clients have gone.
 const LEAVING: Duration = Duration::from_secs(20);
@@ -99,34 +106,9 @@ struct Run<'a> {
     ticked: (Duration, u64),
 }
 
-/// The measured processes before the first client.
-struct Before {
-    resident: Vec<u64>,
-    files: Vec<usize>,
-}
-
-impl Before {
-    fn read(processes: &[Process]) -> Result<Self, LoadError> {
-        Ok(Self {
-            resident: processes.iter().map(Process::resident).collect::<Result<_, _>>()?,
-            files: processes.iter().map(Process::open_files).collect::<Result<_, _>>()?,
-        })
-    }
-}
-
 /// CPU times, in the order of the processes and with this program's own at the end.
 fn cpu(processes: &[Process]) -> Result<Vec<Duration>, LoadError> {
-    processes.iter().chain([&Process::own()]).map(Process::cpu).collect()
-}
-
-/// What was measured from outside.
-struct Measured {
-    time: Duration,
-    deliveries: u64,
-    answers: u64,
-    cpu: Vec<Duration>,
-    resident: Vec<u64>,
-    end: Duration,
+    processes.iter().map(Process::cpu).chain([Ok(own_cpu())]).collect()
 }
 
 impl Run<'_> {
@@ -176,8 +158,9 @@ impl Run<'_> {
         let answered = |churning: &Option<Churning<'_>>| churning.as_ref().map_or(0, |churning| churning.answered);
         let (from, cpu_before) = (self.swarm.now(), cpu(processes)?);
         let (deliveries, answers) = (messages.tally.received(), answered(churning));
+        let doing = if self.plan.flow == Flow::Idle { "holding" } else { "measuring" };
         while self.swarm.now() < end && !self.stopped() {
-            self.step("measuring", end, messages, churning)?;
+            self.step(doing, end, messages, churning)?;
         }
         let to = self.swarm.now();
         let used = cpu(processes)?.into_iter().zip(cpu_before).map(|(after, before)| after.saturating_sub(before));
@@ -198,16 +181,21 @@ impl Run<'_> {
         if let Some(churning) = churning {
             churning.stop(begin);
         }
+        // What comes twice is counted twice, so a number that is right does not show yet that all are there.
+        let mut missing = false;
         loop {
-            let complete = messages.tally.received() >= messages.tally.expected();
-            if complete && churning.as_ref().is_none_or(|churning| !churning.is_waiting()) {
+            let complete = messages.tally.received() >= messages.tally.expected()
+                && churning.as_ref().is_none_or(|churning| !churning.is_waiting());
+            let enough = complete && !missing;
+            let end = messages.last_heard.max(begin) + if enough { LISTENING } else { QUIET };
+            if self.swarm.now() < end {
+                self.step("waiting for the last deliveries", end, messages, churning)?;
+                continue;
+            }
+            missing = messages.tally.verdict().missing > 0;
+            if !enough || !missing {
                 return Ok(());
             }
-            let last = messages.last_delivery.max(begin);
-            if self.swarm.now() > last + QUIET {
-                return Ok(());
-            }
-            self.step("waiting for the last deliveries", last + QUIET, messages, churning)?;
         }
     }
 
@@ -228,7 +216,10 @@ impl Run<'_> {
         let clients = self.plan.clients;
         self.swarm.turn(until, &mut |index, heard, at| match (heard, &mut *churning) {
             (Heard::Delivery(body), _) if index < clients => messages.delivered(index, body, at),
-            (Heard::Joined | Heard::Left, Some(churning)) if index >= clients => churning.answered(index, at),
+            (Heard::Joined | Heard::Left, Some(churning)) if index >= clients => {
+                churning.answered(index, at);
+                messages.last_heard = at;
+            }
             _ => {}
         })?;
         self.tick(doing, Some(messages));
@@ -285,109 +276,5 @@ impl Run<'_> {
         }
         self.tick("waiting for the servers to see that all have gone", None);
         Ok(())
-    }
-}
-
-/// All that a report is made of.
-struct Outcome<'a> {
-    plan: &'a Plan,
-    interrupted: bool,
-    swarm: &'a Swarm<'a>,
-    messages: &'a Messages<'a>,
-    churning: Option<&'a Churning<'a>>,
-    before: Before,
-    measured: Measured,
-    after: Option<Vec<u64>>,
-}
-
-impl Outcome<'_> {
-    fn report(&self) -> Report {
-        let Self { plan, measured, .. } = self;
-        let idle = plan.flow == Flow::Idle;
-        let clients = self.swarm.connects.joined.max(1) as f64;
-        let per_delivery =
-            |cpu: Duration| (measured.deliveries > 0).then(|| cpu.as_secs_f64() * 1e6 / measured.deliveries as f64);
-        let share = |cpu: Duration| cpu.as_secs_f64() * 100.0 / measured.time.as_secs_f64().max(f64::MIN_POSITIVE);
-        let mut cpu = measured.cpu.clone();
-        let own = cpu.pop().unwrap_or_default();
-        let processes = plan.pids.iter().enumerate().map(|(place, &pid)| ProcessReport {
-            pid,
-            cpu_seconds: cpu[place].as_secs_f64(),
-            cpu_percent: share(cpu[place]),
-            cpu_us_per_delivery: per_delivery(cpu[place]),
-            rss_kib_before: self.before.resident[place],
-            rss_kib: measured.resident[place],
-            rss_kib_after: self.after.as_ref().map(|after| after[place]),
-        });
-        let grown = measured.resident.iter().sum::<u64>() as f64 - self.before.resident.iter().sum::<u64>() as f64;
-        let measures = !plan.pids.is_empty();
-        let mut report = Report {
-            mode: match plan.flow {
-                Flow::Rate(_) => "rate",
-                Flow::Saturate(_) => "saturate",
-                Flow::Idle => "idle",
-            },
-            interrupted: self.interrupted,
-            clean: false,
-            clients: plan.clients,
-            rooms: plan.rooms,
-            urls: plan.urls.len(),
-            text_bytes: plan.text_bytes,
-            measured_seconds: measured.time.as_secs_f64(),
-            connections: self.connections(),
-            messages: (!idle).then(|| self.published()),
-            deliveries: (!idle).then(|| self.deliveries()),
-            latency_ms: (!idle).then(|| Latency::of(&self.messages.latency)),
-            churn: self.churning.map(|churning| ChurnReport {
-                sent: churning.sent,
-                answered: churning.answered,
-                per_second: per_second(measured.answers, measured.time),
-                latency_ms: Latency::of(&churning.latency),
-            }),
-            processes: processes.collect(),
-            cpu_us_per_delivery: per_delivery(cpu.iter().sum()).filter(|_| measures),
-            rss_kib_per_connection: measures.then_some(grown / clients),
-            generator_cpu_percent: share(own),
-        };
-        report.clean = report.judge();
-        report
-    }
-
-    fn connections(&self) -> Connections {
-        let connects = self.swarm.connects.clone();
-        Connections {
-            joined: connects.joined,
-            failed: connects.failed,
-            lost: connects.lost,
-            per_second: per_second(connects.upgraded as u64, connects.last_upgrade),
-            all_joined_seconds: connects.last_join.as_secs_f64(),
-            refused: connects.refused,
-            reasons: connects.reasons,
-        }
-    }
-
-    fn published(&self) -> report::Messages {
-        report::Messages {
-            due: self.messages.due_by(self.measured.end),
-            published: self.messages.published,
-            late: self.messages.late,
-            lateness_ms: Latency::of(&self.messages.lateness),
-        }
-    }
-
-    fn deliveries(&self) -> Deliveries {
-        let verdict = self.messages.tally.verdict();
-        Deliveries {
-            expected: verdict.expected,
-            received: verdict.received,
-            measured: self.measured.deliveries,
-            per_second: per_second(self.measured.deliveries, self.measured.time),
-            missing: verdict.missing,
-            doubled: verdict.doubled,
-            misordered: verdict.misordered,
-            strays: verdict.strays,
-            members_in_another_order: verdict.other_order,
-            unjudged: verdict.unjudged,
-        }
     }
 }

@@ -1,5 +1,4 @@
 use std::{
-    collections::BTreeMap,
     io,
     time::{Duration, Instant},
 };
@@ -7,6 +6,7 @@ use std::{
 use super::{
     Client, Dialect, Heard,
     connection::{Connection, Filled, upgrade_answer, upgrade_request},
+    connects::Connects,
     frame::{self, Incoming},
     plan::Target,
     poller::{Poller, Ready},
@@ -15,8 +15,8 @@ use super::{
 /// How many connects are under way at a time; fewer than the backlog of any server's listener.
 const AT_ONCE: usize = 128;
 
-/// How many different reasons of failures are told apart.
-const REASONS: usize = 16;
+/// Is told of each thing that is heard: by which client, what, and when.
+pub(super) type Ears<'e> = dyn FnMut(usize, Heard<'_>, Duration) + 'e;
 
 /// All clients of a run: their sockets, and how far each has come.
 pub(super) struct Swarm<'a> {
@@ -63,31 +63,6 @@ impl State {
             | Self::Joined(connection) => Some(connection),
             Self::Absent | Self::Ended => None,
         }
-    }
-}
-
-/// What has become of the connects.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Connects {
-    pub(super) upgraded: usize,
-    pub(super) joined: usize,
-    /// Those that never joined.
-    pub(super) failed: usize,
-    /// Those that had joined.
-    pub(super) lost: usize,
-    pub(super) last_upgrade: Duration,
-    pub(super) last_join: Duration,
-    /// What was refused after joining.
-    pub(super) refused: u64,
-    /// Why, and how often.
-    pub(super) reasons: BTreeMap<String, usize>,
-}
-
-impl Connects {
-    fn note(&mut self, why: String) {
-        let why =
-            if self.reasons.len() < REASONS || self.reasons.contains_key(&why) { why } else { "others".to_owned() };
-        *self.reasons.entry(why).or_default() += 1;
     }
 }
 
@@ -174,23 +149,18 @@ impl<'a> Swarm<'a> {
         }
     }
 
-    /// Waits for sockets until that time since the start, and serves those that have something to say. `heard` is told
-    /// of each thing that is heard, by which client and when.
-    pub(super) fn turn(
-        &mut self,
-        until: Duration,
-        heard: &mut dyn FnMut(usize, Heard<'_>, Duration),
-    ) -> io::Result<()> {
+    /// Waits for sockets until that time since the start, and serves those that have something to say.
+    pub(super) fn turn(&mut self, until: Duration, ears: &mut Ears<'_>) -> io::Result<()> {
         let mut ready = std::mem::take(&mut self.ready);
         self.poller.wait(self.start + until, &mut ready)?;
         for Ready { index, ended } in ready.drain(..) {
-            self.serve(index, ended, heard);
+            self.serve(index, ended, ears);
         }
         self.ready = ready;
         Ok(())
     }
 
-    fn serve(&mut self, index: usize, ended: bool, heard: &mut dyn FnMut(usize, Heard<'_>, Duration)) {
+    fn serve(&mut self, index: usize, ended: bool, ears: &mut Ears<'_>) {
         if let State::Connecting(connection) = &self.seats[index].state {
             match connection.connected() {
                 Ok(true) => self.upgrade(index),
@@ -200,33 +170,27 @@ impl<'a> Swarm<'a> {
             return;
         }
         let mut buffer = std::mem::take(&mut self.buffer);
-        if let Err(why) = self.read(index, ended, &mut buffer, heard) {
+        if let Err(why) = self.read(index, ended, &mut buffer, ears) {
             self.end(index, why);
         }
         self.buffer = buffer;
     }
 
     fn upgrade(&mut self, index: usize) {
-        let seat = &mut self.seats[index];
-        let State::Connecting(connection) = std::mem::replace(&mut seat.state, State::Ended) else { return };
-        match upgrade_request(&self.targets[seat.target].url) {
-            Ok((request, key)) => {
-                seat.state = State::Upgrading(connection, key);
-                self.frames = request;
-                self.send_frames(index);
-            }
-            Err(why) => self.end(index, why),
+        let (request, key) = match upgrade_request(&self.targets[self.seats[index].target].url) {
+            Ok(made) => made,
+            Err(why) => return self.end(index, why),
+        };
+        let state = &mut self.seats[index].state;
+        if let State::Connecting(connection) = std::mem::replace(state, State::Ended) {
+            *state = State::Upgrading(connection, key);
         }
+        self.frames = request;
+        self.send_frames(index);
     }
 
     /// Reads what has come, and sends what has waited.
-    fn read(
-        &mut self,
-        index: usize,
-        ended: bool,
-        buffer: &mut Vec<u8>,
-        heard: &mut dyn FnMut(usize, Heard<'_>, Duration),
-    ) -> Result<(), String> {
+    fn read(&mut self, index: usize, ended: bool, buffer: &mut Vec<u8>, ears: &mut Ears<'_>) -> Result<(), String> {
         let lost = |why: io::Error| format!("the connection was lost: {why}");
         loop {
             let Some(connection) = self.seats[index].state.connection() else { return Ok(()) };
@@ -235,7 +199,7 @@ impl<'a> Swarm<'a> {
                 Filled::End => return Err("the connection was lost".to_owned()),
                 Filled::Nothing => return Ok(()),
                 Filled::Bytes(count, more) => {
-                    let used = self.take(index, &buffer[..count], heard)?;
+                    let used = self.take(index, &buffer[..count], ears)?;
                     if let Some(connection) = self.seats[index].state.connection() {
                         connection.keep(&buffer[used..count]);
                     }
@@ -249,12 +213,7 @@ impl<'a> Swarm<'a> {
     }
 
     /// Takes what is whole of these bytes. Returns how many that were.
-    fn take(
-        &mut self,
-        index: usize,
-        bytes: &[u8],
-        heard: &mut dyn FnMut(usize, Heard<'_>, Duration),
-    ) -> Result<usize, String> {
+    fn take(&mut self, index: usize, bytes: &[u8], ears: &mut Ears<'_>) -> Result<usize, String> {
         let at = self.now();
         let mut used = 0;
         if let State::Upgrading(_, key) = &self.seats[index].state {
@@ -265,7 +224,7 @@ impl<'a> Swarm<'a> {
         while let Some((incoming, length)) = frame::cut(&bytes[used..])? {
             used += length;
             match incoming {
-                Incoming::Text(text) => self.hear(index, text, at, heard),
+                Incoming::Text(text) => self.hear(index, text, at, ears),
                 Incoming::Ping(payload) => {
                     self.frames.clear();
                     frame::put_pong(payload, &mut self.frames);
@@ -291,7 +250,7 @@ impl<'a> Swarm<'a> {
         texts.iter().for_each(|text| self.send(index, text));
     }
 
-    fn hear(&mut self, index: usize, text: &[u8], at: Duration, heard: &mut dyn FnMut(usize, Heard<'_>, Duration)) {
+    fn hear(&mut self, index: usize, text: &[u8], at: Duration, ears: &mut Ears<'_>) {
         let (mut answers, mut joined, mut refused) = (Vec::new(), false, None);
         let seat = &self.seats[index];
         self.dialect.hear(Client { number: index, room: &seat.room }, text, &mut |what| match what {
@@ -299,17 +258,12 @@ impl<'a> Swarm<'a> {
             Heard::Refused(why) => refused = Some(why),
             what => {
                 joined |= what == Heard::Joined;
-                heard(index, what, at);
+                ears(index, what, at);
             }
         });
         answers.iter().for_each(|answer| self.send(index, answer));
-        if joined && matches!(self.seats[index].state, State::Joining(_)) {
-            self.connects.joined += 1;
-            self.connects.last_join = at;
-            let seat = &mut self.seats[index];
-            if let State::Joining(connection) = std::mem::replace(&mut seat.state, State::Ended) {
-                seat.state = State::Joined(connection);
-            }
+        if joined {
+            self.joined(index, at);
         }
         if let Some(why) = refused {
             let why = format!("the server refuses: {why}");
@@ -320,6 +274,19 @@ impl<'a> Swarm<'a> {
                 self.end(index, why);
             }
         }
+    }
+
+    /// A client has joined a room, perhaps its first.
+    fn joined(&mut self, index: usize, at: Duration) {
+        let state = &mut self.seats[index].state;
+        *state = match std::mem::replace(state, State::Ended) {
+            State::Joining(connection) => {
+                self.connects.joined += 1;
+                self.connects.last_join = at;
+                State::Joined(connection)
+            }
+            other => other,
+        };
     }
 
     fn send_frames(&mut self, index: usize) {

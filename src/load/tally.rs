@@ -1,3 +1,5 @@
+use std::collections::HashMap;
+
 use super::{Body, Layout};
 
 /// How many message numbers are kept for all members together: 128 MiB of them.
@@ -38,7 +40,7 @@ pub(super) struct Verdict {
     pub(super) misordered: u64,
     /// Deliveries of what was never said, or not in this room.
     pub(super) strays: u64,
-    /// Members that saw what they saw in another order than the member of their room that saw most.
+    /// Members that saw what they saw in another order than most of their room.
     pub(super) other_order: u64,
     /// Deliveries that were too many to be kept, and so were only counted.
     pub(super) unjudged: u64,
@@ -127,7 +129,9 @@ impl Tally {
             verdict.unjudged += member.received - member.seen.len() as u64;
             orders.push(order);
         }
-        let Some(reference) = orders.iter().max_by_key(|order| order.len()) else { return };
+        let mut times = HashMap::new();
+        orders.iter().for_each(|order| *times.entry(order).or_insert(0) += 1);
+        let Some((reference, _)) = times.into_iter().max_by_key(|(order, times)| (*times, order.len())) else { return };
         let mut places = vec![None; numbers];
         for (place, message) in reference.iter().enumerate() {
             places[*message as usize] = Some(place);

@@ -15,6 +15,7 @@ mod contract;
 mod docs;
 mod foreign;
 mod health;
+mod load;
 mod metrics;
 mod monitoring;
 mod network;

@@ -18,7 +18,7 @@ pub use self::{
     http::get,
     proxy::{Network, Proxy},
     redis::{Redis, free_port},
-    server::{Outcome, Server, refuses_to_start, run, run_with},
+    server::{Outcome, Server, command, refuses_to_start, run, run_with, send_signal},
 };
 
 /// Much longer than anything takes on a slow machine, so that only what never happens fails.

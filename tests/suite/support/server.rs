@@ -138,6 +138,11 @@ impl Server {
         self.log.lock().expect("no panic under this lock").clone()
     }
 
+    /// The number of the process.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Sends a signal by its name, as `kill -NAME` does.
     pub fn signal(&self, name: &str) {
         send_signal(&self.process, name);
