@@ -52,7 +52,7 @@ faults: ## Break servers, Redis and networks under load, and judge what clients 
 BENCH ?=
 
 .PHONY: bench
-bench: ## Measure roomcast beside other servers, and write docs/benchmarks.md; about 2 hours
+bench: ## Measure roomcast beside other servers, and write docs/benchmarks.md; about an hour
 	@scripts/need.sh cargo cc redis-server
 	@scripts/need.sh --optional node npm go
 	@cargo build --release --locked --workspace

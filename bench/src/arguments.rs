@@ -14,8 +14,8 @@ Usage: roomcast-bench [OPTIONS]
 
   --only NAMES      Only these scenarios, by the beginning of their names: --only fanout,memory
   --peers NAMES     Beside roomcast, the floor and plain PUBLISH only these, or none: --peers bun,no-history
-  --runs N          Measure everything so many times and take the medians (5)
-  --seconds N       Measure for so long each time (10)
+  --runs N          Measure everything so many times and take the medians (5); peers once where no target compares them
+  --seconds N       Measure for so long each time (10), or half of it where a scenario has several loads
   --quick           Small numbers, one run of a second each: to see that everything works, not how fast
   --list            Print the scenarios and what is measured, and end
   --json FILE       Write every single value as JSON

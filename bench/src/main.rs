@@ -125,7 +125,8 @@ fn about(arguments: &Arguments) -> About {
         command: format!("make bench{options}"),
         machine: machine::describe(),
         method: format!(
-            "{times} of {} seconds each, in turns. Load, servers and Redis share one machine and talk over its loopback; \
+            "{times} of {} seconds each, or half of that where a scenario has several loads, in turns; peers once where no \
+             target compares them. Load, servers and Redis share one machine and talk over its loopback; \
              nothing is pinned to a core. CPU is that of the servers alone, as the system counts it.",
             arguments.measuring.as_secs_f64()
         ),

@@ -12,6 +12,7 @@ pub fn run(arguments: &Arguments, stage: &Stage) -> Results {
         println!("\n{}: {}", scenario.name, scenario.about);
         let mut subjects: Vec<_> = subjects.iter().copied().filter(|subject| (scenario.takes)(subject)).collect();
         for round in 1..=arguments.runs {
+            subjects.retain(|subject| round == 1 || scenario.compares_peers || !subject.is_peer());
             // One that cannot be measured is not tried again.
             subjects.retain(|subject| measure(stage, scenario, subject, (round, arguments.runs), &mut results));
         }

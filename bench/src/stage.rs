@@ -31,6 +31,11 @@ impl Stage {
         wanted.min(usize::try_from(self.files).unwrap_or(usize::MAX).saturating_sub(SPARE_FILES))
     }
 
+    /// For how long is measured where one scenario has several loads.
+    pub fn half(&self) -> Duration {
+        self.measuring / 2
+    }
+
     /// For how long everything flows before it is measured.
     pub fn warm_up(&self) -> Duration {
         self.pick(Duration::from_secs(2), Duration::from_millis(200))

@@ -18,6 +18,7 @@ pub const SCENARIO: Scenario = Scenario {
         column("big max", "to its last member, ms", 1),
         column("big missing", "missing in it", 0),
     ],
+    compares_peers: false,
     takes: Subject::is_server,
     measure,
 };
@@ -29,7 +30,7 @@ fn measure(stage: &Stage, subject: &'static Subject) -> Result<Figures> {
         rooms: stage.pick(10, 5),
         flow: Flow::Rate(100.0),
         warm_up: stage.warm_up(),
-        duration: stage.measuring,
+        duration: stage.half(),
         ..Plan::default()
     };
     let big = Plan {

@@ -27,6 +27,7 @@ pub const SCENARIO: Scenario = Scenario {
         column("cpu", "CPU µs per join or leave", 1),
         column("missing", "missing to the others", 0),
     ],
+    compares_peers: false,
     takes: |subject| subject.is_server() && subject.kind != Kind::Floor,
     measure,
 };
@@ -38,7 +39,7 @@ fn measure(stage: &Stage, subject: &'static Subject) -> Result<Figures> {
         rooms: 5,
         flow: Flow::Rate(stage.pick(50.0, 20.0)),
         warm_up: stage.warm_up(),
-        duration: stage.measuring,
+        duration: stage.half(),
         churn: fresh.map(|fresh| Churn {
             rate: stage.pick(RATE, RATE / 50.0),
             connections: stage.pick(100, 10),

@@ -19,6 +19,7 @@ pub const SCENARIO: Scenario = Scenario {
         column("others p99", "others' p99 ms", 2),
         column("others max", "others' max ms", 1),
     ],
+    compares_peers: false,
     takes: Subject::is_server,
     measure,
 };

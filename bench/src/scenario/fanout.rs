@@ -30,6 +30,7 @@ pub const AT_60K: Scenario = Scenario {
     about: "1,000 clients in 10 rooms of 100 on two servers, texts of 128 bytes, 600 messages a second, so 60,000 \
             deliveries. The floor shows as Redis what a plain PUBLISH at the same rate costs beside it.",
     columns: COLUMNS,
+    compares_peers: true,
     takes: Subject::is_server,
     measure: |stage, subject| measure(stage, subject, 600.0),
 };
@@ -39,6 +40,7 @@ pub const AT_100K: Scenario = Scenario {
     name: "fanout-100k",
     about: "The same with 1,000 messages a second, so 100,000 deliveries.",
     columns: COLUMNS,
+    compares_peers: true,
     takes: Subject::is_server,
     measure: |stage, subject| measure(stage, subject, 1000.0),
 };

@@ -17,6 +17,7 @@ pub const SCENARIO: Scenario = Scenario {
         column("after", "MiB after they are gone", 1),
         column("ratio", "after / before", 2),
     ],
+    compares_peers: false,
     takes: Subject::is_server,
     measure,
 };

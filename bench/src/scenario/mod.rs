@@ -21,6 +21,8 @@ pub struct Scenario {
     pub about: &'static str,
     /// What the table shows.
     pub columns: &'static [Column],
+    /// Whether a target compares peers in it. Where none does, they are measured in the first round only.
+    pub compares_peers: bool,
     /// Whether it has anything to say of a subject.
     pub takes: fn(&Subject) -> bool,
     /// Measures a subject once.

@@ -36,6 +36,7 @@ pub const SCENARIO: Scenario = Scenario {
         column("cpu at once", "servers µs per message", 1),
         column("limit", "limit of one Redis, messages/s", 0),
     ],
+    compares_peers: false,
     takes: |subject| subject.kind != Kind::Floor,
     measure,
 };
@@ -54,7 +55,7 @@ fn servers(stage: &Stage, subject: &'static Subject) -> Result<Figures> {
         rooms,
         flow,
         warm_up: stage.warm_up(),
-        duration: stage.measuring,
+        duration: stage.half(),
         ..Plan::default()
     };
     let alone = cluster.load_to_end(plan(10, Flow::Rate(stage.pick(RATE, RATE / 4.0))))?;
@@ -75,9 +76,9 @@ fn plain(stage: &Stage) -> Result<Figures> {
         let plain = Plain::start(redis.address(), pace)?;
         sleep(stage.warm_up());
         let (cpu_before, before) = (cpu(redis.id())?, plain.published());
-        sleep(stage.measuring);
+        sleep(stage.half());
         let (used, published) = (cpu(redis.id())? - cpu_before, (plain.published() - before) as f64);
-        Ok((used.as_secs_f64() * 1e6 / published, published / stage.measuring.as_secs_f64()))
+        Ok((used.as_secs_f64() * 1e6 / published, published / stage.half().as_secs_f64()))
     };
     let (alone, _) = measure(Pace::Rate(RATE))?;
     let (at_once, rate) = measure(Pace::Pipelined(PIPELINE))?;

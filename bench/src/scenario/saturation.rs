@@ -20,6 +20,7 @@ pub const SCENARIO: Scenario = Scenario {
         column("generator", "load generator, % of a core", 0),
         column("missing", "missing", 0),
     ],
+    compares_peers: true,
     takes: Subject::is_server,
     measure,
 };

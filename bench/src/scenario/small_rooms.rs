@@ -22,6 +22,7 @@ pub const SCENARIO: Scenario = Scenario {
         column("ratio", "rooms of 2 / of 100", 2),
         column("missing", "missing", 0),
     ],
+    compares_peers: false,
     takes: Subject::is_server,
     measure,
 };
@@ -33,7 +34,7 @@ fn measure(stage: &Stage, subject: &'static Subject) -> Result<Figures> {
         rooms,
         flow,
         warm_up: stage.warm_up(),
-        duration: stage.measuring,
+        duration: stage.half(),
         ..Plan::default()
     };
     let rate = |members: f64| Flow::Rate(stage.pick(DELIVERIES, DELIVERIES / 4.0) / members);
