@@ -1,4 +1,7 @@
-use std::io::{self, Cursor, ErrorKind, Read, Write};
+use std::{
+    collections::VecDeque,
+    io::{self, Cursor, ErrorKind, Read, Write},
+};
 
 use mio::net::TcpStream;
 use tungstenite::protocol::frame::{
@@ -12,8 +15,10 @@ pub(super) struct Connection {
     stream: TcpStream,
     /// What was read and is not a whole frame yet.
     partial: Vec<u8>,
+    /// How much of that has been dealt with.
+    done: usize,
     /// What the socket did not take; empty but for readers that are slower than the load.
-    unwritten: Vec<u8>,
+    unwritten: VecDeque<u8>,
     pub(super) state: State,
     pub(super) room: Option<usize>,
 }
@@ -38,7 +43,7 @@ pub(super) enum Incoming {
 
 impl Connection {
     pub(super) fn new(stream: TcpStream) -> Self {
-        Self { stream, partial: Vec::new(), unwritten: Vec::new(), state: State::Unknown, room: None }
+        Self { stream, partial: Vec::new(), done: 0, unwritten: VecDeque::new(), state: State::Unknown, room: None }
     }
 
     pub(super) fn stream(&mut self) -> &mut TcpStream {
@@ -64,19 +69,24 @@ impl Connection {
             true => self.stream.write(bytes).or_else(nothing_if_it_would_block)?,
             false => 0,
         };
-        self.unwritten.extend_from_slice(&bytes[taken..]);
+        self.queue(&bytes[taken..]);
         Ok(())
+    }
+
+    /// Keeps it for the next [`Connection::flush`].
+    pub(super) fn queue(&mut self, bytes: &[u8]) {
+        self.unwritten.extend(bytes);
     }
 
     /// Writes what was kept, now that the socket takes more.
     pub(super) fn flush(&mut self) -> io::Result<()> {
         while !self.unwritten.is_empty() {
-            match self.stream.write(&self.unwritten).or_else(nothing_if_it_would_block)? {
+            match self.stream.write(self.unwritten.as_slices().0).or_else(nothing_if_it_would_block)? {
                 0 => return Ok(()),
                 length => drop(self.unwritten.drain(..length)),
             }
         }
-        self.unwritten = Vec::new();
+        self.unwritten = VecDeque::new();
         Ok(())
     }
 
@@ -89,19 +99,19 @@ impl Connection {
 
     /// The next whole frame, if there is one. What the floor has no use for counts as a close.
     pub(super) fn take_frame(&mut self) -> Option<Incoming> {
-        let mut cursor = Cursor::new(&self.partial);
+        let mut cursor = Cursor::new(&self.partial[self.done..]);
         let (header, length) = match FrameHeader::parse(&mut cursor) {
             Ok(Some(parsed)) => parsed,
             Ok(None) => return self.nothing_yet(),
             Err(_) => return Some(Incoming::Close),
         };
-        let start = usize::try_from(cursor.position()).ok()?;
+        let start = self.done + usize::try_from(cursor.position()).ok()?;
         let end = start + usize::try_from(length).ok()?;
         if self.partial.len() < end {
             return self.nothing_yet();
         }
         let mut payload = self.partial[start..end].to_vec();
-        self.partial.drain(..end);
+        self.done = end;
         if let Some(mask) = header.mask {
             payload.iter_mut().zip(mask.iter().cycle()).for_each(|(byte, mask)| *byte ^= mask);
         }
@@ -114,9 +124,12 @@ impl Connection {
     }
 
     fn nothing_yet(&mut self) -> Option<Incoming> {
-        if self.partial.is_empty() {
+        if self.done == self.partial.len() {
             self.partial = Vec::new();
+        } else {
+            self.partial.drain(..self.done);
         }
+        self.done = 0;
         None
     }
 }

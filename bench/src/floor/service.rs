@@ -45,6 +45,8 @@ pub struct Service {
     peer: Option<SocketAddr>,
     /// The connection on which the other floor is told, made when there is something to tell.
     link: Option<Connection>,
+    /// Messages of this turn of the loop, with their rooms, which go out when the other floor has been told of them.
+    due: Vec<(String, Vec<u8>)>,
     /// By the number of their token; a place is empty while nobody has it.
     connections: Vec<Option<Connection>>,
     empty_places: Vec<usize>,
@@ -60,9 +62,9 @@ impl Service {
         let poll = Poll::new()?;
         let mut listener = TcpListener::bind(address)?;
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
-        let (connections, empty_places, rooms) = (Vec::new(), Vec::new(), Vec::new());
+        let (connections, empty_places, rooms, due) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let (room_numbers, cost, link) = (HashMap::new(), Cost::default(), None);
-        Ok(Self { poll, listener, peer, link, connections, empty_places, room_numbers, rooms, cost })
+        Ok(Self { poll, listener, peer, link, due, connections, empty_places, room_numbers, rooms, cost })
     }
 
     /// Serves for ever.
@@ -77,7 +79,7 @@ impl Service {
             for event in &events {
                 match event.token() {
                     LISTENER => self.accept()?,
-                    LINK => self.link.as_mut().map_or(Ok(()), Connection::flush)?,
+                    LINK => {}
                     Token(place) => {
                         if self.serve(place, event.is_readable(), event.is_writable(), &mut buffer).is_err() {
                             self.remove(place);
@@ -85,6 +87,7 @@ impl Service {
                     }
                 }
             }
+            self.deliver()?;
         }
     }
 
@@ -164,32 +167,38 @@ impl Service {
                     r#"{{"epoch":"0000000000000000","seq":1,"ts":1767225600123,"originServer":"the-floor-itself","type":"message","room":"{room}","username":"load-1","text":"{text}"}}"#
                 );
                 let frame = frame(OpCode::Data(Data::Text), event.as_bytes())?;
-                self.tell_peer(room, &frame)?;
-                self.fan_out(room, &frame);
+                self.due.push((room.to_owned(), frame));
                 Ok(())
             }
             _ => Ok(()),
         }
     }
 
-    fn tell_peer(&mut self, room: &str, told: &[u8]) -> io::Result<()> {
-        let Some(peer) = self.peer else { return Ok(()) };
-        let mut link = match self.link.take() {
-            Some(link) => link,
-            None => {
-                let stream = std::net::TcpStream::connect(peer)?;
-                stream.set_nonblocking(true)?;
-                stream.set_nodelay(true)?;
-                let mut stream = TcpStream::from_std(stream);
-                self.register(LINK, &mut stream)?;
-                let mut link = Connection::new(stream);
-                link.send(GREETING)?;
-                link
+    /// Tells the other floor by one write for all, since many small ones would fill its buffer, and then the members.
+    fn deliver(&mut self) -> Result<()> {
+        let due = std::mem::take(&mut self.due);
+        if let (Some(peer), None, false) = (self.peer, &self.link, due.is_empty()) {
+            self.link = Some(self.connect(peer)?);
+        }
+        if let Some(link) = &mut self.link {
+            for (room, told) in &due {
+                link.queue(&frame(OpCode::Data(Data::Text), &[room.as_bytes(), b"\0", told].concat())?);
             }
-        };
-        link.send(&frame(OpCode::Data(Data::Text), &[room.as_bytes(), b"\0", told].concat())?)?;
-        self.link = Some(link);
+            link.flush()?;
+        }
+        due.iter().for_each(|(room, frame)| self.fan_out(room, frame));
         Ok(())
+    }
+
+    fn connect(&self, peer: SocketAddr) -> Result<Connection> {
+        let stream = std::net::TcpStream::connect(peer)?;
+        stream.set_nonblocking(true)?;
+        let mut stream = TcpStream::from_std(stream);
+        stream.set_nodelay(true)?;
+        self.register(LINK, &mut stream)?;
+        let mut link = Connection::new(stream);
+        link.queue(GREETING);
+        Ok(link)
     }
 
     fn hear_from_peer(&mut self, text: &[u8]) {
