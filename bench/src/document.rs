@@ -77,7 +77,7 @@ pub fn text(results: &Results) -> String {
         text += &format!("\n{}\n{}", scenario.name, figures(results, scenario).text());
     }
     text += &format!("\nRatios\n{}\nTargets\n{}", ratios(results).text(), targets::table(results).text());
-    for failure in &results.failures {
+    for failure in results.absent.iter().chain(&results.failures) {
         text += &format!("\nLEFT OUT {failure}\n");
     }
     text
@@ -103,9 +103,10 @@ fn page(results: &Results, about: &About, old: &str) -> String {
     for scenario in SCENARIOS.iter().filter(|scenario| is_there(results, scenario)) {
         text += &format!("\n## {}\n\n{}\n\n{}", scenario.name, scenario.about, figures(results, scenario).markdown());
     }
-    if !results.failures.is_empty() {
+    let left_out: Vec<&String> = results.absent.iter().chain(&results.failures).collect();
+    if !left_out.is_empty() {
         text += "\n## Left out\n\n";
-        results.failures.iter().for_each(|failure| text += &format!("- {failure}\n"));
+        left_out.iter().for_each(|failure| text += &format!("- {failure}\n"));
     }
     format!("{text}\n{MARK}{below}")
 }

@@ -67,7 +67,7 @@ fn run_floor(port: &str, peer: Option<&str>) -> Result<bool> {
     Ok(true)
 }
 
-/// Does what was asked for. Returns whether everything could be measured.
+/// Does what was asked for. Returns whether all that is there could be measured.
 fn bench(arguments: &Arguments) -> Result<bool> {
     if arguments.help {
         print!("{HELP}");

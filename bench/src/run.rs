@@ -32,7 +32,7 @@ fn installed(
     subjects.retain(|subject| match stage.peers.install(subject, &stage.children) {
         Ok(()) => true,
         Err(error) => {
-            leave_out(results, format!("{}: {error}", subject.name));
+            leave_out(&mut results.absent, format!("{}: {error}", subject.name));
             false
         }
     });
@@ -62,13 +62,13 @@ fn measure(
         }
         Err(error) => {
             println!();
-            leave_out(results, format!("{} in {}: {error}", subject.name, scenario.name));
+            leave_out(&mut results.failures, format!("{} in {}: {error}", subject.name, scenario.name));
             false
         }
     }
 }
 
-fn leave_out(results: &mut Results, failure: String) {
-    println!("  LEFT OUT {failure}");
-    results.failures.push(failure);
+fn leave_out(list: &mut Vec<String>, text: String) {
+    println!("  LEFT OUT {text}");
+    list.push(text);
 }
