@@ -35,12 +35,13 @@ Latency is counted from the moment at which a message was due.
   --duration TIME  For how long is measured (10s)
   --pid PID        Measure the CPU time and memory of this process too; may be given several times
   --saturate N     Instead of a rate: keep N messages of each publisher under way, to find the top throughput
-  --idle           Instead of a rate: connect, join and hold, and measure memory before, with and after that
+  --idle           Instead of a rate: connect, join and hold, and measure memory before, with and after that; the
+                   servers are to be fresh, as memory that they once had they keep
   --churn N        Beside it, N joins and leaves a second on each URL, pipelined, to rooms that have never been
   --churn-connections N
                    How many connections do that on each URL (50)
   --churn-existing Join the clients' rooms instead
-  --json           Print the report as JSON; its fields are documented at `roomcast::load::Report`
+  --json           Print the report as JSON; docs/load.md says what is in it
   --help           Print this text
 
 The exit code is 0 if nothing was missing, doubled or out of order and no connection failed, 1 if not, and 64 for a wrong

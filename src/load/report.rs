@@ -7,7 +7,8 @@ use super::Latency;
 /// Lateness of this share of the messages is worth a sentence.
 const MANY_LATE: f64 = 0.01;
 
-/// What a run has come to. The names of the fields are those of the JSON, and stay.
+/// What a run has come to. The names of the fields are those of the JSON, and stay; `docs/load.md` has them
+/// all.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// `rate`, `saturate` or `idle`.
