@@ -52,12 +52,13 @@ impl Children {
 
     /// Starts a program; what it prints goes into a file.
     pub fn start(&self, name: &str, mut command: Command) -> Result<Process> {
+        // Held to the end, so that nothing is put into the directory once it is being removed.
+        let mut running = self.running();
+        let running = running.as_mut().ok_or("the run has ended")?;
         let number = self.0.started.fetch_add(1, Ordering::Relaxed);
         let log = self.0.directory.join(format!("{number}-{name}.log"));
         let file = File::create(&log)?;
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
-        let mut running = self.running();
-        let running = running.as_mut().ok_or("the run has ended")?;
         let program = command.get_program().display().to_string();
         let child = command.spawn().map_err(|error| format!("{program} cannot be started: {error}"))?;
         let id = child.id();
@@ -70,6 +71,11 @@ impl Children {
         for mut child in self.running().take().into_iter().flat_map(BTreeMap::into_values) {
             end(&mut child);
         }
+    }
+
+    /// Whether the run was interrupted. The process is then about to end.
+    pub fn have_ended(&self) -> bool {
+        self.running().is_none()
     }
 
     fn running(&self) -> MutexGuard<'_, Option<BTreeMap<u32, Child>>> {
@@ -171,7 +177,7 @@ mod tests {
         drop(one);
         assert!(!is_there(ids[0]));
         children.end();
-        assert!(!is_there(ids[1]));
+        assert!(!is_there(ids[1]) && children.have_ended());
         assert!(children.start("late", sleeper()).is_err());
     }
 

@@ -1,4 +1,4 @@
-use std::{io::Write, time::Instant};
+use std::{io::Write, thread::park, time::Instant};
 
 use crate::{arguments::Arguments, results::Results, scenario::Scenario, stage::Stage, subject::Subject};
 
@@ -32,7 +32,7 @@ fn installed(
     subjects.retain(|subject| match stage.peers.install(subject, &stage.children) {
         Ok(()) => true,
         Err(error) => {
-            leave_out(&mut results.absent, format!("{}: {error}", subject.name));
+            leave_out(stage, &mut results.absent, format!("{}: {error}", subject.name));
             false
         }
     });
@@ -62,13 +62,17 @@ fn measure(
         }
         Err(error) => {
             println!();
-            leave_out(&mut results.failures, format!("{} in {}: {error}", subject.name, scenario.name));
+            leave_out(stage, &mut results.failures, format!("{} in {}: {error}", subject.name, scenario.name));
             false
         }
     }
 }
 
-fn leave_out(list: &mut Vec<String>, text: String) {
+fn leave_out(stage: &Stage, list: &mut Vec<String>, text: String) {
+    while stage.children.have_ended() {
+        // Nothing is wrong with it: its processes were ended, and this one will be at once.
+        park();
+    }
     println!("  LEFT OUT {text}");
     list.push(text);
 }
