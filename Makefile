@@ -48,6 +48,16 @@ faults: ## Break servers, Redis and networks under load, and judge what clients 
 	@cargo build --release --locked --workspace
 	@target/release/roomcast-faults $(FAULTS)
 
+# Options for it, such as BENCH="--quick" or BENCH="--only fanout,memory --peers bun"; BENCH=--help lists them.
+BENCH ?=
+
+.PHONY: bench
+bench: ## Measure roomcast beside other servers, and write docs/benchmarks.md; about an hour
+	@scripts/need.sh cargo cc redis-server
+	@scripts/need.sh --optional node npm go
+	@cargo build --release --locked --workspace
+	@target/release/roomcast-bench $(BENCH)
+
 .PHONY: chart-test
 chart-test: ## Test the chart and the manifests in k8s; compiles helm for it, once
 	@echo '== Chart'
@@ -87,4 +97,4 @@ check: ## Check format, lints and docs; any warning is an error
 
 .PHONY: doctor
 doctor: ## Say which tools are missing here, and the command that gets each
-	@scripts/need.sh --report cargo cc rustfmt clippy redis-server nginx promtool docker compose go python3 kubectl helm kind
+	@scripts/need.sh --report cargo cc rustfmt clippy redis-server nginx promtool docker compose go node npm python3 kubectl helm kind

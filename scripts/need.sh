@@ -22,12 +22,14 @@ about() {
         clippy) why='for make check' debian=rust-clippy fedora=clippy brew=rust ;;
         compose) why='for make compose-up' debian=docker-compose fedora=docker-compose brew=docker-compose ;;
         docker) why='for make compose-up and make kind-up' ;;
-        go) why='to compile helm for the tests of the chart' page=https://go.dev/doc/install ;;
+        go) why='to compile helm for the tests of the chart, and a peer for make bench' page=https://go.dev/doc/install ;;
         helm) why='to install the chart' brew=helm page=https://helm.sh/docs/intro/install ;;
         kind) why='for make kind-up' brew=kind page=https://kind.sigs.k8s.io/docs/user/quick-start ;;
         kubectl) why='for make cluster-test, make kind-up and the tests of k8s' debian=kubernetes-client brew=kubectl page=https://kubernetes.io/docs/tasks/tools ;;
         make) why='for every target of the Makefile' debian=make fedora=make brew=make ;;
         nginx) why='for make cluster and the tests of it' debian=nginx fedora=nginx brew=nginx unit=nginx ;;
+        node) why='to run peers for make bench' debian=nodejs fedora=nodejs brew=node page=https://nodejs.org ;;
+        npm) why='to install peers for make bench' debian=npm fedora=nodejs-npm brew=node page=https://nodejs.org ;;
         promtool) why='for the tests of metrics and alerts' debian=prometheus fedora=/usr/bin/promtool brew=prometheus unit=prometheus ;;
         python3) why='for the tests of the chart' debian='python3 python3-venv' fedora=python3 brew=python3 ;;
         redis-server) why='for make cluster and the tests with Redis' debian=redis-server fedora=/usr/bin/redis-server brew=redis unit=redis-server ;;
