@@ -9,7 +9,7 @@ use std::{io::Write, process::ExitCode, time::Instant};
 
 use roomcast::{
     config::{Config, LogFormat, SETTINGS, reference},
-    server::Server,
+    server::{Server, is_too_low, raise_file_limit},
     telemetry::log,
 };
 use tokio::{
@@ -92,6 +92,7 @@ fn serve() -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
+    let files = raise_file_limit();
     let Some(runtime) = runtime() else { return ExitCode::FAILURE };
     let server = match runtime.block_on(Server::bind(&config)) {
         Ok(server) => server,
@@ -112,6 +113,13 @@ fn serve() -> ExitCode {
     };
     for warning in &warnings {
         tracing::warn!("{warning}");
+    }
+    if let Some(files) = files.filter(|_| is_too_low(files, config.max_connections)) {
+        tracing::warn!(
+            "ROOMCAST_MAX_CONNECTIONS is {}, and this process may open only {files} files, of which each connection takes \
+             one; lower the setting, or raise the hard limit of open files (nofile)",
+            config.max_connections,
+        );
     }
     let Some(stopped) = runtime.block_on(run_server(&config, server)) else { return ExitCode::FAILURE };
     // Tasks that were cut short end with the runtime, and their spans with them.
