@@ -5,7 +5,11 @@ mod check;
 mod client;
 mod health;
 
-use std::{io::Write, process::ExitCode, time::Instant};
+use std::{
+    io::Write,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use roomcast::{
     config::{Config, LogFormat, SETTINGS, reference},
@@ -18,7 +22,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::client::Failure;
+use crate::{check::patiently, client::Failure};
 
 /// The exit code for a wrong setting or argument, after `EX_USAGE` of BSD's sysexits.
 const USAGE: u8 = 64;
@@ -41,6 +45,7 @@ Commands:
   check across URL URL       The same, with a URL for each server
   check redis-refuses HOST:PORT
                              Check that a Redis takes no commands without a password
+  check --within SECONDS ... Any of these; again and again, until it passes or so much time is over
   settings                   Print the reference of all settings, as in docs/configuration.md
   help                       Print this text
   version                    Print the version
@@ -56,19 +61,34 @@ fn main() -> ExitCode {
         ["chat", room, username, url] => run("chat", chat::run(url, room, username)),
         ["health"] => own_health(),
         ["health", url] => run("health", health::run(url)),
-        ["check", "http", url] => run("check http", check::http(url)),
-        ["check", "upgrade", url] => run("check upgrade", check::upgrade(url)),
-        ["check", "across", url] => run("check across", check::across(url, check::CONNECTIONS)),
-        ["check", "across", url, "--connections", number] => match number.parse() {
-            Ok(number) => run("check across", check::across(url, number)),
-            Err(_) => wrong(&format!("--connections takes a number, not {number:?}")),
+        ["check", "--within", seconds, ref rest @ ..] => match seconds.parse() {
+            Ok(seconds) => check(Duration::from_secs(seconds), rest),
+            Err(_) => wrong(&format!("--within takes a number of seconds, not {seconds:?}")),
         },
-        ["check", "across", one, other] => run("check across", check::between(one, other)),
-        ["check", "redis-refuses", address] => run("check redis-refuses", check::redis_refuses(address)),
+        ["check", ref rest @ ..] => check(Duration::ZERO, rest),
         ["settings"] => print(&reference(SETTINGS)),
         ["help" | "--help" | "-h"] => print(HELP),
         ["version" | "--version" | "-V"] => print(concat!("roomcast ", env!("CARGO_PKG_VERSION"), "\n")),
         _ => wrong(&format!("{:?} is not a command", arguments.join(" "))),
+    }
+}
+
+fn check(patience: Duration, arguments: &[&str]) -> ExitCode {
+    match arguments {
+        ["http", url] => run("check http", patiently(patience, async || check::http(url).await)),
+        ["upgrade", url] => run("check upgrade", patiently(patience, async || check::upgrade(url).await)),
+        ["across", url] => {
+            run("check across", patiently(patience, async || check::across(url, check::CONNECTIONS).await))
+        }
+        ["across", url, "--connections", number] => match number.parse() {
+            Ok(number) => run("check across", patiently(patience, async || check::across(url, number).await)),
+            Err(_) => wrong(&format!("--connections takes a number, not {number:?}")),
+        },
+        ["across", one, other] => run("check across", patiently(patience, async || check::between(one, other).await)),
+        ["redis-refuses", address] => {
+            run("check redis-refuses", patiently(patience, async || check::redis_refuses(address).await))
+        }
+        _ => wrong(&format!("{:?} is not a check", arguments.join(" "))),
     }
 }
 
