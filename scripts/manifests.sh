@@ -20,6 +20,7 @@ find . -name '*.yaml' | while read -r file; do
     # Helm has no part in what becomes of these.
     {
         echo '# Rendered from the chart by "make manifests"; change it there.'
-        sed '1{/^---$/d}; /^# Source: /d; /^ *helm\.sh\/chart: /d; s/\(managed-by:\) Helm/\1 kustomize/' "$file"
+        sed '1{/^---$/d}; /^# Source: /d; /^ *helm\.sh\/chart: /d; s/\(managed-by:\) Helm/\1 kustomize/; s/ *$//' "$file" |
+            sed -e :end -e '/^\n*$/{$d;N;b end' -e '}'
     } >"$to/$file"
 done

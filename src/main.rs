@@ -9,13 +9,13 @@ use std::{
     io::Write,
     process::ExitCode,
     sync::{Arc, atomic::AtomicBool},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use roomcast::{
     config::{Config, LogFormat, SETTINGS, reference},
     load::{self, Arguments, LoadError, Roomcast},
-    server::Server,
+    server::{Server, is_too_low, raise_file_limit},
     telemetry::log,
 };
 use signal_hook::{consts::SIGINT, flag};
@@ -25,7 +25,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::client::Failure;
+use crate::{check::patiently, client::Failure};
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -52,6 +52,7 @@ Commands:
   check across URL URL       The same, with a URL for each server
   check redis-refuses HOST:PORT
                              Check that a Redis takes no commands without a password
+  check --within SECONDS ... Any of these; again and again, until it passes or so much time is over
   settings                   Print the reference of all settings, as in docs/configuration.md
   help                       Print this text
   version                    Print the version
@@ -67,20 +68,35 @@ fn main() -> ExitCode {
         ["chat", room, username, url] => run("chat", chat::run(url, room, username)),
         ["health"] => own_health(),
         ["health", url] => run("health", health::run(url)),
-        ["check", "http", url] => run("check http", check::http(url)),
-        ["check", "upgrade", url] => run("check upgrade", check::upgrade(url)),
-        ["check", "across", url] => run("check across", check::across(url, check::CONNECTIONS)),
-        ["check", "across", url, "--connections", number] => match number.parse() {
-            Ok(number) => run("check across", check::across(url, number)),
-            Err(_) => wrong(&format!("--connections takes a number, not {number:?}")),
+        ["check", "--within", seconds, ref rest @ ..] => match seconds.parse() {
+            Ok(seconds) => check(Duration::from_secs(seconds), rest),
+            Err(_) => wrong(&format!("--within takes a number of seconds, not {seconds:?}")),
         },
-        ["check", "across", one, other] => run("check across", check::between(one, other)),
-        ["check", "redis-refuses", address] => run("check redis-refuses", check::redis_refuses(address)),
+        ["check", ref rest @ ..] => check(Duration::ZERO, rest),
         ["load", ref arguments @ ..] => load(arguments),
         ["settings"] => print(&reference(SETTINGS)),
         ["help" | "--help" | "-h"] => print(HELP),
         ["version" | "--version" | "-V"] => print(concat!("roomcast ", env!("CARGO_PKG_VERSION"), "\n")),
         _ => wrong(&format!("{:?} is not a command", arguments.join(" "))),
+    }
+}
+
+fn check(patience: Duration, arguments: &[&str]) -> ExitCode {
+    match arguments {
+        ["http", url] => run("check http", patiently(patience, async || check::http(url).await)),
+        ["upgrade", url] => run("check upgrade", patiently(patience, async || check::upgrade(url).await)),
+        ["across", url] => {
+            run("check across", patiently(patience, async || check::across(url, check::CONNECTIONS).await))
+        }
+        ["across", url, "--connections", number] => match number.parse() {
+            Ok(number) => run("check across", patiently(patience, async || check::across(url, number).await)),
+            Err(_) => wrong(&format!("--connections takes a number, not {number:?}")),
+        },
+        ["across", one, other] => run("check across", patiently(patience, async || check::between(one, other).await)),
+        ["redis-refuses", address] => {
+            run("check redis-refuses", patiently(patience, async || check::redis_refuses(address).await))
+        }
+        _ => wrong(&format!("{:?} is not a check", arguments.join(" "))),
     }
 }
 
@@ -104,6 +120,7 @@ fn serve() -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
+    let files = raise_file_limit();
     let Some(runtime) = runtime() else { return ExitCode::FAILURE };
     let server = match runtime.block_on(Server::bind(&config)) {
         Ok(server) => server,
@@ -124,6 +141,13 @@ fn serve() -> ExitCode {
     };
     for warning in &warnings {
         tracing::warn!("{warning}");
+    }
+    if let Some(files) = files.filter(|_| is_too_low(files, config.max_connections)) {
+        tracing::warn!(
+            "ROOMCAST_MAX_CONNECTIONS is {}, and this process may open only {files} files, of which each connection takes \
+             one; lower the setting, or raise the hard limit of open files (nofile)",
+            config.max_connections,
+        );
     }
     let Some(stopped) = runtime.block_on(run_server(&config, server)) else { return ExitCode::FAILURE };
     // Tasks that were cut short end with the runtime, and their spans with them.

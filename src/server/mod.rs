@@ -1,11 +1,14 @@
 //! Wires everything together, runs it until it is told to stop, and ends it in order.
 
 mod drain;
+mod files;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{net::TcpListener, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub use self::files::{is_too_low, raise_file_limit};
 
 use self::drain::Drain;
 use crate::{

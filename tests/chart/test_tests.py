@@ -8,7 +8,7 @@ from conftest import CHART, PERSONAS, helm, render
 
 def checks(objects):
     return {
-        container["args"][1]: pod["metadata"]["name"]
+        container["args"][3]: pod["metadata"]["name"]
         for pod in objects.all("Pod")
         for container in pod["spec"]["containers"]
     }
@@ -23,6 +23,10 @@ def test_all_checks_are_there_by_default():
         "redis-refuses": "roomcast-test-redis",
     }
     arguments = {name: objects.one("Pod", name)["spec"]["containers"][0]["args"] for name in set(checks(objects).values())}
+    for one in arguments.values():
+        # A new pod may get through only after some seconds, where network policies are enforced.
+        assert one[:3] == ["check", "--within", "30"]
+        del one[1:3]
     assert arguments["roomcast-test-http"] == ["check", "http", "http://roomcast:80"]
     assert arguments["roomcast-test-upgrade"] == ["check", "upgrade", "ws://roomcast:80/ws"]
     assert arguments["roomcast-test-across"] == ["check", "across", "ws://roomcast:80/ws"]

@@ -107,3 +107,11 @@ def test_the_version_of_the_chart_has_an_entry_and_is_that_of_the_program():
     assert f"\n## {chart['version']}\n" in (CHART / "CHANGELOG.md").read_text()
     assert f'\nversion = "{chart["appVersion"]}"\n' in (ROOT / "Cargo.toml").read_text()
     assert yaml.safe_load(chart["annotations"]["artifacthub.io/changes"])
+
+
+def test_a_chart_that_was_released_is_not_changed_under_the_same_version():
+    version = yaml.safe_load((CHART / "Chart.yaml").read_text())["version"]
+    git = ["git", "-C", ROOT]
+    if subprocess.run([*git, "rev-parse", "--quiet", "--verify", f"v{version}^{{commit}}"], capture_output=True).returncode == 0:
+        changed = subprocess.run([*git, "diff", "--stat", f"v{version}", "--", CHART], capture_output=True, text=True).stdout
+        assert not changed, f"raise the version in Chart.yaml: {version} is out\n{changed}"

@@ -75,6 +75,25 @@ async fn http_is_checked() {
     run(&["check", "http", &format!("http://{nobody}")]).await.fails(&[&nobody, "refused"]);
 }
 
+/// As in a pod that its network policies let out only after a while.
+#[tokio::test]
+async fn a_check_can_wait_for_what_is_not_there_yet() {
+    let address = nobody();
+    let url = format!("ws://{address}/ws");
+    let patient = ["check", "--within", "30", "upgrade", &url];
+    let server = async {
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        Server::embedded(&[("ROOMCAST_LISTEN", &address)]).await
+    };
+    let (outcome, _server) = tokio::join!(run(&patient), server);
+    outcome.says(&["was upgraded"]);
+    assert_eq!(outcome.stderr.matches("not yet: ").count(), 1, "{outcome:?}");
+
+    let outcome = run(&["check", "--within", "1", "http", &format!("http://{}", nobody())]).await;
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    assert!(outcome.stderr.lines().last().is_some_and(|line| line.contains("refused")), "{outcome:?}");
+}
+
 #[tokio::test]
 async fn an_upgrade_is_checked() {
     let server = Server::embedded(&[]).await;

@@ -1,6 +1,9 @@
 //! The pages in `docs` say what the code does: every example, every table and every default.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use roomcast::{
     config::{Config, SETTINGS, Setting, reference},
@@ -151,14 +154,49 @@ fn the_limits_are_settings_with_these_defaults() {
     }
 }
 
+/// Links to other pages of the project and to headings in them, on all pages.
 #[test]
-fn links_within_the_page_lead_somewhere() {
-    let page = page("protocol.md");
-    let titles = page.lines().filter_map(|line| line.strip_prefix('#')?.split_once(' '));
-    let anchors: Names = titles.map(|(_, title)| anchor(title)).collect();
-    for link in page.split("](#").skip(1) {
-        let target = link.split(')').next().expect("the rest of the link");
-        assert!(anchors.contains(target), "#{target} is none of {anchors:?}");
+fn links_lead_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut followed = 0;
+    for folder in ["", "docs", "helm/roomcast", "k8s"] {
+        for entry in root.join(folder).read_dir().unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "md") {
+                followed += links_of(&path).inspect(|link| assert_leads_somewhere(&path, link)).count();
+            }
+        }
+    }
+    assert!(followed > 100, "{followed}");
+}
+
+fn links_of(path: &Path) -> impl Iterator<Item = String> {
+    let page = std::fs::read_to_string(path).unwrap();
+    let links: Vec<String> =
+        page.split("](").skip(1).map(|rest| rest.split(')').next().unwrap_or_default().to_owned()).collect();
+    links.into_iter().filter(|link| !link.starts_with("https://"))
+}
+
+fn assert_leads_somewhere(page: &Path, link: &str) {
+    let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+    let target = if file.is_empty() { page.to_owned() } else { page.parent().expect("a folder").join(file) };
+    assert!(target.exists(), "{}: {link}", page.display());
+    if !heading.is_empty() {
+        let text = std::fs::read_to_string(&target).unwrap();
+        let titles = text.lines().filter_map(|line| line.strip_prefix('#')?.split_once(' '));
+        let anchors: Names = titles.map(|(_, title)| anchor(title)).collect();
+        assert!(anchors.contains(heading), "{}: {link} is none of {anchors:?}", page.display());
+    }
+}
+
+/// Nobody is told to set what cannot be set.
+#[test]
+fn the_settings_that_operators_read_of_exist() {
+    for page in ["operations.md", "runbook.md", "observability.md"].map(page) {
+        let words = page.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        for name in words.filter(|word| word.starts_with("ROOMCAST_")) {
+            assert!(SETTINGS.iter().any(|setting| setting.name() == name), "{name} is no setting");
+        }
     }
 }
 

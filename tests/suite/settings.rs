@@ -52,3 +52,19 @@ async fn an_unknown_name_is_warned_about_and_a_service_link_is_not() {
     );
     assert!(!log.contains("ROOMCAST_PORT") && !log.contains("SERVICE_HOST"), "{log}");
 }
+
+/// Container runtimes and systemd start a program with few files and let it take more.
+#[tokio::test]
+async fn it_opens_as_many_files_as_it_may_and_says_if_those_are_too_few() {
+    let few = [("ROOMCAST_MAX_CONNECTIONS", "100")];
+    let server = Server::limited("-n 300 && ulimit -S -n 50", &few);
+    server.is_ready().await;
+    if cfg!(target_os = "linux") {
+        assert_eq!(server.metric("process_max_fds").await, 300.0);
+    }
+    assert!(!server.log().contains("files"), "{}", server.log());
+
+    let server = Server::limited("-n 300", &[("ROOMCAST_MAX_CONNECTIONS", "300")]);
+    server.is_ready().await;
+    assert!(server.log().contains("ROOMCAST_MAX_CONNECTIONS is 300, and this process may open only 300 files"));
+}

@@ -42,14 +42,30 @@ impl Server {
         server
     }
 
-    /// Starts a server and waits until it listens.
+    /// Starts a server, on a free port unless the settings name one, and waits until it listens.
     pub fn start(settings: &[(&str, &str)]) -> Self {
-        let mut process = command(settings)
-            .env("ROOMCAST_LISTEN", "127.0.0.1:0")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the program starts");
+        Self::spawn(command(settings))
+    }
+
+    /// The same, under what the shell's `ulimit` makes of these arguments.
+    pub fn limited(ulimit: &str, settings: &[(&str, &str)]) -> Self {
+        let program = command(settings);
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("ulimit {ulimit} && exec \"$0\"")]).arg(program.get_program());
+        for (name, value) in program.get_envs() {
+            match value {
+                Some(value) => shell.env(name, value),
+                None => shell.env_remove(name),
+            };
+        }
+        Self::spawn(shell)
+    }
+
+    fn spawn(mut program: Command) -> Self {
+        if !program.get_envs().any(|(name, value)| name == "ROOMCAST_LISTEN" && value.is_some()) {
+            program.env("ROOMCAST_LISTEN", "127.0.0.1:0");
+        }
+        let mut process = program.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
         let log = Arc::new(Mutex::new(String::new()));
         let stderr = process.stderr.take().expect("a pipe");
         let lines = log.clone();

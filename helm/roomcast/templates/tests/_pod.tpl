@@ -19,7 +19,8 @@ spec:
       image: {{ include "roomcast.image" $ }}
       imagePullPolicy: {{ $.Values.image.pullPolicy }}
       args:
-        {{- toYaml (concat (list "check") .args) | nindent 8 }}
+        {{- /* Where network policies are enforced, a new pod may get through only after some seconds. */}}
+        {{- toYaml (concat (list "check" "--within" "30") .args) | nindent 8 }}
       resources:
         requests:
           cpu: 10m
