@@ -17,7 +17,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     runtime::Runtime,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 fn main() {
     divan::main();
@@ -102,11 +102,11 @@ fn fan_out(bencher: Bencher<'_, '_>, members: u64) {
 
 async fn join_all(hub: &Arc<Hub>, members: u64) -> Vec<(Client, Membership, Membership)> {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
-    let mut joined = Vec::new();
+    let (mut joined, tasks) = (Vec::new(), TaskTracker::new());
     for _ in 0..members {
         let mut client = TcpStream::connect(listener.local_addr().expect("an address")).await.expect("a connection");
         let (stream, _) = listener.accept().await.expect("a connection");
-        tokio::spawn(async move { copy(&mut client, &mut sink()).await });
+        tasks.spawn(async move { copy(&mut client, &mut sink()).await });
         let (client, broadcasts) = hub.connect(stream.into_split().1);
         let membership = hub.join(&client, &room(), History::None).await.expect("a membership");
         joined.push((client, broadcasts, membership));
