@@ -11,8 +11,8 @@
 -- Meta has epoch, seq and ts of the last message, and bytes, the size of all messages of the epoch so far. They have
 -- meant the same in every version, and so have the entries of the log: versions can share a Redis.
 --
--- Every call of Redis from here costs more than all that Lua does, and every number that becomes a text or is read from
--- one costs too: so the calls are as few as can be, and each text is made once.
+-- Each call of Redis from here costs about as much as all that Lua does, and numbers that become texts or are read from
+-- them are what Lua does most: so the calls are as few as can be, and each text is made once.
 
 local meta = redis.call('HMGET', KEYS[1], 'epoch', 'seq', 'bytes', 'ts')
 local epoch, top, bytes, last_ts = meta[1], meta[2] or 0, meta[3] or 0, meta[4] or 0
