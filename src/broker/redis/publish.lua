@@ -9,7 +9,8 @@
 -- for a known id its position and 'repeated', or 'conflict' if the id belongs to another message.
 --
 -- Meta has epoch, seq and ts of the last message, and bytes, the size of all messages of the epoch so far. They have
--- meant the same in every version, and so have the entries of the log: versions can share a Redis.
+-- meant the same in every version, and so have the entries of the log: versions can share a Redis. Beside a version that
+-- gives the log no more than its bare life, a silent log may go a sixteenth early, which readers are told by a `reset`.
 --
 -- Each call of Redis from here costs about as much as all that Lua does, and numbers that become texts or are read from
 -- them are what Lua does most: so the calls are as few as can be, and each text is made once.
