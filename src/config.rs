@@ -75,12 +75,13 @@ settings! {
     redis_connect_timeout: Duration = "2s", duration("100ms", "1m");
     /// Longest time for one command to Redis. A message whose command takes longer is answered `unavailable`.
     redis_command_timeout: Duration = "2s", duration("50ms", "1m");
-    /// How many messages the log of each room keeps, at least; Redis trims whole blocks of a hundred. With 0 there is
-    /// no log: messages have no order between servers, are delivered at most once, and cannot be resumed.
+    /// How many messages the log of each room keeps, at least; Redis may keep two hundred more, as it trims now and
+    /// then and in blocks. With 0 there is no log: messages have no order between servers, are delivered at most once,
+    /// and cannot be resumed.
     history_length: usize = "1000", number(0..=1_000_000);
-    /// How long the log of a room keeps a message.
+    /// How long the log of a room keeps a message; Redis may keep it a sixteenth longer.
     history_age: Duration = "1h", duration("1s", "30d");
-    /// How many bytes the log of a room keeps, give or take a few messages.
+    /// How many bytes the log of a room keeps; Redis may keep a sixteenth more, and always keeps the last message.
     history_bytes: usize = "4MiB", bytes(1024..=1 << 30);
     /// Most messages that a client may ask for with `last` when it joins; more are cut to this.
     max_last: usize = "100", number(0..=100_000);

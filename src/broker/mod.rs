@@ -151,14 +151,15 @@ struct Retention {
     bytes: usize,
     /// Age of a message id.
     ids: Duration,
-    /// How long the epoch and the top outlive the last publication, reading or comparison.
+    /// How long the epoch and the top outlive the last reading or comparison, and by a little less a publication.
     meta: Duration,
 }
 
 impl From<&Config> for Retention {
     fn from(config: &Config) -> Self {
         let (age, ids) = (config.history_age, config.dedup_window);
-        let meta = age.max(ids) + META_SLACK;
+        // Not every publication prolongs it in Redis, only the first one in each sixteenth of the log's age.
+        let meta = age.max(ids) + META_SLACK + age / 16;
         Self { length: config.history_length, age, bytes: config.history_bytes, ids, meta }
     }
 }

@@ -1,5 +1,7 @@
 //! One order for all members of a room, and what happens when something is missing in it.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
 use redis::{AsyncCommands, aio::MultiplexedConnection};
 use serde_json::{Value, json};
@@ -174,7 +176,7 @@ async fn the_log_is_trimmed_by_length() {
     }
     ann.texts(400).await;
     let length: usize = redis.connect().await.xlen(LOG).await.unwrap();
-    // Redis trims whole nodes of a hundred entries, which is cheap, and never below the length.
+    // Redis trims whole nodes of at most a hundred entries, at every 64th message, and never below the length.
     assert!((100..300).contains(&length), "{length}");
 }
 
@@ -198,6 +200,39 @@ async fn the_log_is_trimmed_by_age() {
     // When the room is silent, the whole log goes.
     eventually("the log has gone", async || (!connection.exists::<_, bool>(LOG).await.unwrap()).then_some(())).await;
     assert!(connection.exists::<_, bool>(META).await.unwrap(), "the epoch and the top outlive the log");
+}
+
+#[tokio::test]
+async fn the_log_of_a_busy_room_lives_as_long_as_its_last_message_and_little_longer() {
+    let Some(redis) = Redis::start().await else { return };
+    let server = Server::with(&redis, "one", &[("ROOMCAST_HISTORY_AGE", "10s")]).await;
+    let mut ann = server.member("lobby", "ann").await;
+    let mut connection = redis.connect().await;
+    for _ in 0..20 {
+        ann.say("lobby", "tick").await;
+        ann.texts(1).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    // It was prolonged within the last sixteenth of its life, and the time that this test takes is not counted closely.
+    let life: u64 = connection.pttl(LOG).await.unwrap();
+    assert!((9_000..=10_625).contains(&life), "{life}");
+}
+
+/// Ids are written down before their messages are kept.
+#[tokio::test]
+async fn a_message_that_could_not_be_kept_is_kept_when_it_is_sent_again() {
+    let Some(redis) = Redis::start().await else { return };
+    let server = Server::on(&redis, "one").await;
+    let mut ann = server.member("lobby", "ann").await;
+    let mut connection = redis.connect().await;
+    let _: () = connection.set(LOG, "no log").await.unwrap();
+    let message = json!({"type": "message", "room": "lobby", "text": "once", "id": "m-1"});
+    ann.send(&message).await;
+    assert_eq!(ann.expect("error").await["code"], json!("unavailable"));
+    let _: () = connection.del(LOG).await.unwrap();
+    ann.send(&message).await;
+    assert_eq!(ann.texts(1).await, ["once"]);
+    assert_eq!(ann.expect("ack").await["seq"], json!(1));
 }
 
 #[tokio::test]

@@ -4,52 +4,64 @@
 -- KEYS  1 meta of the channel   2 its log   3 the message's id, if it has one
 -- ARGV  1 channel   2 the envelope without its head   3 an epoch, for the case that a new one is needed
 --       4, 5 the highest position the server knows of: epoch ('' for none) and seq
---       6, 7, 8 how many entries and bytes the log keeps, and for how long   9 how long meta is kept
---       10 fingerprint of the message   11 how long its id is kept; all times in milliseconds
--- Returns epoch, seq, time (Unix milliseconds), and 'placed'; for a known id its position and 'repeated',
--- or 'conflict' if the id belongs to another message.
+--       6 fingerprint of the message, if it has an id
+-- Returns, as one text, what became of it and where and when: `placed <epoch> <seq> <Unix milliseconds>`;
+-- for a known id its position and 'repeated', or 'conflict' if the id belongs to another message.
 --
--- Meta has epoch, seq and ts of the last message, and bytes, the size of all messages of the epoch so far.
+-- Meta has epoch, seq and ts of the last message, and bytes, the size of all messages of the epoch so far. They have
+-- meant the same in every version, and so have the entries of the log: versions can share a Redis. Beside a version that
+-- gives the log no more than its bare life, a silent log may go a sixteenth early, which readers are told by a `reset`.
+--
+-- Each call of Redis from here costs about as much as all that Lua does, and numbers that become texts or are read from
+-- them are what Lua does most: so the calls are as few as can be, and each text is made once.
 
 local meta = redis.call('HMGET', KEYS[1], 'epoch', 'seq', 'bytes', 'ts')
-local epoch, top = meta[1], tonumber(meta[2] or 0)
-local bytes, last_ts = tonumber(meta[3] or 0), tonumber(meta[4] or 0)
-local wound_back = epoch == ARGV[4] and top < tonumber(ARGV[5])
+local epoch, top, bytes, last_ts = meta[1], meta[2] or 0, meta[3] or 0, meta[4] or 0
+local wound_back = epoch == ARGV[4] and top - ARGV[5] < 0
 if not epoch or wound_back then
   epoch, top, bytes, last_ts = ARGV[3], 0, 0, 0
-  redis.call('DEL', KEYS[2])
+  redis.call('DEL', KEYS[1], KEYS[2])
+  redis.call('HSET', KEYS[1], 'epoch', epoch)
 end
 
--- A message of an earlier epoch may be in no log any more, so its id says nothing.
+local seq = string.format('%d', top + 1)
+local position = epoch .. ' ' .. seq
 local id = KEYS[3]
-local known = id and redis.call('GET', id)
-if known then
-  local known_epoch, seq, fingerprint = string.match(known, '^(%S+) (%S+) (%S+)$')
-  if known_epoch == epoch then
-    return { epoch, seq, '0', fingerprint == ARGV[10] and 'repeated' or 'conflict' }
+if id and not redis.call('SET', id, position .. ' ' .. ARGV[6], 'NX', 'PX', id_life) then
+  local known, fingerprint = string.match(redis.call('GET', id), '^(%S+ %d+) (%S+)$')
+  -- A message of an earlier epoch may be in no log any more, so its id says nothing.
+  if known and string.sub(known, 1, #epoch) == epoch then
+    return (fingerprint == ARGV[6] and 'repeated ' or 'conflict ') .. known .. ' 0'
   end
+  redis.call('SET', id, position .. ' ' .. ARGV[6], 'PX', id_life)
 end
 
 -- The clock of Redis is one for all servers.
-local now = redis.call('TIME')
-local ts = now[1] .. string.format('%03d', math.floor(now[2] / 1000))
-local seq = string.format('%.0f', top + 1)
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + clock[2] / 1000
+local ts = string.format('%d', now)
 local envelope = '{"epoch":"' .. epoch .. '","seq":' .. seq .. ',"ts":' .. ts .. ',' .. ARGV[2]
 bytes = bytes + #envelope
+local size = string.format('%d', bytes)
 
-redis.call('HSET', KEYS[1], 'epoch', epoch, 'seq', seq, 'ts', ts, 'bytes', string.format('%.0f', bytes))
-redis.call('PEXPIRE', KEYS[1], ARGV[9])
-redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[6], seq .. '-0', 'e', envelope, 'b', string.format('%.0f', bytes))
-redis.call('PEXPIRE', KEYS[2], ARGV[8])
+local added = redis.pcall('XADD', KEYS[2], seq, 'e', envelope, 'b', size)
+if type(added) == 'table' then
+  -- What is not kept must be taken when it is sent again. Only an error comes as a table.
+  if id then redis.call('DEL', id) end
+  return added
+end
+redis.call('HSET', KEYS[1], 'seq', seq, 'ts', ts, 'bytes', size)
 
--- In a busy room it is enough to trim at every eighth message.
-local age = tonumber(ARGV[8])
-if top % 8 == 0 or tonumber(ts) - last_ts > age / 16 then
-  trim(KEYS[2], top + 1, bytes, tonumber(ARGV[7]), tonumber(ts) - age)
+-- To have their lives prolonged and the log trimmed is due with the first message of each sixteenth of the log's life,
+-- when the log may have grown by a sixteenth of its bytes, and with every 64th message. So keys outlive their last
+-- message by the lives they are given here less a sixteenth of the log's.
+local period, growth = log_life / 16, max_bytes / 16
+if top % 64 == 0 or bytes % growth < #envelope or now - now % period ~= last_ts - last_ts % period then
+  redis.call('PEXPIRE', KEYS[1], meta_life)
+  redis.call('PEXPIRE', KEYS[2], string.format('%.0f', log_life + period))
+  redis.call('XTRIM', KEYS[2], 'MAXLEN', '~', max_length)
+  trim(KEYS[2], top + 1, bytes, now)
 end
 
-if id then
-  redis.call('SET', id, epoch .. ' ' .. seq .. ' ' .. ARGV[10], 'PX', ARGV[11])
-end
 redis.call('PUBLISH', ARGV[1], envelope)
-return { epoch, seq, ts, 'placed' }
+return 'placed ' .. position .. ' ' .. ts

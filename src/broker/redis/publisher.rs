@@ -26,13 +26,10 @@ pub(super) struct Publisher {
 
 impl Publisher {
     pub(super) fn new(link: Link, keys: Keys, config: &Config) -> Self {
-        Self {
-            link,
-            keys,
-            retention: config.into(),
-            publish: Script::new(concat!(include_str!("trim.lua"), include_str!("publish.lua"))),
-            read: Script::new(concat!(include_str!("trim.lua"), include_str!("read.lua"))),
-        }
+        let retention = config.into();
+        let script = |code| Script::new(&[&limits(&retention), include_str!("trim.lua"), code].concat());
+        let (publish, read) = (script(include_str!("publish.lua")), script(include_str!("read.lua")));
+        Self { link, keys, retention, publish, read }
     }
 
     pub(super) fn link(&self) -> &Link {
@@ -53,15 +50,15 @@ impl Publisher {
         }
         let (known_epoch, known_seq) = known.map_or((String::new(), 0), |known| (known.epoch.to_string(), known.seq));
         call.arg(name).arg(draft.tail()).arg(new_epoch()).arg(known_epoch).arg(known_seq);
-        call.arg(self.retention.length).arg(self.retention.bytes).arg(millis(self.retention.age));
-        call.arg(millis(self.retention.meta))
-            .arg(format!("{:016x}", draft.fingerprint()))
-            .arg(millis(self.retention.ids));
+        if draft.id().is_some() {
+            call.arg(format!("{:016x}", draft.fingerprint()));
+        }
 
-        let (epoch, seq, ts, outcome): (String, u64, u64, String) =
-            self.link.run(async |connection| call.invoke_async(connection).await).await?;
-        let position = position(&epoch, seq)?;
-        match outcome.as_str() {
+        let answer: String = self.link.run(async |connection| call.invoke_async(connection).await).await?;
+        let (outcome, epoch, seq, ts) =
+            outcome(&answer).ok_or_else(|| Unavailable(format!("{answer:?} is no answer to a publish")))?;
+        let position = position(epoch, seq)?;
+        match outcome {
             "placed" => {
                 let item = draft.numbered(position.epoch, seq, ts);
                 Ok(Published::Placed(Placed { position, ts, item }))
@@ -92,8 +89,7 @@ impl Publisher {
                 call.arg("").arg(0).arg(0).arg(0);
             }
         }
-        call.arg(READ_LIMIT).arg(self.retention.bytes).arg(millis(self.retention.age));
-        call.arg(millis(self.retention.meta)).arg(millis(EMPTY_META));
+        call.arg(READ_LIMIT).arg(millis(EMPTY_META));
 
         let (epoch, top, entries): (String, u64, Vec<(u64, Bytes)>) =
             self.link.run(async |connection| call.invoke_async(connection).await).await?;
@@ -119,6 +115,20 @@ impl Publisher {
         };
         Ok(tops.into_iter().map(top).collect())
     }
+}
+
+/// What the scripts know of the settings. It is the same for all calls of a server, so it is a part of the scripts, which
+/// Redis is sent once, and not of the calls.
+fn limits(retention: &Retention) -> String {
+    let Retention { length, bytes, .. } = retention;
+    let [age, meta, ids] = [retention.age, retention.meta, retention.ids].map(millis);
+    format!("local max_length, max_bytes, log_life, meta_life, id_life = {length}, {bytes}, {age}, {meta}, {ids}\n")
+}
+
+/// What the script for publishing returns: what became of the message, its epoch, seq and time.
+fn outcome(answer: &str) -> Option<(&str, &str, u64, u64)> {
+    let mut words = answer.split(' ');
+    Some((words.next()?, words.next()?, words.next()?.parse().ok()?, words.next()?.parse().ok()?))
 }
 
 fn new_epoch() -> String {

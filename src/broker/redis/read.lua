@@ -3,8 +3,7 @@
 -- KEYS  1 meta of the channel   2 its log
 -- ARGV  1 an epoch, for the case that a new one is needed   2, 3 the position: epoch ('' for none) and seq
 --       4 the highest seq of that epoch that is known to have been given out   5 '1' if that epoch is void
---       6 most entries to return   7, 8 how many bytes the log keeps, and for how long
---       9 how long meta is kept   10 how long it is kept of a channel without messages; all times in milliseconds
+--       6 most entries to return   7 how long meta is kept of a channel without messages, in milliseconds
 -- Returns epoch and seq of the top, and pairs of seq and envelope: those from the position on if it is of this
 -- epoch, else from the start of the log; none without a position.
 
@@ -16,13 +15,12 @@ if not epoch or (is_same and (ARGV[5] == '1' or tonumber(top) < tonumber(ARGV[4]
   redis.call('DEL', KEYS[1], KEYS[2])
   redis.call('HSET', KEYS[1], 'epoch', epoch, 'seq', top)
 end
-redis.call('PEXPIRE', KEYS[1], top == '0' and ARGV[10] or ARGV[9])
+redis.call('PEXPIRE', KEYS[1], top == '0' and ARGV[7] or meta_life)
 
 local entries = {}
 if ARGV[2] ~= '' and top ~= '0' then
-  local now = redis.call('TIME')
-  local expired = now[1] * 1000 + math.floor(now[2] / 1000) - ARGV[8]
-  trim(KEYS[2], tonumber(top), tonumber(meta[3] or 0), tonumber(ARGV[7]), expired)
+  local clock = redis.call('TIME')
+  trim(KEYS[2], tonumber(top), tonumber(meta[3] or 0), clock[1] * 1000 + clock[2] / 1000)
   for i, entry in ipairs(redis.call('XRANGE', KEYS[2], is_same and ARGV[3] or '-', '+', 'COUNT', ARGV[6])) do
     entries[i] = { string.match(entry[1], '^%d+'), entry[2][2] }
   end
