@@ -1,12 +1,23 @@
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use indexmap::IndexMap;
+use tokio::time::Instant;
 
 use super::{Batch, Outbox};
 use crate::protocol::Frame;
 
 /// Most bytes that are written to a member with one call.
 pub(super) const CALL: usize = 64 * 1024;
+
+/// A room in which messages come faster than a round takes rests after it for this many times as long as it took. What
+/// comes meanwhile goes out together, so the busier a room or its server is, the fewer calls a message costs.
+const REST: u32 = 4;
+
+/// Rounds that were shorter than this are followed at once.
+const SHORT: Duration = Duration::from_millis(1);
+
+/// No rest is longer than this.
+const LONGEST_REST: Duration = Duration::from_millis(10);
 
 /// Who gets what is delivered in a room: its members, and those who are still being sent what they missed when that is
 /// done.
@@ -25,6 +36,7 @@ pub(super) struct Audience {
     before: u64,
     line_bytes: usize,
     round: Option<Round>,
+    rests_until: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -37,6 +49,7 @@ struct Member {
 /// A round through all members with what was in line when it began.
 #[derive(Debug)]
 struct Round {
+    began: Instant,
     batch: Batch,
     from: u64,
     to: u64,
@@ -91,9 +104,14 @@ impl Audience {
         !self.line.is_empty()
     }
 
+    /// When its members are to be served next, if something is in line.
+    pub(super) fn next_turn(&self, now: Instant) -> Option<Instant> {
+        self.has_line().then_some(self.rests_until.unwrap_or(now))
+    }
+
     /// Writes what is in line to some more members, to so many at most. Returns how many it was.
-    pub(super) fn serve(&mut self, limit: usize) -> usize {
-        let Some(mut round) = self.round.take().or_else(|| self.next_round()) else { return 0 };
+    pub(super) fn serve(&mut self, limit: usize, now: Instant) -> usize {
+        let Some(mut round) = self.round.take().or_else(|| self.next_round(now)) else { return 0 };
         let top = round.done.min(self.members.len());
         round.done = top.saturating_sub(limit);
         for (_, member) in self.members.get_range_mut(round.done..top).into_iter().flatten() {
@@ -107,13 +125,16 @@ impl Audience {
         let served = top - round.done;
         if round.done == 0 {
             self.forget(round.to);
+            let took = now.saturating_duration_since(round.began);
+            let rests = took >= SHORT && (round.batch.messages() > 1 || self.has_line());
+            self.rests_until = rests.then(|| now + took.saturating_mul(REST).min(LONGEST_REST));
         } else {
             self.round = Some(round);
         }
         served
     }
 
-    fn next_round(&mut self) -> Option<Round> {
+    fn next_round(&mut self, began: Instant) -> Option<Round> {
         if self.members.is_empty() {
             self.forget(self.end());
         }
@@ -126,7 +147,7 @@ impl Audience {
             count += 1;
         }
         let (from, to) = (self.before, self.before + count);
-        (count > 0).then(|| Round { batch: part(&self.line, 0, count), from, to, done: self.members.len() })
+        (count > 0).then(|| Round { began, batch: part(&self.line, 0, count), from, to, done: self.members.len() })
     }
 
     /// Everybody has been served up to there.
@@ -276,7 +297,7 @@ mod tests {
                         client.texts.push(text.clone());
                     }
                 }
-                Step::Serve(limit) => assert!(audience.serve(limit) <= limit),
+                Step::Serve(limit) => assert!(audience.serve(limit, Instant::now()) <= limit),
                 Step::Admit => {
                     let (outbox, client) = connect(&bounds).await;
                     let (outbox, number) = (Arc::new(outbox), clients.len() as u64);
@@ -297,7 +318,7 @@ mod tests {
                 }
             }
         }
-        while audience.serve(3) > 0 {}
+        while audience.serve(3, Instant::now()) > 0 {}
         assert_eq!((audience.has_line(), audience.in_line()), (false, (0, 0)));
         for mut client in clients.into_values() {
             client.outbox.shut();

@@ -23,7 +23,7 @@ impl Hub {
     /// Hears what the broker hears, serves the members, and keeps every room up to date with its log, until `stop`.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let listening = self.broker.clone().listen(self.clone(), stop.clone());
-        let catching_up = async { tokio::join!(self.catch_up(), self.compare_regularly()) };
+        let catching_up = async { tokio::join!(self.catch_up(), self.compare_regularly(), self.wake_the_rested()) };
         let mut serving = JoinSet::new();
         for _ in 0..available_parallelism().map_or(1, NonZero::get) {
             let (hub, stop) = (self.clone(), stop.clone());

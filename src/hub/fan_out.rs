@@ -4,7 +4,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::{sync::Notify, task::yield_now};
+use tokio::{sync::Notify, task::yield_now, time::Instant};
 
 use super::{Hub, local_room::LocalRoom};
 use crate::protocol::Channel;
@@ -41,16 +41,36 @@ impl Queue {
 }
 
 impl Hub {
+    /// Has a room served when its time has come.
+    pub(super) fn queue(&self, channel: Channel, due: Instant, now: Instant) {
+        if due <= now {
+            self.queue.push(channel);
+        } else {
+            self.resting.add(due, channel, 0);
+        }
+    }
+
+    /// Has rooms served that have rested.
+    pub(super) async fn wake_the_rested(&self) -> Infallible {
+        loop {
+            self.resting.due().await;
+            while let Some((channel, _)) = self.resting.pop_due(Instant::now()) {
+                self.queue.push(channel);
+            }
+        }
+    }
+
     /// Writes to members what is in line for them, room by room and turn by turn. Several may do this side by side: each
     /// room is in the hands of one at a time.
     pub(super) async fn fan_out(&self) -> Infallible {
         let mut written = 0;
         loop {
             let channel = self.queue.next().await;
-            let turn = |room: &mut LocalRoom| (room.serve(TURN), room.queue());
-            let (served, has_more) = self.with(&channel, turn).unwrap_or_default();
-            if has_more {
-                self.queue.push(channel);
+            let now = Instant::now();
+            let turn = |room: &mut LocalRoom| (room.serve(TURN, now), room.queue(now));
+            let (served, due) = self.with(&channel, turn).unwrap_or_default();
+            if let Some(due) = due {
+                self.queue(channel, due, now);
             }
             written += served;
             if written >= TURN {
@@ -64,7 +84,7 @@ impl Hub {
     /// a room faster than its members can be written to.
     pub(super) fn serve_at_once(&self, channel: &Channel) {
         let turn = |room: &mut LocalRoom| {
-            room.serve(TURN);
+            room.serve(TURN, Instant::now());
             room.has_line()
         };
         while self.with(channel, turn).unwrap_or(false) {}

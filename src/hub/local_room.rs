@@ -182,19 +182,20 @@ impl LocalRoom {
     }
 
     /// Writes to some more members what is in line for them. Returns how many it was.
-    pub(super) fn serve(&mut self, limit: usize) -> usize {
-        self.audience.serve(limit)
+    pub(super) fn serve(&mut self, limit: usize, now: Instant) -> usize {
+        self.audience.serve(limit, now)
     }
 
-    /// Whether the room, which is not in the queue of those that have something in line, has to go there.
-    pub(super) fn queue(&mut self) -> bool {
-        self.is_queued = self.audience.has_line();
-        self.is_queued
+    /// When the room, which is not in the queue of those that have something in line, has to be there.
+    pub(super) fn queue(&mut self, now: Instant) -> Option<Instant> {
+        let due = self.audience.next_turn(now);
+        self.is_queued = due.is_some();
+        due
     }
 
-    /// Whether the room has to go to that queue, and is not there yet.
-    pub(super) fn queue_once(&mut self) -> bool {
-        !self.is_queued && self.queue()
+    /// The same of a room that may be in that queue, and then has to be there no second time.
+    pub(super) fn queue_once(&mut self, now: Instant) -> Option<Instant> {
+        if self.is_queued { None } else { self.queue(now) }
     }
 
     pub(super) fn has_line(&self) -> bool {

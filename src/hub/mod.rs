@@ -57,6 +57,8 @@ pub struct Hub {
     hasher: RandomState,
     agenda: Agenda,
     queue: Queue,
+    /// Rooms that have something in line, and rest.
+    resting: Agenda,
     next_number: AtomicU64,
     outbox_bounds: Arc<Bounds>,
     keeps_history: bool,
@@ -78,6 +80,7 @@ impl Hub {
             hasher: RandomState::new(),
             agenda: Agenda::default(),
             queue: Queue::default(),
+            resting: Agenda::default(),
             next_number: AtomicU64::new(1),
             outbox_bounds: Arc::new(Bounds::new(
                 config.outbox_messages,
@@ -258,16 +261,17 @@ impl Hub {
     /// Acts on a room, has its log read if that showed something to be missing, and its members served if it put
     /// something in line for them.
     fn settle(&self, channel: &Channel, action: impl FnOnce(&mut LocalRoom)) {
+        let now = Instant::now();
         let settled = self.with(channel, |room| {
             action(room);
-            (room.next_reading(Instant::now()), room.queue_once(), room.is_crowded(&self.outbox_bounds))
+            (room.next_reading(now), room.queue_once(now), room.is_crowded(&self.outbox_bounds))
         });
-        let Some((reading, is_to_be_queued, is_crowded)) = settled else { return };
+        let Some((reading, turn, is_crowded)) = settled else { return };
         if let Some((due, number)) = reading {
             self.agenda.add(due, channel.clone(), number);
         }
-        if is_to_be_queued {
-            self.queue.push(channel.clone());
+        if let Some(due) = turn {
+            self.queue(channel.clone(), due, now);
         }
         if is_crowded {
             self.serve_at_once(channel);
