@@ -10,6 +10,7 @@ mod churning;
 mod connection;
 mod connects;
 mod dialect;
+mod field;
 mod frame;
 mod latency;
 mod layout;
@@ -30,6 +31,7 @@ use std::io;
 pub use self::{
     arguments::Arguments,
     dialect::{Client, Dialect, Heard},
+    field::Field,
     latency::Latency,
     plan::{Churn, Flow, Plan},
     report::{ChurnReport, Connections, Deliveries, Messages, ProcessReport, Progress, Report},

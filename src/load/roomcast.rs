@@ -1,8 +1,10 @@
-use std::fmt::Write;
+use std::{fmt::Write, sync::LazyLock};
 
-use memchr::memmem;
+use super::{Client, Dialect, Field, Heard};
 
-use super::{Client, Dialect, Heard};
+static TYPE: LazyLock<Field> = LazyLock::new(|| Field::after(r#""type":""#));
+static TEXT: LazyLock<Field> = LazyLock::new(|| Field::after(r#""text":""#));
+static CODE: LazyLock<Field> = LazyLock::new(|| Field::after(r#""code":""#));
 
 /// The protocol of `docs/protocol.md`, and of every server that keeps to it.
 ///
@@ -22,16 +24,16 @@ impl Dialect for Roomcast {
     }
 
     fn hear<'a>(&self, _client: Client<'_>, text: &'a [u8], heard: &mut dyn FnMut(Heard<'a>)) {
-        match field(text, br#""type":""#) {
+        match TYPE.find(text) {
             Some(b"message") => {
-                if let Some(body) = field(text, br#""text":""#) {
+                if let Some(body) = TEXT.find(text) {
                     heard(Heard::Delivery(body));
                 }
             }
             Some(b"joined") => heard(Heard::Joined),
             Some(b"left") => heard(Heard::Left),
             Some(b"error") => {
-                let code = field(text, br#""code":""#).unwrap_or(text);
+                let code = CODE.find(text).unwrap_or(text);
                 heard(Heard::Refused(String::from_utf8_lossy(code).into_owned()));
             }
             _ => {}
@@ -50,14 +52,6 @@ impl Dialect for Roomcast {
     fn leave(&self, _client: Client<'_>, room: &str, text: &mut String) {
         append(text, format_args!(r#"{{"type":"leave","room":"{room}"}}"#));
     }
-}
-
-/// What stands between the quotes after `name`. Nothing that a load looks for has an escape in it, and a quote within
-/// another field is escaped, so `name` is not found there.
-fn field<'a>(text: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-    let start = memmem::find(text, name)? + name.len();
-    let length = memchr::memchr(b'"', &text[start..])?;
-    Some(&text[start..start + length])
 }
 
 fn append(text: &mut String, what: std::fmt::Arguments<'_>) {

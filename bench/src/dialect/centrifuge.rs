@@ -2,7 +2,7 @@ use std::fmt::Write;
 
 use roomcast::load::{Client, Dialect, Heard};
 
-use super::field;
+use super::TEXT;
 
 /// The JSON protocol of Centrifugo and of its library. A text may have several replies and pushes, one a line.
 ///
@@ -47,7 +47,7 @@ impl Dialect for Centrifuge {
 
 fn hear_line<'a>(line: &'a [u8], heard: &mut dyn FnMut(Heard<'a>)) {
     if line.starts_with(br#"{"push":"#) {
-        if let Some(body) = field(line, br#""text":""#) {
+        if let Some(body) = TEXT.find(line) {
             heard(Heard::Delivery(body));
         }
     } else if line.starts_with(br#"{"id":2,"subscribe""#) {

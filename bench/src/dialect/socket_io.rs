@@ -2,7 +2,7 @@ use std::fmt::Write;
 
 use roomcast::load::{Client, Dialect, Heard};
 
-use super::field;
+use super::TEXT;
 
 /// Socket.IO 4 over Engine.IO 4, with the WebSocket transport alone. The first digit of a text is Engine.IO's kind of
 /// packet, and after a 4 the second is Socket.IO's.
@@ -50,7 +50,7 @@ impl Dialect for SocketIo {
 
 fn hear_event<'a>(event: &'a [u8], heard: &mut dyn FnMut(Heard<'a>)) {
     if event.starts_with(br#"["message","#) {
-        if let Some(body) = field(event, br#""text":""#) {
+        if let Some(body) = TEXT.find(event) {
             heard(Heard::Delivery(body));
         }
     } else if event.starts_with(br#"["joined","#) {
