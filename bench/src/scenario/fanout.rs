@@ -32,7 +32,18 @@ pub const AT_60K: Scenario = Scenario {
     columns: COLUMNS,
     compares_peers: true,
     takes: Subject::is_server,
-    measure: |stage, subject| measure(stage, subject, 600.0),
+    measure: |stage, subject| measure(stage, subject, 600.0, 128),
+};
+
+/// The same with short texts, which shows what a receiver does with acknowledgements.
+pub const SHORT: Scenario = Scenario {
+    name: "fanout-short",
+    about: "The same with texts of 64 bytes. Two frames are then no more than the 536 bytes after which a Linux receiver \
+            acknowledges at once, which on loopback the sender pays for.",
+    columns: COLUMNS,
+    compares_peers: false,
+    takes: Subject::is_server,
+    measure: |stage, subject| measure(stage, subject, 600.0, 64),
 };
 
 /// 100,000 deliveries a second.
@@ -42,15 +53,16 @@ pub const AT_100K: Scenario = Scenario {
     columns: COLUMNS,
     compares_peers: true,
     takes: Subject::is_server,
-    measure: |stage, subject| measure(stage, subject, 1000.0),
+    measure: |stage, subject| measure(stage, subject, 1000.0, 128),
 };
 
-fn measure(stage: &Stage, subject: &'static Subject, rate: f64) -> Result<Figures> {
+fn measure(stage: &Stage, subject: &'static Subject, rate: f64, text: usize) -> Result<Figures> {
     let cluster = Cluster::start(stage, subject, 2)?;
     let rate = stage.pick(rate, rate / 10.0);
     let plan = Plan {
         clients: stage.pick(1000, 100),
         rooms: stage.pick(10, 5),
+        text_bytes: text,
         flow: Flow::Rate(rate),
         warm_up: stage.warm_up(),
         duration: stage.measuring,

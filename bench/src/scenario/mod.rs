@@ -48,6 +48,7 @@ const fn column(figure: &'static str, heading: &'static str, decimals: usize) ->
 pub const SCENARIOS: &[Scenario] = &[
     fanout::AT_60K,
     fanout::AT_100K,
+    fanout::SHORT,
     saturation::SCENARIO,
     small_rooms::SCENARIO,
     big_room::SCENARIO,

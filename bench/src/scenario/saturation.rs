@@ -5,12 +5,12 @@ use crate::{Result, cluster::Cluster, results::Figures, stage::Stage, subject::S
 
 /// Messages under way: as many for each of the publishers.
 const PUBLISHERS: usize = 10;
-const UNDER_WAY: usize = 10;
+const UNDER_WAY: usize = 50;
 
 /// As much as it takes.
 pub const SCENARIO: Scenario = Scenario {
     name: "saturation",
-    about: "One room of 500 members on two servers, and ten of them always have ten messages under way, so the servers \
+    about: "One room of 500 members on two servers, and ten of them always have fifty messages under way, so the servers \
             are given as much as they take.",
     columns: &[
         column("rate", "deliveries/s", 0),
