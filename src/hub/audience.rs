@@ -104,6 +104,11 @@ impl Audience {
         !self.line.is_empty()
     }
 
+    /// How many members the round that was begun has not come to yet.
+    pub(super) fn left(&self) -> usize {
+        self.round.as_ref().map_or(0, |round| round.done)
+    }
+
     /// When its members are to be served next, if something is in line.
     pub(super) fn next_turn(&self, now: Instant) -> Option<Instant> {
         self.has_line().then_some(self.rests_until.unwrap_or(now))

@@ -198,6 +198,11 @@ impl LocalRoom {
         if self.is_queued { None } else { self.queue(now) }
     }
 
+    /// How many members the round that was begun has not come to yet.
+    pub(super) fn left(&self) -> usize {
+        self.audience.left()
+    }
+
     pub(super) fn has_line(&self) -> bool {
         self.audience.has_line()
     }

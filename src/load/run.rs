@@ -28,8 +28,9 @@ const LISTENING: Duration = Duration::from_millis(250);
 /// Servers are given so long to see that all clients have gone.
 const LEAVING: Duration = Duration::from_secs(20);
 
-/// Memory is read so often while it is awaited to settle.
+/// Memory is read so often while it is awaited to settle, and has settled when it was the same so many times.
 const SETTLING: Duration = Duration::from_millis(200);
+const SETTLED: usize = 10;
 
 /// Files that a server may have opened meanwhile for other ends than clients.
 const OTHER_FILES: usize = 8;
@@ -257,13 +258,11 @@ impl Run<'_> {
         while !gone()? && self.swarm.now() < end {
             self.pause()?;
         }
-        let mut last = resident()?;
-        while self.swarm.now() < end {
+        let (mut last, mut times) = (resident()?, 0);
+        while times < SETTLED && self.swarm.now() < end {
             self.pause()?;
             let now = resident()?;
-            if now == last {
-                break;
-            }
+            times = if now == last { times + 1 } else { 0 };
             last = now;
         }
         Ok(last)
