@@ -19,6 +19,11 @@ const SHORT: Duration = Duration::from_millis(1);
 /// No rest is longer than this.
 const LONGEST_REST: Duration = Duration::from_millis(10);
 
+/// In a round through very many, after each stretch of so many members there is a pause of so long: a room of thousands
+/// takes about half of a core, and leaves the rest to other rooms.
+const STRETCH: usize = 128;
+const PAUSE: Duration = Duration::from_millis(1);
+
 /// Who gets what is delivered in a room: its members, and those who are still being sent what they missed when that is
 /// done.
 ///
@@ -56,6 +61,8 @@ struct Round {
     /// Members from this index on have been served. The last member takes the place of one that leaves, so going
     /// down, nobody is missed.
     done: usize,
+    /// How many members have been served since the last pause.
+    stretch: usize,
 }
 
 /// What was delivered since a member began to catch up.
@@ -134,6 +141,9 @@ impl Audience {
             let rests = took >= SHORT && (round.batch.messages() > 1 || self.has_line());
             self.rests_until = rests.then(|| now + took.saturating_mul(REST).min(LONGEST_REST));
         } else {
+            round.stretch += served;
+            self.rests_until = (round.stretch >= STRETCH).then(|| now + PAUSE);
+            round.stretch %= STRETCH;
             self.round = Some(round);
         }
         served
@@ -152,7 +162,8 @@ impl Audience {
             count += 1;
         }
         let (from, to) = (self.before, self.before + count);
-        (count > 0).then(|| Round { began, batch: part(&self.line, 0, count), from, to, done: self.members.len() })
+        let (batch, done) = (part(&self.line, 0, count), self.members.len());
+        (count > 0).then_some(Round { began, batch, from, to, done, stretch: 0 })
     }
 
     /// Everybody has been served up to there.
