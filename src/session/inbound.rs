@@ -34,7 +34,10 @@ pub(super) struct Inbound {
     context: WebSocketContext,
     /// Has been read, and not taken apart yet.
     unread: Bytes,
+    /// The client sends nothing more.
     has_ended: bool,
+    /// What comes cannot be understood any more, and tungstenite is not to be asked again.
+    has_failed: bool,
 }
 
 impl Inbound {
@@ -46,12 +49,17 @@ impl Inbound {
             .max_message_size(Some(max_frame))
             .max_frame_size(Some(max_frame));
         let context = WebSocketContext::new(Role::Server, Some(config));
-        Self { socket, outbox, context, unread, has_ended: false }
+        Self { socket, outbox, context, unread, has_ended: false, has_failed: false }
     }
 
     /// The next message; after an error there is none. Cancel-safe.
     pub(super) async fn next(&mut self) -> Result<Message, Error> {
-        poll_fn(|context| self.poll_next(context)).await
+        if self.has_failed {
+            return Err(Error::AlreadyClosed);
+        }
+        let message = poll_fn(|context| self.poll_next(context)).await;
+        self.has_failed = message.is_err();
+        message
     }
 
     fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Message, Error>> {
