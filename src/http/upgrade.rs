@@ -55,10 +55,15 @@ impl Accepted {
 }
 
 fn refuse(error: &Error) -> Response {
-    let is_version = matches!(error, Error::Protocol(ProtocolError::MissingSecWebSocketVersionHeader));
     let text = format!("this is no request for a WebSocket: {error}\n");
-    if is_version {
-        return (StatusCode::UPGRADE_REQUIRED, [(header::SEC_WEBSOCKET_VERSION, "13")], text).into_response();
+    match error {
+        Error::Protocol(ProtocolError::WrongHttpMethod) => {
+            (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "GET")], text).into_response()
+        }
+        Error::Protocol(ProtocolError::MissingSecWebSocketVersionHeader) => {
+            let headers = [(header::UPGRADE, "websocket"), (header::SEC_WEBSOCKET_VERSION, "13")];
+            (StatusCode::UPGRADE_REQUIRED, headers, text).into_response()
+        }
+        _ => (StatusCode::BAD_REQUEST, text).into_response(),
     }
-    (StatusCode::BAD_REQUEST, text).into_response()
 }

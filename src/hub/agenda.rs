@@ -11,9 +11,9 @@ use tokio::{
 
 use crate::protocol::Channel;
 
-/// Which rooms are to be compared with their log, and when.
+/// Which rooms something is to be done for, and when: their log is to be read, or they have rested.
 ///
-/// A room puts itself on it once until it has been looked at, so it is bounded by the number of rooms.
+/// A room puts itself on it once until it is done, so it is bounded by the number of rooms.
 #[derive(Debug, Default)]
 pub(super) struct Agenda {
     entries: Mutex<BinaryHeap<Entry>>,
@@ -28,7 +28,7 @@ struct Entry {
 }
 
 impl Agenda {
-    /// Has the room looked at when `due` has come. `number` tells it from a later room of the same name.
+    /// Has it done when `due` has come. `number` tells it from a later room of the same name.
     pub(super) fn add(&self, due: Instant, channel: Channel, number: u64) {
         self.entries().push(Entry { due, channel, number });
         self.changed.notify_one();

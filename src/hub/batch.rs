@@ -4,7 +4,7 @@ use crate::protocol::Frame;
 
 /// Messages as they go over the socket, one behind the other. Cloning it copies a pointer.
 #[derive(Clone, Debug)]
-pub struct Batch {
+pub(super) struct Batch {
     wire: Bytes,
     messages: usize,
 }

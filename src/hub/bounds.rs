@@ -5,7 +5,7 @@ use prometheus::IntCounter;
 /// What all outboxes of a server share: how much may wait, for one client and for all together, and the count of what
 /// was sent.
 #[derive(Debug)]
-pub struct Bounds {
+pub(super) struct Bounds {
     max_messages: usize,
     max_bytes: usize,
     pub(super) max_total: usize,
@@ -18,7 +18,7 @@ pub struct Bounds {
 
 impl Bounds {
     /// Bounds by messages and bytes for each client, and by bytes for all. What was sent is counted in `sent`.
-    pub fn new(max_messages: usize, max_bytes: usize, max_total: usize, sent: IntCounter) -> Self {
+    pub(super) fn new(max_messages: usize, max_bytes: usize, max_total: usize, sent: IntCounter) -> Self {
         let (total, laggards) = (AtomicUsize::new(0), AtomicUsize::new(0));
         Self { max_messages, max_bytes, max_total, total, laggards, sent }
     }

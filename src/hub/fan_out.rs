@@ -17,40 +17,41 @@ const TURN: usize = 32;
 /// behind one of thousands for each of its own.
 const TURNS: usize = 4;
 
-/// The rooms that have something in line for their members, each at most once.
+/// The rooms that have something in line for their members, each at most once. Numbers tell a room from a later one of
+/// the same name.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    rooms: Mutex<VecDeque<Channel>>,
+    rooms: Mutex<VecDeque<(Channel, u64)>>,
     added: Notify,
 }
 
 impl Queue {
-    pub(super) fn push(&self, channel: Channel) {
-        self.rooms().push_back(channel);
+    fn push(&self, channel: Channel, number: u64) {
+        self.rooms().push_back((channel, number));
         self.added.notify_one();
     }
 
-    async fn next(&self) -> Channel {
+    async fn next(&self) -> (Channel, u64) {
         loop {
-            if let Some(channel) = self.rooms().pop_front() {
-                return channel;
+            if let Some(room) = self.rooms().pop_front() {
+                return room;
             }
             self.added.notified().await;
         }
     }
 
-    fn rooms(&self) -> MutexGuard<'_, VecDeque<Channel>> {
+    fn rooms(&self) -> MutexGuard<'_, VecDeque<(Channel, u64)>> {
         self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Hub {
     /// Has a room served when its time has come.
-    pub(super) fn queue(&self, channel: Channel, due: Instant, now: Instant) {
+    pub(super) fn queue(&self, channel: Channel, number: u64, due: Instant, now: Instant) {
         if due <= now {
-            self.queue.push(channel);
+            self.queue.push(channel, number);
         } else {
-            self.resting.add(due, channel, 0);
+            self.resting.add(due, channel, number);
         }
     }
 
@@ -58,8 +59,8 @@ impl Hub {
     pub(super) async fn wake_the_rested(&self) -> Infallible {
         loop {
             self.resting.due().await;
-            while let Some((channel, _)) = self.resting.pop_due(Instant::now()) {
-                self.queue.push(channel);
+            while let Some((channel, number)) = self.resting.pop_due(Instant::now()) {
+                self.queue.push(channel, number);
             }
         }
     }
@@ -69,14 +70,16 @@ impl Hub {
     pub(super) async fn fan_out(&self) -> Infallible {
         let mut written = 0;
         loop {
-            let channel = self.queue.next().await;
+            let (channel, number) = self.queue.next().await;
             loop {
                 let now = Instant::now();
-                let turn = |room: &mut LocalRoom| (room.serve(TURN, now), room.left(), room.queue(now));
-                let (served, left, due) = self.with(&channel, turn).unwrap_or_default();
+                let turn = |room: &mut LocalRoom| {
+                    (room.number() == number).then(|| (room.serve(TURN, now), room.left(), room.queue(now)))
+                };
+                let (served, left, due) = self.with(&channel, turn).flatten().unwrap_or_default();
                 written += served;
                 if left == 0 || left > TURN * TURNS {
-                    due.into_iter().for_each(|due| self.queue(channel.clone(), due, now));
+                    due.into_iter().for_each(|due| self.queue(channel.clone(), number, due, now));
                     break;
                 }
             }
@@ -87,12 +90,12 @@ impl Hub {
         }
     }
 
-    /// Writes everything that is in line for a room's members, there and then. This is what slows whoever delivers to
-    /// a room faster than its members can be written to.
-    pub(super) fn serve_at_once(&self, channel: &Channel) {
+    /// Writes to the members of a room, there and then, until no more is in line than is allowed. This is what slows
+    /// whoever delivers to a room faster than its members can be written to.
+    pub(super) fn relieve(&self, channel: &Channel) {
         let turn = |room: &mut LocalRoom| {
             room.serve(TURN, Instant::now());
-            room.has_line()
+            room.is_crowded(&self.outbox_bounds)
         };
         while self.with(channel, turn).unwrap_or(false) {}
     }

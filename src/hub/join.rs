@@ -14,8 +14,8 @@ use crate::{
 };
 
 impl Hub {
-    /// Makes a client a member of a room until the membership is dropped. When this returns, `joined` is in the
-    /// client's outbox, then the history it asked for, and then exactly the messages that came since.
+    /// Makes a client a member of a room until the membership is dropped. When this returns, the client
+    /// has been sent `joined` and then the history it asked for, and gets exactly the messages that came since.
     ///
     /// # Errors
     /// If the room's channel could not be subscribed and read in time. Dropping the future undoes the join.

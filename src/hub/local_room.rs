@@ -36,8 +36,8 @@ pub(super) struct LocalRoom {
     /// The last reading failed, so that the next one is not made at once.
     has_failed: bool,
     reading: Reading,
-    /// It is in the queue of those that have something in line for their members, or in the hands of one who serves
-    /// them.
+    /// It is in the queue of those that have something in line for their members, rests before it comes there, or is in
+    /// the hands of one who serves them.
     is_queued: bool,
 }
 
@@ -201,10 +201,6 @@ impl LocalRoom {
     /// How many members the round that was begun has not come to yet.
     pub(super) fn left(&self) -> usize {
         self.audience.left()
-    }
-
-    pub(super) fn has_line(&self) -> bool {
-        self.audience.has_line()
     }
 
     /// Whether there is more in line than these bounds allow.

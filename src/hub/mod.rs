@@ -1,8 +1,9 @@
 //! The rooms and members of this server: who gets what, in which order, and which channels are wanted for it.
 //!
 //! Each room has one owner at a time, whoever holds the lock of its shard. Under that lock a publication goes
-//! through the room's sequencer and into the outboxes of all members, so every member sees one order. No lock is
-//! held across an await, and under it nothing waits: an outbox takes a frame or is closed.
+//! through the room's sequencer and in line for all members, and a few members at a time are written to, so every
+//! member sees one order. No lock is held across an await, and under it nothing waits: a socket takes what is written or
+//! it waits in the member's outbox.
 
 mod agenda;
 mod audience;
@@ -30,9 +31,8 @@ use tokio::{net::tcp::OwnedWriteHalf, time::Instant};
 use tracing::Instrument;
 
 use self::{agenda::Agenda, fan_out::Queue, local_room::LocalRoom};
+use self::{batch::Batch, bounds::Bounds};
 pub use self::{
-    batch::Batch,
-    bounds::Bounds,
     membership::{Client, Membership},
     outbox::Outbox,
 };
@@ -211,10 +211,11 @@ impl Hub {
         Ok(None)
     }
 
-    /// Sends a client what is in line for it in a channel, and then an answer to what it said there.
-    pub fn answer(&self, channel: &Channel, client: &Client, answer: &Frame) {
-        let is_member = self.with(channel, |room| room.answer(client.number(), Some(answer))).unwrap_or(false);
-        if !is_member {
+    /// Sends a client what is in line for it in a channel, and then, if there is one, an answer to what it said there. So
+    /// whatever it asks next is answered after that.
+    pub fn answer(&self, channel: &Channel, client: &Client, answer: Option<&Frame>) {
+        let is_member = self.with(channel, |room| room.answer(client.number(), answer)).unwrap_or(false);
+        if let (false, Some(answer)) = (is_member, answer) {
             client.outbox().push(answer);
         }
     }
@@ -264,17 +265,18 @@ impl Hub {
         let now = Instant::now();
         let settled = self.with(channel, |room| {
             action(room);
-            (room.next_reading(now), room.queue_once(now), room.is_crowded(&self.outbox_bounds))
+            let is_crowded = room.is_crowded(&self.outbox_bounds);
+            (room.next_reading(now), room.queue_once(now).map(|due| (due, room.number())), is_crowded)
         });
         let Some((reading, turn, is_crowded)) = settled else { return };
         if let Some((due, number)) = reading {
             self.agenda.add(due, channel.clone(), number);
         }
-        if let Some(due) = turn {
-            self.queue(channel.clone(), due, now);
+        if let Some((due, number)) = turn {
+            self.queue(channel.clone(), number, due, now);
         }
         if is_crowded {
-            self.serve_at_once(channel);
+            self.relieve(channel);
         }
     }
 }

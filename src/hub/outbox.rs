@@ -1,5 +1,6 @@
 use std::{
     collections::VecDeque,
+    convert::Infallible,
     future::poll_fn,
     io::{ErrorKind, IoSlice},
     pin::Pin,
@@ -58,7 +59,7 @@ struct State {
 
 impl Outbox {
     /// An empty outbox with these bounds.
-    pub fn new(socket: OwnedWriteHalf, bounds: Arc<Bounds>) -> Self {
+    pub(super) fn new(socket: OwnedWriteHalf, bounds: Arc<Bounds>) -> Self {
         let state = State {
             socket: Some(socket),
             backlog: VecDeque::new(),
@@ -85,7 +86,7 @@ impl Outbox {
     }
 
     /// Sends all messages of a batch, like [`push`](Self::push), in one call if the client takes them.
-    pub fn push_batch(&self, batch: &Batch) {
+    pub(super) fn push_batch(&self, batch: &Batch) {
         let state = self.state();
         if !state.has_ended {
             self.write_or_keep(state, batch);
@@ -136,14 +137,15 @@ impl Outbox {
         self.count(state, state.bytes + batch.wire().len());
         state.backlog.push_back(batch);
         let share = || bounds.max_total / bounds.laggards.load(Ordering::Relaxed).max(1);
-        state.messages <= bounds.max_messages()
+        // Pongs count as no messages, but take their memory too.
+        state.messages.max(state.backlog.len()) <= bounds.max_messages()
             && state.bytes <= bounds.max_bytes()
             && (bounds.total.load(Ordering::Relaxed) <= bounds.max_total || state.bytes <= share())
     }
 
     /// Sends a batch when nothing waits any more. Returns false if the outbox has ended or is about to. For one writer
     /// at a time; cancel-safe.
-    pub async fn push_when_free(&self, batch: &Batch) -> bool {
+    pub(super) async fn push_when_free(&self, batch: &Batch) -> bool {
         let is_open = poll_fn(|context| {
             let mut state = self.state();
             if state.has_ended || state.closing.is_some() {
@@ -162,7 +164,7 @@ impl Outbox {
         is_open
     }
 
-    /// Has the connection closed with this code. The first code given stands.
+    /// Has the connection closed with this code. The first code given stands, unless the outbox overflows.
     pub fn close(&self, code: CloseCode) {
         let mut state = self.state();
         state.closing.get_or_insert(code);
@@ -212,6 +214,22 @@ impl Outbox {
                 ready!(deadline.as_mut().poll(context));
                 self.close(CloseCode::SlowConsumer);
             }
+        })
+        .await
+    }
+
+    /// Whether it has overflowed, so that messages were dropped.
+    pub fn has_overflowed(&self) -> bool {
+        self.state().closing == Some(CloseCode::SlowConsumer)
+    }
+
+    /// Writes what waits whenever the client takes it, for ever. For the session alone; cancel-safe.
+    pub async fn keep_writing(&self) -> Infallible {
+        poll_fn(|context| {
+            let mut state = self.state();
+            state.session = Some(context.waker().clone());
+            let _ = self.poll_write(&mut state, context);
+            Poll::Pending
         })
         .await
     }
@@ -444,6 +462,16 @@ pub(super) mod tests {
             assert_eq!(goodbye, "goodbye");
             assert!(texts.len() <= filled && texts.iter().enumerate().all(|(at, text)| *text == format!("{at:10000}")));
         }
+    }
+
+    #[tokio::test]
+    async fn pongs_that_nobody_takes_are_too_much_in_the_end() {
+        let (outbox, _client) = connect(&bounds(100, usize::MAX, usize::MAX)).await;
+        fill(&outbox);
+        (0..99).for_each(|_| outbox.push_control(Bytes::from_static(b"\x8a\x00")));
+        assert_eq!(outbox.attend(TIMEOUT).now_or_never(), None);
+        outbox.push_control(Bytes::from_static(b"\x8a\x00"));
+        assert_eq!(outbox.attend(TIMEOUT).now_or_never(), Some(Some(CloseCode::SlowConsumer)));
     }
 
     #[tokio::test]

@@ -206,8 +206,7 @@ impl Serving {
             }
             Outcome::Joined(room, _, Err(_)) => self.refuse(&Session::not_joined(room)),
             Outcome::Published(channel, id, result) => match published(&channel, id.as_ref(), &result) {
-                Ok(Some(ack)) => self.server.hub.answer(&channel, &self.client, &ack),
-                Ok(None) => {}
+                Ok(ack) => self.server.hub.answer(&channel, &self.client, ack.as_ref()),
                 Err(rejection) => self.refuse(&rejection),
             },
         }
@@ -237,18 +236,25 @@ impl Serving {
         outbox.close(CloseCode::Normal);
         // A message that was taken is published even if its sender has gone; the broker's deadline bounds this.
         if let Some(pending) = self.pending.take() {
-            let outcome = pending.await;
+            let outcome = tokio::select! {
+                outcome = pending => outcome,
+                never = outbox.keep_writing() => match never {},
+            };
             self.conclude(outcome);
         }
         self.memberships.clear();
         let code = match end {
             End::Close(code) => {
+                let code = if outbox.has_overflowed() { CloseCode::SlowConsumer } else { code };
                 // Answers to what came before a bad frame still wait. A slow client could not take them in time.
                 outbox.end(code == CloseCode::SlowConsumer);
                 self.inbound.say_goodbye(code);
                 Some(code)
             }
-            End::Closed => Some(CloseCode::Normal),
+            End::Closed => {
+                outbox.end(false);
+                Some(CloseCode::Normal)
+            }
             End::Lost => None,
         };
         self.server.metrics.disconnected(code);
@@ -258,6 +264,8 @@ impl Serving {
             // client what it has not read yet: the close frame that would have told it why.
             let _ = timeout(LINGER, async {
                 while self.inbound.next().await.is_ok() {}
+                // The answer to the client's close frame may still wait.
+                outbox.drained().await;
                 outbox.shut();
                 self.inbound.drained().await;
             })

@@ -25,8 +25,8 @@ const CALL: usize = 8 * 1024;
 /// The receiving side of one client's WebSocket.
 ///
 /// tungstenite does the protocol: it takes frames apart, puts messages together, and answers pings and close frames by
-/// way of the outbox. It is given what has been read already, a message at a time, so that a connection from which
-/// nothing comes owns no buffer.
+/// way of the outbox. It is given what has been read already, a message at a time, so that a connection owns no
+/// more than what its largest frame took.
 #[derive(Debug)]
 pub(super) struct Inbound {
     socket: OwnedReadHalf,

@@ -1,7 +1,10 @@
 //! The probes. What `/readyz` says while Redis is away is in `outage.rs`, while shutting down in `shutdown.rs`.
 
 use serde_json::{Value, json};
-use tokio::io::AsyncReadExt;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 use crate::support::{Client, Server};
 
@@ -23,6 +26,39 @@ async fn an_upgrade_is_taken_on_the_bare_address_too() {
     let server = Server::embedded(&[]).await;
     let mut client = Client::dial(&format!("ws://{}/", server.address)).await.unwrap();
     client.hears_nothing().await;
+}
+
+#[tokio::test]
+async fn what_asks_wrongly_for_an_upgrade_is_told_what_is_wrong() {
+    const RIGHT: &str =
+        "Connection: Upgrade, close\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    let server = Server::embedded(&[]).await;
+    for (request, answer) in [
+        (format!("GET /ws HTTP/1.1\r\nHost: x\r\nSec-WebSocket-Version: 8\r\n{RIGHT}"), "426 "),
+        (format!("HEAD /ws HTTP/1.1\r\nHost: x\r\nSec-WebSocket-Version: 13\r\n{RIGHT}"), "405 "),
+        ("GET /ws HTTP/1.1\r\nHost: x\r\nConnection: close\r\nSec-WebSocket-Version: 13\r\n".into(), "400 "),
+    ] {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(format!("{request}\r\n").as_bytes()).await.unwrap();
+        let mut head = String::new();
+        stream.read_to_string(&mut head).await.unwrap();
+        assert!(head.starts_with(&format!("HTTP/1.1 {answer}")), "{request}{head}");
+        assert_eq!(head.contains("sec-websocket-version: 13"), answer == "426 ", "{head}");
+    }
+}
+
+#[tokio::test]
+async fn what_comes_with_the_request_for_an_upgrade_is_not_lost() {
+    let server = Server::embedded(&[]).await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    let request = "GET /ws HTTP/1.1\r\nHost: x\r\nSec-WebSocket-Version: 13\r\nConnection: Upgrade\r\n\
+                   Upgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    // A close frame right behind the request: if it is read, the server answers it and ends the connection.
+    let close = [0x88, 0x80, 0, 0, 0, 0];
+    stream.write_all(&[request.as_bytes(), &close].concat()).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 101") && answer.ends_with(&[0x88, 0]), "{answer:?}");
 }
 
 #[tokio::test]

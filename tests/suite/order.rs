@@ -11,6 +11,31 @@ use crate::support::{Client, Redis, Server, eventually};
 const META: &str = "ws:meta:{ws:room:lobby}";
 const LOG: &str = "ws:log:{ws:room:lobby}";
 
+/// A `pong` says that what was said before has been dealt with, so the message comes first, acknowledged or not.
+#[tokio::test]
+async fn what_a_client_hears_of_its_own_keeps_the_order_in_which_it_spoke() {
+    let server = Server::embedded(&[]).await;
+    let mut others = Vec::new();
+    for _ in 0..100 {
+        others.push(server.member("lobby", "other").await);
+    }
+    let mut ann = server.member("lobby", "ann").await;
+    for number in 0..50 {
+        ann.say("lobby", "x").await;
+        ann.send(&json!({"type": "message", "room": "lobby", "text": "y", "id": number.to_string()})).await;
+        ann.say("lobby", "z").await;
+        ann.send(&json!({"type": "ping"})).await;
+        for expected in ["message", "message", "ack", "message", "pong"] {
+            ann.expect(expected).await;
+        }
+    }
+    ann.say("lobby", "last").await;
+    ann.send(&json!({"type": "leave", "room": "lobby"})).await;
+    ann.expect("message").await;
+    ann.expect("left").await;
+    ann.hears_nothing().await;
+}
+
 #[tokio::test]
 async fn all_members_see_one_order_while_all_of_them_send() {
     const EACH: usize = 100;

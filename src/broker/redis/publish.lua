@@ -22,6 +22,7 @@ if not epoch or wound_back then
   epoch, top, bytes, last_ts = ARGV[3], 0, 0, 0
   redis.call('DEL', KEYS[1], KEYS[2])
   redis.call('HSET', KEYS[1], 'epoch', epoch)
+  redis.call('PEXPIRE', KEYS[1], meta_life)
 end
 
 local seq = string.format('%d', top + 1)

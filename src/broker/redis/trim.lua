@@ -13,6 +13,8 @@ local function trim(log, last, bytes, now)
   end
   local function is_old(entry)
     local written = string.match(entry[2][2], '^{"epoch":"%x+","seq":%d+,"ts":(%d+)')
+    -- One that is none of ours is of no use to anybody.
+    if not written or not entry[2][4] then return true end
     local size = bytes - tonumber(entry[2][4]) + #entry[2][2]
     return tonumber(written) <= now - log_life or size > max_bytes
   end
