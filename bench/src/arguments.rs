@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn options_are_understood_or_refused() {
         let arguments = parse("--only fanout,memory --runs 3 --seconds 2.5").unwrap();
-        assert_eq!((arguments.scenarios().len(), arguments.runs), (3, 3));
+        assert_eq!((arguments.scenarios().len(), arguments.runs), (4, 3));
         assert_eq!(arguments.measuring, Duration::from_millis(2500));
         for wrong in ["--only", "--only no-such", "--peers no-such", "--runs 0", "--seconds -1", "fanout"] {
             assert!(parse(wrong).is_err(), "{wrong}");
