@@ -184,12 +184,9 @@ impl Audience {
     pub(super) fn answer(&mut self, number: u64, answer: Option<&Frame>) -> bool {
         let end = self.end();
         let Some(member) = self.members.get_mut(&number) else { return false };
-        let mut batches: Vec<Batch> = Vec::new();
-        if member.mark < end {
-            batches.push(part(&self.line, member.mark - self.before, end - self.before));
-            member.mark = end;
-        }
-        batches.extend(answer.map(Batch::from));
+        let due = self.line.range(place(member.mark - self.before)..).cloned();
+        let batches: Vec<Batch> = due.chain(answer.map(Batch::from)).collect();
+        member.mark = end;
         if !batches.is_empty() {
             member.outbox.push_batch(&Batch::join(batches.iter()));
         }
@@ -256,8 +253,12 @@ impl Resuming {
 
 /// A part of what is in line, as one batch.
 fn part(line: &VecDeque<Batch>, from: u64, to: u64) -> Batch {
-    let index = |at: u64| usize::try_from(at).unwrap_or(usize::MAX);
-    Batch::join(line.range(index(from)..index(to)))
+    Batch::join(line.range(place(from)..place(to)))
+}
+
+/// A place in line, of which there are never more than memory has room for.
+fn place(at: u64) -> usize {
+    usize::try_from(at).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]
