@@ -20,13 +20,13 @@ mod stage;
 mod subject;
 mod table;
 mod targets;
-mod usage;
 
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
+use roomcast::server::raise_file_limit;
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
     iterator::Signals,
@@ -82,7 +82,7 @@ fn bench(arguments: &Arguments) -> Result<bool> {
         }
         return Ok(true);
     }
-    let files = usage::raise_file_limit();
+    let files = raise_file_limit();
     let directory = tempfile::tempdir()?;
     let children = Children::new(directory.path());
     end_on_signals(children.clone())?;

@@ -16,8 +16,8 @@ pub struct Stage {
     pub quick: bool,
     /// For how long is measured, each time.
     pub measuring: Duration,
-    /// How many files a process may have open.
-    pub files: u64,
+    /// How many files a process may have open; `None` is no limit.
+    pub files: Option<u64>,
 }
 
 impl Stage {
@@ -28,7 +28,11 @@ impl Stage {
 
     /// So many clients, or as many as one process can have sockets, here and at the server.
     pub fn clients(&self, wanted: usize) -> usize {
-        wanted.min(usize::try_from(self.files).unwrap_or(usize::MAX).saturating_sub(SPARE_FILES))
+        wanted.min(
+            self.files
+                .map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX))
+                .saturating_sub(SPARE_FILES),
+        )
     }
 
     /// For how long is measured where one scenario has several loads.

@@ -1,5 +1,7 @@
 //! How a load is said and heard in the protocol of some server.
 
+use std::fmt::{self, Write};
+
 /// One client of the load, as a [`Dialect`] needs to know it.
 #[derive(Clone, Copy, Debug)]
 pub struct Client<'a> {
@@ -50,4 +52,10 @@ pub trait Dialect {
 
     /// Appends the text with which a client leaves a room.
     fn leave(&self, client: Client<'_>, room: &str, text: &mut String);
+}
+
+/// Appends what is formatted, for dialects.
+pub fn append(text: &mut String, what: fmt::Arguments<'_>) {
+    // A string takes whatever is written to it.
+    let _ = text.write_fmt(what);
 }

@@ -30,10 +30,11 @@ use std::io;
 
 pub use self::{
     arguments::Arguments,
-    dialect::{Client, Dialect, Heard},
+    dialect::{Client, Dialect, Heard, append},
     field::Field,
     latency::Latency,
     plan::{Churn, Flow, Plan},
+    process::Process,
     report::{ChurnReport, Connections, Deliveries, Messages, ProcessReport, Progress, Report},
     roomcast::Roomcast,
     run::run,

@@ -15,24 +15,24 @@ pub(super) fn own_cpu() -> Duration {
 
 /// A process that is measured, from outside.
 #[derive(Clone, Debug)]
-pub(super) struct Process {
+pub struct Process {
     /// Its directory in `/proc`.
     directory: String,
 }
 
 impl Process {
     /// The process with this number.
-    pub(super) fn of(pid: u32) -> Self {
+    pub fn of(pid: u32) -> Self {
         Self { directory: format!("/proc/{pid}") }
     }
 
-    /// The CPU time that it has used, in programs and in the kernel.
-    pub(super) fn cpu(&self) -> Result<Duration, LoadError> {
+    /// The CPU time that it has used, all its threads, in programs and in the kernel.
+    ///
+    /// # Errors
+    /// If there is no such process, or it may not be looked at.
+    pub fn cpu(&self) -> Result<Duration, LoadError> {
         let stat = self.read("stat")?;
-        // The second field is the name, in parentheses, and may hold anything; utime and stime are the 14th and 15th.
-        let after_name = stat.rsplit(')').next().unwrap_or("");
-        let ticks = after_name.split_whitespace().skip(11).take(2).map(str::parse::<u64>);
-        let ticks: u64 = ticks.map(|ticks| ticks.unwrap_or(0)).sum();
+        let ticks = ticks(&stat).ok_or_else(|| self.gone("its `stat` is not understood"))?;
         Ok(Duration::from_secs_f64(ticks as f64 / clock_ticks_per_second() as f64))
     }
 
@@ -60,9 +60,23 @@ impl Process {
     }
 }
 
+/// `utime` and `stime`, which come 11 fields after the name of the program; that is in parentheses and may have anything
+/// in it.
+fn ticks(stat: &str) -> Option<u64> {
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_fields_are_found_whatever_the_program_is_called() {
+        let stat = "7 (a) b) S 1 7 7 0 -1 4194560 100 0 0 0 250 50 0 0 20 0 1 0 1 1 1";
+        assert_eq!(ticks(stat), Some(300));
+        assert!(Process::of(std::process::id()).cpu().is_ok());
+    }
 
     #[test]
     fn this_program_can_be_measured() {

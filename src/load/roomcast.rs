@@ -1,6 +1,6 @@
-use std::{fmt::Write, sync::LazyLock};
+use std::sync::LazyLock;
 
-use super::{Client, Dialect, Field, Heard};
+use super::{Client, Dialect, Field, Heard, append};
 
 static TYPE: LazyLock<Field> = LazyLock::new(|| Field::after(r#""type":""#));
 static TEXT: LazyLock<Field> = LazyLock::new(|| Field::after(r#""text":""#));
@@ -52,11 +52,6 @@ impl Dialect for Roomcast {
     fn leave(&self, _client: Client<'_>, room: &str, text: &mut String) {
         append(text, format_args!(r#"{{"type":"leave","room":"{room}"}}"#));
     }
-}
-
-fn append(text: &mut String, what: std::fmt::Arguments<'_>) {
-    // A string takes whatever is written to it.
-    let _ = text.write_fmt(what);
 }
 
 #[cfg(test)]

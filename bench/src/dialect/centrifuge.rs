@@ -1,6 +1,4 @@
-use std::fmt::Write;
-
-use roomcast::load::{Client, Dialect, Heard};
+use roomcast::load::{Client, Dialect, Heard, append};
 
 use super::TEXT;
 
@@ -60,11 +58,6 @@ fn hear_line<'a>(line: &'a [u8], heard: &mut dyn FnMut(Heard<'a>)) {
     } else if memchr::memmem::find(line, br#""error":"#).is_some() {
         heard(Heard::Refused(String::from_utf8_lossy(line).into_owned()));
     }
-}
-
-fn append(text: &mut String, what: std::fmt::Arguments<'_>) {
-    // A string takes whatever is written to it.
-    let _ = text.write_fmt(what);
 }
 
 #[cfg(test)]

@@ -1,6 +1,4 @@
-use std::fmt::Write;
-
-use roomcast::load::{Client, Dialect, Heard};
+use roomcast::load::{Client, Dialect, Heard, append};
 
 use super::TEXT;
 
@@ -58,11 +56,6 @@ fn hear_event<'a>(event: &'a [u8], heard: &mut dyn FnMut(Heard<'a>)) {
     } else if event.starts_with(br#"["left","#) {
         heard(Heard::Left);
     }
-}
-
-fn append(text: &mut String, what: std::fmt::Arguments<'_>) {
-    // A string takes whatever is written to it.
-    let _ = text.write_fmt(what);
 }
 
 #[cfg(test)]

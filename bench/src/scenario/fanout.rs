@@ -1,4 +1,4 @@
-use roomcast::load::{Flow, Plan};
+use roomcast::load::{Flow, Plan, Process};
 
 use super::{Column, Scenario, column};
 use crate::{
@@ -9,7 +9,6 @@ use crate::{
     results::Figures,
     stage::Stage,
     subject::{Kind, Subject},
-    usage::cpu,
 };
 
 const COLUMNS: &[Column] = &[
@@ -97,9 +96,10 @@ fn figures(cluster: &Cluster, plan: Plan) -> Result<Figures> {
 fn floor(stage: &Stage, cluster: &Cluster, plan: Plan, rate: f64) -> Result<Figures> {
     let redis = Redis::start(&stage.children)?;
     let plain = Plain::start(redis.address(), Pace::Rate(rate))?;
-    let (cpu_before, published, cost) = (cpu(redis.id())?, plain.published(), cluster.floor_cost()?);
+    let (cpu_before, published, cost) = (Process::of(redis.id()).cpu()?, plain.published(), cluster.floor_cost()?);
     let mut figures = figures(cluster, plan)?;
-    let (cpu_after, published_after, cost_after) = (cpu(redis.id())?, plain.published(), cluster.floor_cost()?);
+    let (cpu_after, published_after, cost_after) =
+        (Process::of(redis.id()).cpu()?, plain.published(), cluster.floor_cost()?);
 
     let writes = (cost_after.writes - cost.writes) as f64;
     figures.push(("write", (cost_after.time - cost.time).as_secs_f64() * 1e6 / writes));

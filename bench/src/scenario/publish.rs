@@ -1,6 +1,6 @@
 use std::thread::sleep;
 
-use roomcast::load::{Flow, Plan};
+use roomcast::load::{Flow, Plan, Process};
 
 use super::{Scenario, column};
 use crate::{
@@ -11,7 +11,6 @@ use crate::{
     results::Figures,
     stage::Stage,
     subject::{Kind, Subject},
-    usage::cpu,
 };
 
 /// Messages a second of which hardly any meets another.
@@ -75,9 +74,9 @@ fn plain(stage: &Stage) -> Result<Figures> {
     let measure = |pace: Pace| -> Result<(f64, f64)> {
         let plain = Plain::start(redis.address(), pace)?;
         sleep(stage.warm_up());
-        let (cpu_before, before) = (cpu(redis.id())?, plain.published());
+        let (cpu_before, before) = (Process::of(redis.id()).cpu()?, plain.published());
         sleep(stage.half());
-        let (used, published) = (cpu(redis.id())? - cpu_before, (plain.published() - before) as f64);
+        let (used, published) = (Process::of(redis.id()).cpu()? - cpu_before, (plain.published() - before) as f64);
         Ok((used.as_secs_f64() * 1e6 / published, published / stage.half().as_secs_f64()))
     };
     let (alone, _) = measure(Pace::Rate(RATE))?;
