@@ -154,7 +154,7 @@ impl LocalRoom {
 
     /// The event that tells a client that it is in.
     pub(super) fn joined(&self, room: &RoomId, place: Place, resumed: Option<bool>) -> Frame {
-        Event::Joined { room, place, members: self.audience.len() + 1, resumed }.encode()
+        Event::Joined { room, place, until: None, members: self.audience.len() + 1, resumed }.encode()
     }
 
     /// Ends [`Admission::Missed`]. Returns false if more was delivered meanwhile than could be kept: then the client

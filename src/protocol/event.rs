@@ -19,19 +19,27 @@ pub struct Place {
 #[serde(tag = "type", rename_all = "snake_case")]
 #[allow(missing_docs, reason = "docs/protocol.md documents each field, and a test parses its examples")]
 pub enum Event<'a> {
-    /// The client is a member of the room and gets every message after `seq`. If it asked for history, that comes
-    /// first.
+    /// The client is a member of the room and gets every message after this position.
     Joined {
         room: &'a RoomId,
         #[serde(flatten)]
         place: Place,
+        /// The last `seq`, of the epoch that the room has now, of the history that the client asked for; later
+        /// messages are live. Only if any of that history follows.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        until: Option<u64>,
         members: usize,
         /// Whether what it missed follows without a gap; only for those that said what they have.
         #[serde(skip_serializing_if = "Option::is_none")]
         resumed: Option<bool>,
     },
     /// The client is no longer a member of the room; nothing of that room follows.
-    Left { room: &'a RoomId },
+    Left {
+        room: &'a RoomId,
+        /// Why the server ended the membership; nothing if the client asked for it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<&'static str>,
+    },
     /// The message called `id` is kept by the broker, at this position.
     Ack {
         id: &'a MessageId,

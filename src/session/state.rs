@@ -85,7 +85,7 @@ impl Session {
             return Err(about(room, ErrorCode::NotMember, "this connection is not a member of the room"));
         };
         self.rooms.remove(index);
-        let left = Event::Left { room: &room }.encode();
+        let left = Event::Left { room: &room, reason: None }.encode();
         Ok(Action::Leave(room, left))
     }
 

@@ -220,10 +220,10 @@ fn shapes() -> BTreeMap<String, Shape> {
     let varies = |bare: Event<'_>, full: Event<'_>| (written(&bare), written(&full));
     let events = [
         varies(
-            Event::Joined { room, place: none, members: 1, resumed: None },
-            Event::Joined { room, place, members: 1, resumed: Some(true) },
+            Event::Joined { room, place: none, until: None, members: 1, resumed: None },
+            Event::Joined { room, place, until: Some(seq), members: 1, resumed: Some(true) },
         ),
-        always(Event::Left { room }),
+        varies(Event::Left { room, reason: None }, Event::Left { room, reason: Some("unavailable") }),
         varies(Event::Ack { id, room: None, place: none }, Event::Ack { id, room: Some(room), place }),
         varies(Event::Reset { room: None, place: none, reason }, Event::Reset { room: Some(room), place, reason }),
         varies(
