@@ -8,7 +8,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{Hub, local_room::LocalRoom};
-use crate::{broker::Listener, protocol::Channel, room::ReadFrom};
+use crate::{
+    broker::{Listener, ReadError},
+    protocol::Channel,
+    room::ReadFrom,
+};
 
 /// Most logs that are read at a time.
 const READINGS: usize = 32;
@@ -47,6 +51,8 @@ impl Hub {
             for channels in self.wanted().chunks(COMPARED) {
                 let Ok(tops) = self.broker.tops(channels).await else { continue };
                 for (channel, top) in channels.iter().zip(tops) {
+                    // One that could not be looked up is looked up again the next time.
+                    let Ok(top) = top else { continue };
                     self.settle(channel, |room| room.compare(top));
                 }
             }
@@ -90,6 +96,9 @@ impl Hub {
             Err(error) => {
                 tracing::debug!(%error, "a log could not be read");
                 room.reading_failed();
+                if matches!(error, ReadError::Overloaded) {
+                    room.turn_away(|| ReadError::Overloaded);
+                }
             }
         });
         succeeded

@@ -8,7 +8,7 @@ use super::{
     local_room::{Admission, Claim, GRACE, LocalRoom, reset},
 };
 use crate::{
-    broker::Unavailable,
+    broker::{ReadError, Unavailable},
     protocol::{Channel, History, RoomId},
     room::{LogSlice, Placed, Position, ReadFrom, ResetReason},
 };
@@ -24,7 +24,7 @@ impl Hub {
         client: &Client,
         room: &RoomId,
         history: History,
-    ) -> Result<Membership, Unavailable> {
+    ) -> Result<Membership, ReadError> {
         let channel = Channel::Room(room.clone());
         self.metrics.memberships.inc();
         let membership = Membership::new(self.clone(), channel.clone(), client.number());
@@ -39,8 +39,11 @@ impl Hub {
             match arrival.enter() {
                 Admission::Member => return Ok(membership),
                 Admission::NotYet(opened) => match timeout(self.join_timeout, opened).await {
-                    Ok(Ok(())) => {}
-                    _ => return Err(Unavailable(format!("the room was not open within {:?}", self.join_timeout))),
+                    Ok(Ok(opened)) => opened?,
+                    _ => {
+                        let late = format!("the room was not open within {:?}", self.join_timeout);
+                        return Err(Unavailable(late).into());
+                    }
                 },
                 Admission::Unknown => {
                     let until = *looked_up_until.get_or_insert(Instant::now() + self.join_timeout);
@@ -88,7 +91,7 @@ impl Arrival<'_> {
     /// client has had from another one, and is given some time to find out.
     async fn look_up(&mut self, may_wait: bool) -> Result<(), Unavailable> {
         let tops = self.hub.broker.tops(std::slice::from_ref(self.channel)).await?;
-        let top = tops.into_iter().next().flatten().map(|(top, _)| top);
+        let top = tops.into_iter().next().transpose()?.flatten().map(|(top, _)| top);
         let History::After(epoch, seq) = self.claim.history else { return Ok(()) };
         match top {
             Some(top) if top.epoch == epoch && seq <= top.seq && may_wait => {
@@ -102,7 +105,7 @@ impl Arrival<'_> {
 
     /// Sends the client what the log has after `from` and up to `to`, as fast as the client takes it. Returns false
     /// if numbering began anew meanwhile, so that it has to come in again.
-    async fn catch_up(&mut self, from: ReadFrom, to: Position) -> Result<bool, Unavailable> {
+    async fn catch_up(&mut self, from: ReadFrom, to: Position) -> Result<bool, ReadError> {
         let mut at = from.position.seq;
         while at < to.seq {
             let position = Position::new(to.epoch, at);

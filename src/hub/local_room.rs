@@ -4,7 +4,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::{Bounds, Outbox, audience::Audience};
 use crate::{
-    broker::Top,
+    broker::{ReadError, Top},
     protocol::{Channel, CloseCode, Event, Frame, History, Place, RoomId},
     room::{Effect, LogSlice, Placed, Position, ReadFrom, ResetReason, Sequencer},
     telemetry::Metrics,
@@ -29,7 +29,7 @@ pub(super) struct LocalRoom {
     sequencer: Option<Sequencer<Frame>>,
     audience: Audience,
     /// Those who came before it was known from where they can be served.
-    waiting: Vec<(u64, oneshot::Sender<()>)>,
+    waiting: Vec<(u64, oneshot::Sender<Result<(), ReadError>>)>,
     is_subscribed: bool,
     /// The log has to be read whether or not anything is known to be missing.
     unchecked: bool,
@@ -64,8 +64,8 @@ pub(super) struct Claim {
 pub(super) enum Admission {
     /// It is a member, and has been told so.
     Member,
-    /// It is to be asked again when this is told that the room is open.
-    NotYet(oneshot::Receiver<()>),
+    /// It is to be asked again when this is told that the room is open; or is told why it will not be.
+    NotYet(oneshot::Receiver<Result<(), ReadError>>),
     /// The position it claims is not one that this server knows of. The log has to say whether there is such a one.
     Unknown,
     /// It is first to be sent what the log has after `from` and up to `to`; what is delivered meanwhile is kept.
@@ -265,8 +265,15 @@ impl LocalRoom {
         if self.is_open() {
             for (_, opened) in self.waiting.drain(..) {
                 // Whoever has stopped waiting has left.
-                let _ = opened.send(());
+                let _ = opened.send(Ok(()));
             }
+        }
+    }
+
+    /// Tells those who wait for the room to be open that it will not be.
+    pub(super) fn turn_away(&mut self, why: impl Fn() -> ReadError) {
+        for (_, opened) in self.waiting.drain(..) {
+            let _ = opened.send(Err(why()));
         }
     }
 

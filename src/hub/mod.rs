@@ -295,11 +295,16 @@ impl Listener for Hub {
         self.settle(channel, LocalRoom::subscribed);
     }
 
-    fn heard(&self, channel: &Channel, payload: Bytes) {
+    fn refused(&self, channel: &Channel) {
+        let why = || Unavailable("Redis does not allow this channel".into()).into();
+        self.with(channel, |room| room.turn_away(why));
+    }
+
+    fn heard(&self, channel: &Channel, payload: Bytes, is_vouched: bool) {
         let read = Frame::new(payload).ok().and_then(|frame| {
             let envelope = Envelope::read(&frame).ok()?;
             let is_own = envelope.origin_server == self.origin_server;
-            let place = envelope.placed.map(|(epoch, seq, ts)| (Position::new(epoch, seq), ts));
+            let place = envelope.placed.filter(|_| is_vouched).map(|(epoch, seq, ts)| (Position::new(epoch, seq), ts));
             let traceparent = envelope.traceparent.filter(|_| !is_own);
             let span = self.tracer.deliver(channel, traceparent);
             Some((is_own, place, span, frame))

@@ -17,7 +17,7 @@ use super::{
     state::{Action, Rules, Session, published},
 };
 use crate::{
-    broker::{PublishError, Unavailable},
+    broker::{PublishError, ReadError},
     config::Config,
     hub::{Client, Hub, Membership},
     protocol::{Channel, CloseCode, MessageId, Rejection, RoomId, Username},
@@ -79,7 +79,7 @@ enum End {
 /// before it has ended: this keeps the order of a client's messages, and slows a client that sends faster than
 /// they are kept. What waits for the client is written all the while.
 enum Outcome {
-    Joined(RoomId, Username, Result<Membership, Unavailable>),
+    Joined(RoomId, Username, Result<Membership, ReadError>),
     Published(Channel, Option<MessageId>, Result<Option<Position>, PublishError>),
 }
 
@@ -204,7 +204,7 @@ impl Serving {
                 self.memberships.push(membership);
                 self.session.joined(room, username);
             }
-            Outcome::Joined(room, _, Err(_)) => self.refuse(&Session::not_joined(room)),
+            Outcome::Joined(room, _, Err(why)) => self.refuse(&Session::not_joined(room, &why)),
             Outcome::Published(channel, id, result) => match published(&channel, id.as_ref(), &result) {
                 Ok(ack) => self.server.hub.answer(&channel, &self.client, ack.as_ref()),
                 Err(rejection) => self.refuse(&rejection),
