@@ -1,11 +1,11 @@
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use tokio::time::Instant;
 
-use super::link::Failure;
+use super::{link::Failure, outage::Outages};
 
 /// Says in the log what Redis refused of one kind, at most one line in each interval: a Redis that refuses everything
 /// must not make every message a line.
@@ -13,17 +13,18 @@ use super::link::Failure;
 pub(super) struct Refusals {
     what: &'static str,
     lines: Mutex<Lines>,
+    outages: Arc<Outages>,
 }
 
 impl Refusals {
-    pub(super) fn new(what: &'static str, interval: Duration) -> Self {
-        Self { what, lines: Mutex::new(Lines { interval, last: None, left_out: 0 }) }
+    pub(super) fn new(what: &'static str, interval: Duration, outages: Arc<Outages>) -> Self {
+        Self { what, lines: Mutex::new(Lines { interval, last: None, left_out: 0 }), outages }
     }
 
     /// Redis refused this on a channel or a key of that name.
     pub(super) fn log(&self, name: &str, failure: &Failure) {
-        // What comes of an outage is said once, with the outage.
-        if !failure.is_refusal() {
+        // Why there is an outage has been said with its beginning.
+        if !failure.is_refusal() || self.outages.is_one() {
             return;
         }
         let line = self.lines.lock().unwrap_or_else(PoisonError::into_inner).next(Instant::now());

@@ -33,6 +33,9 @@ pub(super) enum Finding {
     Fine,
     /// Redis has lost what was written last.
     WritesLost,
+    /// There is another process' mark: what was there before this server came is there again, or another server begins
+    /// to go by this name.
+    OtherFound,
     /// Another server goes by the same name.
     NameShared,
 }
@@ -65,8 +68,7 @@ impl Marks {
             None => {
                 self.others = (self.others + 1).min(2 * OTHERS);
                 match self.others {
-                    // What was there before this server came may be there again.
-                    1 => Finding::WritesLost,
+                    1 => Finding::OtherFound,
                     OTHERS.. => Finding::NameShared,
                     _ => Finding::Fine,
                 }

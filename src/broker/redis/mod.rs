@@ -88,11 +88,12 @@ impl RedisBroker {
             keys.clone(),
             vouching.clone(),
             memory.clone(),
+            outages.clone(),
             metrics.clone(),
         );
         let publisher = Arc::new(publisher);
         let readings = link(Part::Readings, metrics.readings_up.clone())?;
-        let reader = Reader::new(readings, keys.clone(), retention, memory, metrics.clone());
+        let reader = Reader::new(readings, keys.clone(), retention, memory, &outages, metrics.clone());
         let ears = Ears::new(keys.ears(origin_server), origin_server, config.ears_interval);
         let subscriber =
             Subscriber::new(info, keys, ears, vouching, publisher.clone(), outages, config, metrics.clone())?;

@@ -30,6 +30,11 @@ impl Outages {
         }
     }
 
+    /// Whether there is an outage.
+    pub(super) fn is_one(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).since.is_some()
+    }
+
     /// A connection works.
     pub(super) fn works(&self, part: Part) {
         let ended = self.0.lock().unwrap_or_else(PoisonError::into_inner).works(part, Instant::now());

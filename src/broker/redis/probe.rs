@@ -100,6 +100,8 @@ impl Probe {
         let finding = self.marks.lock().unwrap_or_else(PoisonError::into_inner).took(number, before, Instant::now());
         if finding == Finding::WritesLost {
             tracing::warn!("Redis has lost its last writes, or was emptied; all logs are read again");
+        }
+        if matches!(finding, Finding::WritesLost | Finding::OtherFound) {
             self.writes_lost.notify_one();
         }
         let is_shared = finding == Finding::NameShared;

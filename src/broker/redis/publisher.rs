@@ -8,7 +8,9 @@ use super::{
     lines::Refusals,
     link::{Failure, Link},
     memory::Memory,
-    new_epoch, position,
+    new_epoch,
+    outage::Outages,
+    position,
     probe::Probe,
     vouching::Vouching,
 };
@@ -37,9 +39,10 @@ impl Publisher {
         keys: Keys,
         vouching: Arc<Vouching>,
         memory: Arc<Memory>,
+        outages: Arc<Outages>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let refusals = Refusals::new("to publish", Duration::from_secs(1));
+        let refusals = Refusals::new("to publish", Duration::from_secs(1), outages);
         Self { link, probe, keys, vouching, memory, refusals, metrics }
     }
 
@@ -77,7 +80,7 @@ impl Publisher {
         }
 
         let answer: Result<String, _> = self.link.run(async |connection| call.invoke_async(connection).await).await;
-        let answer = answer.inspect_err(|failure| self.refused(&name, failure)).map_err(Unavailable::from)?;
+        let answer = answer.inspect_err(|failure| self.refusals.log(&name, failure)).map_err(Unavailable::from)?;
         let (outcome, epoch, seq, ts) =
             outcome(&answer).ok_or_else(|| Unavailable(format!("{answer:?} is no answer to a publish")))?;
         match outcome {
@@ -98,19 +101,12 @@ impl Publisher {
     pub(super) async fn send(&self, channel: &Channel, frame: &Frame) -> Result<(), Unavailable> {
         let name = self.keys.channel(channel);
         let sent = self.publish_on(&name, frame.as_bytes()).await;
-        Ok(sent.inspect_err(|failure| self.refused(&name, failure))?)
+        Ok(sent.inspect_err(|failure| self.refusals.log(&name, failure))?)
     }
 
     /// Publishes on a channel of Redis by its name, and nothing else.
     pub(super) async fn publish_on(&self, name: &str, payload: &[u8]) -> Result<(), Failure> {
         self.link.run(async |connection| connection.publish(name, payload).await).await
-    }
-
-    fn refused(&self, name: &str, failure: &Failure) {
-        // While the server is unready, the log has said why.
-        if self.is_up() {
-            self.refusals.log(name, failure);
-        }
     }
 }
 

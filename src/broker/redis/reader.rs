@@ -1,16 +1,18 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use redis::{RedisResult, Script};
+use redis::{RedisResult, Script, Value};
 
 use super::{
-    super::{EMPTY_META, LookedUp, READ_BYTES, READ_LIMIT, ReadError, Retention, Unavailable},
+    super::{EMPTY_META, LookedUp, READ_BYTES, READ_LIMIT, ReadError, Retention, Top, Unavailable},
     keys::Keys,
     limits,
     lines::Refusals,
     link::{Failure, Link},
     memory::Memory,
-    millis, new_epoch, position,
+    millis, new_epoch,
+    outage::Outages,
+    position,
 };
 use crate::{
     protocol::{Channel, Envelope, Epoch, Frame},
@@ -41,11 +43,12 @@ impl Reader {
         keys: Keys,
         retention: Retention,
         memory: Arc<Memory>,
+        outages: &Arc<Outages>,
         metrics: Arc<Metrics>,
     ) -> Self {
         let script = Script::new(&[&limits(&retention), include_str!("trim.lua"), include_str!("read.lua")].concat());
-        let refused_reading = Refusals::new("to read a log", Duration::from_secs(1));
-        let refused_look_up = Refusals::new("to look up the top of a log", LOOK_UP_LINES);
+        let refused_reading = Refusals::new("to read a log", Duration::from_secs(1), outages.clone());
+        let refused_look_up = Refusals::new("to look up the top of a log", LOOK_UP_LINES, outages.clone());
         Self { link, keys, retention, script, memory, refused_reading, refused_look_up, metrics }
     }
 
@@ -94,21 +97,20 @@ impl Reader {
             // Whoever compares has members there, for whom the epoch must not be forgotten.
             pipeline.hmget(meta, &["epoch", "seq", "ts"]).pexpire(meta, millis(self.retention.meta) as i64).ignore();
         }
-        let tops: Vec<RedisResult<(Option<String>, Option<u64>, Option<u64>)>> =
+        let tops: Vec<RedisResult<Value>> =
             self.link.run(async |connection| pipeline.query_async(connection).await).await?;
-        let looked_up = tops.into_iter().zip(&metas).map(|(top, meta)| match top {
-            Ok((epoch, seq, ts)) => {
-                let epoch = epoch.and_then(|epoch| Epoch::parse(&epoch));
-                Ok(epoch.map(|epoch| (Position::new(epoch, seq.unwrap_or(0)), ts.unwrap_or(0))))
-            }
-            Err(error) => {
-                let failure = Failure::from(error);
-                self.refused_look_up.log(meta, &failure);
-                Err(failure.into())
-            }
+        let looked_up = tops.into_iter().zip(&metas).map(|(answer, meta)| {
+            let top = answer.and_then(|answer| Ok(redis::from_redis_value(answer)?)).map(top).map_err(Failure::from);
+            Ok(top.inspect_err(|failure| self.refused_look_up.log(meta, failure))?)
         });
         Ok(looked_up.collect())
     }
+}
+
+/// What a channel's meta says of its top.
+fn top((epoch, seq, ts): (Option<String>, Option<u64>, Option<u64>)) -> Option<Top> {
+    let epoch = Epoch::parse(&epoch?)?;
+    Some((Position::new(epoch, seq.unwrap_or(0)), ts.unwrap_or(0)))
 }
 
 /// An entry of the log; `None` if it is not an envelope with a time.
