@@ -75,6 +75,9 @@ settings! {
     redis_connect_timeout: Duration = "2s", duration("100ms", "1m");
     /// Longest time for one command to Redis. A message whose command takes longer is answered `unavailable`.
     redis_command_timeout: Duration = "2s", duration("50ms", "1m");
+    /// From what share of its `maxmemory` on, 0 to 1, Redis counts as nearly full. New rooms are refused then, and the logs
+    /// of rooms get shorter, the shorter the fuller it is. A Redis without `maxmemory` is never full.
+    redis_memory_watermark: f64 = "0.8", ratio;
     /// How many messages the log of each room keeps, at least; Redis may keep two hundred more, as it trims now and
     /// then and in blocks. With 0 there is no log: messages have no order between servers, are delivered at most once,
     /// and cannot be resumed.
@@ -86,6 +89,9 @@ settings! {
     /// How many bytes of recent messages a server keeps in memory, of all rooms together. From there it brings clients that
     /// come back up to date; only what is not there it reads from Redis.
     recent_bytes: usize = "64MiB", bytes(0..=1 << 40);
+    /// How many bytes the logs of all rooms and the ids of their messages take together with the embedded broker. Beyond
+    /// it the largest log gives up its oldest messages; new rooms are refused when there is no place for their numbering.
+    embedded_bytes: usize = "256MiB", bytes(1 << 20..=1 << 40);
     /// Most messages that a client may ask for with `last` when it joins; more are cut to this.
     max_last: usize = "100", number(0..=100_000);
     /// How long a message id is remembered, so that sending it again makes no second message.

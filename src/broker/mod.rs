@@ -27,6 +27,9 @@ use crate::{
 /// Most entries that one reading of a log returns.
 const READ_LIMIT: usize = 256;
 
+/// About how many bytes one reading of a log returns at most; it returns one entry in any case, if there is one.
+const READ_BYTES: usize = 256 << 10;
+
 /// How long the epoch of a channel without messages outlives the last reading.
 const EMPTY_META: Duration = Duration::from_secs(10 * 60);
 
@@ -64,17 +67,25 @@ pub trait Broker: Send + Sync + 'static {
     /// If it is not known to have been sent within the command timeout.
     fn send<'a>(&'a self, channel: &'a Channel, frame: &'a Frame) -> BoxFuture<'a, Result<(), Unavailable>>;
 
-    /// Reads the log from a position on, at most a bounded number of entries; without one, only where its top is.
-    /// An epoch is made for a channel that has none, so that there is a position to start from; a new one is made
-    /// where [`ReadFrom`] says so.
+    /// Reads a page of the log from a position on: a bounded number of entries and of bytes, and one entry at least
+    /// if there is one. Without a position, only where its top is. An epoch is made for a channel that has none, so
+    /// that there is a position to start from; a new one is made where [`ReadFrom`] says so.
+    ///
+    /// # Errors
+    /// [`ReadError::Overloaded`] if the channel has no epoch and is to get none at the moment. A reading that fails
+    /// or is late fails alone: neither publishing nor other readings suffer.
     fn read<'a>(
         &'a self,
         channel: &'a Channel,
         from: Option<ReadFrom>,
-    ) -> BoxFuture<'a, Result<LogSlice<Frame>, Unavailable>>;
+    ) -> BoxFuture<'a, Result<LogSlice<Frame>, ReadError>>;
 
-    /// Looks up the top of each channel's log and when it was written; `None` for a channel that has none.
-    fn tops<'a>(&'a self, channels: &'a [Channel]) -> BoxFuture<'a, Result<Vec<Option<Top>>, Unavailable>>;
+    /// Looks up the top of each channel's log and when it was written; `None` for a channel that has none. Each
+    /// channel has an answer of its own: what is wrong with the keys of one says nothing about the others.
+    ///
+    /// # Errors
+    /// If no answer came at all.
+    fn tops<'a>(&'a self, channels: &'a [Channel]) -> BoxFuture<'a, Result<Vec<LookedUp>, Unavailable>>;
 
     /// Everything that keeps this broker from carrying messages at the moment; nothing if all is well.
     fn troubles(&self) -> Vec<Trouble>;
@@ -93,10 +104,18 @@ pub trait Listener: Send + Sync + 'static {
     /// published before may have been missed.
     fn subscribed(&self, channel: &Channel);
 
+    /// The broker may not subscribe to this channel, though it is wanted. It tries again after a while for as long as
+    /// the channel is wanted, and [`subscribed`](Self::subscribed) follows if that succeeds.
+    fn refused(&self, channel: &Channel);
+
     /// Something was published on the channel, perhaps by this server itself, perhaps by one that is not
-    /// roomcast. Only if `is_vouched` is it sure that it stands in the log where it says it does.
+    /// roomcast. `is_vouched` says that the broker itself gave it its place: these are the bytes that its log has. The
+    /// position in anything else is a mere claim.
     fn heard(&self, channel: &Channel, payload: Bytes, is_vouched: bool);
 }
+
+/// What came of looking up one channel's top.
+pub type LookedUp = Result<Option<Top>, Unavailable>;
 
 /// The last position of a log, and when it was given out (Unix milliseconds).
 pub type Top = (Position, u64);
@@ -116,6 +135,20 @@ pub enum PublishError {
     /// The id belongs to another message.
     #[error("the id was used for another message")]
     IdConflict,
+    /// It would be the first message of a new room, and there is no place for new rooms at the moment.
+    #[error("new rooms are not taken at the moment")]
+    Overloaded,
+    /// See [`Unavailable`].
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// Why a log was not read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// It would be a new room, and there is no place for new rooms at the moment.
+    #[error("new rooms are not taken at the moment")]
+    Overloaded,
     /// See [`Unavailable`].
     #[error(transparent)]
     Unavailable(#[from] Unavailable),

@@ -24,6 +24,15 @@ pub(super) struct Arrival<'a> {
     pub(super) awaited: Option<u64>,
 }
 
+/// Why a room cannot be opened at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// The broker takes no new rooms.
+    Overloaded,
+    /// The broker does not let this server have the channel.
+    NotAllowed,
+}
+
 /// What is to be done next for a client that comes in.
 #[derive(Debug)]
 pub(super) enum Step {
@@ -33,6 +42,8 @@ pub(super) enum Step {
     Send(Vec<Batch>),
     /// The room has to come to where this client can go on from; when this wakes, it is to be asked again.
     Wait(OwnedNotified),
+    /// The room cannot be opened.
+    Refused(Refusal),
     /// A part of the log has to be read first.
     Read(oneshot::Receiver<Arc<Stretch>>),
 }

@@ -7,8 +7,12 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Hub, local_room::LocalRoom};
-use crate::{broker::unix_millis, protocol::Channel, room::ReadFrom};
+use super::{Hub, arrival::Refusal, local_room::LocalRoom};
+use crate::{
+    broker::{ReadError, Unavailable, unix_millis},
+    protocol::Channel,
+    room::ReadFrom,
+};
 
 /// Most logs that are read at a time to bring rooms up to date. Most of these readings are for the top of a log alone.
 const READINGS: usize = 32;
@@ -65,11 +69,10 @@ impl Hub {
             if channels.is_empty() {
                 continue;
             }
-            let mut tops = match self.broker.tops(&channels).await {
-                Ok(tops) => tops.into_iter().map(Some).collect(),
-                Err(_) => vec![None; channels.len()],
-            };
-            for ((channel, number, _), top) in rooms.into_iter().zip(tops.drain(..)) {
+            // One that could not be looked up is looked up again when its time comes.
+            let tops = self.broker.tops(&channels).await.unwrap_or_default().into_iter();
+            let failed = std::iter::repeat_with(|| Err(Unavailable("there was no answer".into())));
+            for ((channel, number, _), top) in rooms.into_iter().zip(tops.chain(failed)) {
                 self.settle(&channel, |room| {
                     if room.number() == number {
                         room.looked_up(top, Instant::now());
@@ -116,6 +119,9 @@ impl Hub {
             Err(error) => {
                 tracing::debug!(%error, "a log could not be read");
                 room.reading_failed();
+                if matches!(error, ReadError::Overloaded) {
+                    room.refused(Refusal::Overloaded);
+                }
             }
         });
         succeeded

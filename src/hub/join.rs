@@ -7,11 +7,11 @@ use tokio::{
 
 use super::{
     Batch, Client, Hub, Membership,
-    arrival::{Arrival, Step},
+    arrival::{Arrival, Refusal, Step},
     recent::Stretch,
 };
 use crate::{
-    broker::{Trouble, Unavailable},
+    broker::{ReadError, Trouble, Unavailable},
     protocol::{Channel, History, RoomId},
 };
 
@@ -23,7 +23,7 @@ const RETRY: Duration = Duration::from_millis(100);
 pub enum JoinError {
     /// It has been told nothing.
     #[error(transparent)]
-    Unavailable(#[from] Unavailable),
+    Refused(#[from] ReadError),
     /// It has been told `joined`, and a part of the history it asked for.
     #[error("the history that was asked for cannot be read at the moment")]
     Interrupted,
@@ -59,13 +59,14 @@ impl Hub {
     }
 
     /// Sends a client what it asked for, as fast as it takes it, and then makes it a member.
-    async fn bring_in(&self, client: &Client, channel: &Channel, arrival: &mut Arrival<'_>) -> Result<(), Unavailable> {
+    async fn bring_in(&self, client: &Client, channel: &Channel, arrival: &mut Arrival<'_>) -> Result<(), ReadError> {
+        let unavailable = |why: String| Err(Unavailable(why).into());
         let mut read: Option<Arc<Stretch>> = None;
         let mut deadline = Instant::now() + self.join_timeout;
         loop {
             // Nothing is fetched for a client that has not taken yet what it was sent before.
             if !client.outbox().free().await {
-                return Err(Unavailable("the client is being closed".into()));
+                return unavailable("the client is being closed".into());
             }
             let step = {
                 // Of thousands that come at once only a few are in the hands of the cores at a time, and between them
@@ -75,23 +76,25 @@ impl Hub {
             };
             match step {
                 Step::Enter(_) => return Ok(()),
+                Step::Refused(Refusal::Overloaded) => return Err(ReadError::Overloaded),
+                Step::Refused(Refusal::NotAllowed) => return unavailable("Redis does not allow this channel".into()),
                 Step::Send(_) => {
                     // It is a member by now, so more patience is in place than with one that may as well go elsewhere.
                     deadline = Instant::now() + 2 * self.join_timeout;
                     yield_now().await;
                 }
                 Step::Wait(_) if !self.is_open(channel) && self.is_away() => {
-                    return Err(Unavailable("the broker is away".into()));
+                    return unavailable("the broker is away".into());
                 }
                 Step::Wait(changed) => {
                     if timeout_at(deadline, changed).await.is_err() {
-                        return Err(Unavailable(format!("the room was not open within {:?}", self.join_timeout)));
+                        return unavailable(format!("the room was not open within {:?}", self.join_timeout));
                     }
                 }
                 Step::Read(page) => match timeout_at(deadline, page).await {
                     Ok(Ok(page)) => read = Some(page),
                     Ok(Err(_)) if Instant::now() + RETRY < deadline => sleep(RETRY).await,
-                    _ => return Err(Unavailable(format!("the log was not read within {:?}", self.join_timeout))),
+                    _ => return unavailable(format!("the log was not read within {:?}", self.join_timeout)),
                 },
             }
         }

@@ -7,7 +7,7 @@ use tokio::{
 
 use super::{
     Batch, Bounds, Outbox,
-    arrival::{Arrival, Step},
+    arrival::{Arrival, Refusal, Step},
     audience::Audience,
     claims::{Claim, Claims, Verdict},
     log_watch::LogWatch,
@@ -15,7 +15,7 @@ use super::{
     recent::{Budget, Entry, Next, Recent, RecentLimits, Stretch},
 };
 use crate::{
-    broker::Top,
+    broker::LookedUp,
     protocol::{Channel, CloseCode, Event, Frame, History},
     room::{Effect, LogSlice, Placed, Position, ReadFrom, ResetReason, Sequencer},
     telemetry::Metrics,
@@ -57,6 +57,8 @@ pub(super) struct LocalRoom {
     /// Wakes those who wait for something about the room to change.
     changed: Option<Arc<Notify>>,
     is_subscribed: bool,
+    /// Why it could not be opened when that was last tried.
+    refusal: Option<Refusal>,
     /// It is in the queue of those that have something in line for their members, rests before it comes there, or is in
     /// the hands of one who serves them.
     is_queued: bool,
@@ -91,6 +93,7 @@ impl LocalRoom {
             arriving: HashSet::new(),
             changed: None,
             is_subscribed: false,
+            refusal: None,
             is_queued: false,
         }
     }
@@ -154,7 +157,7 @@ impl LocalRoom {
     ) -> Step {
         self.arriving.insert(arrival.number);
         if !self.is_open() {
-            return Step::Wait(self.changed());
+            return self.refusal.map_or_else(|| Step::Wait(self.changed()), Step::Refused);
         }
         let members = self.audience.len() + 1;
         let Some(live) = self.live() else { return Step::Enter(vec![arrival.announce_without_history(members)]) };
@@ -379,10 +382,16 @@ impl LocalRoom {
 
     /// From now on everything is heard, but what was published until now may have been missed.
     pub(super) fn subscribed(&mut self, now: Instant) {
-        self.is_subscribed = true;
+        (self.is_subscribed, self.refusal) = (true, None);
         if self.sequencer.is_some() {
             self.watch.subscribed(now);
         }
+        self.wake();
+    }
+
+    /// It cannot be opened at the moment, which those are told who wait for that.
+    pub(super) fn refused(&mut self, why: Refusal) {
+        self.refusal = Some(why);
         self.wake();
     }
 
@@ -396,9 +405,9 @@ impl LocalRoom {
         self.watch.is_look_up(due)
     }
 
-    /// The top of the log was looked up: `None` if that failed, `Some(None)` if there is no log any more.
-    pub(super) fn looked_up(&mut self, top: Option<Option<Top>>, now: Instant) {
-        if let (Some(sequencer), Some(top)) = (&mut self.sequencer, top)
+    /// The top of the log was looked up: it is `Ok(None)` if there is no log any more.
+    pub(super) fn looked_up(&mut self, top: LookedUp, now: Instant) {
+        if let (Some(sequencer), Ok(top)) = (&mut self.sequencer, top)
             && top.is_none_or(|(position, ts)| sequencer.compare(position, ts))
         {
             self.watch.doubt();
@@ -720,7 +729,7 @@ mod tests {
                                 break;
                             }
                             Step::Send(batches) => outbox.push_batch(&Batch::join(batches.iter())),
-                            Step::Wait(_) => panic!("the room is open"),
+                            Step::Wait(_) | Step::Refused(_) => panic!("the room is open"),
                             Step::Read(mut page) => {
                                 assert!(stage.read());
                                 read = page.try_recv().ok();

@@ -41,6 +41,7 @@ use tracing::Instrument;
 
 use self::{
     agenda::Agenda,
+    arrival::Refusal,
     claims::Claim,
     fan_out::Queue,
     local_room::{LocalRoom, RoomRules, Upkeep},
@@ -382,6 +383,10 @@ impl Listener for Hub {
 
     fn subscribed(&self, channel: &Channel) {
         self.settle(channel, |room| room.subscribed(Instant::now()));
+    }
+
+    fn refused(&self, channel: &Channel) {
+        self.settle(channel, |room| room.refused(Refusal::NotAllowed));
     }
 
     fn heard(&self, channel: &Channel, payload: Bytes, is_vouched: bool) {

@@ -34,11 +34,13 @@ pub enum ErrorCode {
     IdConflict,
     /// The message may not have been kept. Send it again with the same `id`.
     Unavailable,
+    /// The room would be a new one, and there is no place for new rooms at the moment.
+    Overloaded,
 }
 
 impl ErrorCode {
     /// Every code there is, for documentation, metrics and tests.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::BadJson,
         Self::UnknownType,
         Self::MissingField,
@@ -53,6 +55,7 @@ impl ErrorCode {
         Self::TooManyRooms,
         Self::IdConflict,
         Self::Unavailable,
+        Self::Overloaded,
     ];
 
     /// The code as it stands in the `error` event.
@@ -72,6 +75,7 @@ impl ErrorCode {
             Self::TooManyRooms => "too_many_rooms",
             Self::IdConflict => "id_conflict",
             Self::Unavailable => "unavailable",
+            Self::Overloaded => "overloaded",
         }
     }
 }

@@ -5,6 +5,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
 
 use super::{Epoch, Frame, MessageId, RoomId, Username};
 
@@ -16,8 +17,19 @@ use super::{Epoch, Frame, MessageId, RoomId, Username};
 #[derive(Clone, Debug)]
 pub struct Draft {
     tail: String,
-    id: Option<MessageId>,
-    fingerprint: u64,
+    identity: Option<Identity>,
+}
+
+/// By what a message is known again that is sent a second time.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Whose id it is: nobody can take, block or probe that of another. A broadcast has no sender in this sense.
+    pub sender: Option<Username>,
+    /// What the client calls the message.
+    pub id: MessageId,
+    /// Tells the message from another one that came under the same id: a hash of its sender and its text, the same on
+    /// every server, for which nobody can find a second text.
+    pub fingerprint: u128,
 }
 
 #[derive(Serialize)]
@@ -51,8 +63,12 @@ impl Draft {
         tail.remove(0);
         // Who repeats a broadcast over a new connection may not have joined anywhere again, and so have no name yet.
         let sender = username.filter(|_| room.is_some());
-        let fingerprint = fingerprint(sender.map_or("", Username::as_str), text);
-        Self { tail, id: id.cloned(), fingerprint }
+        let identity = id.map(|id| Identity {
+            sender: sender.cloned(),
+            id: id.clone(),
+            fingerprint: fingerprint(sender.map_or("", Username::as_str), text),
+        });
+        Self { tail, identity }
     }
 
     /// Lets a trace context (W3C `traceparent`) ride along.
@@ -69,13 +85,12 @@ impl Draft {
 
     /// What the client calls this message, if it gave it a name.
     pub fn id(&self) -> Option<&MessageId> {
-        self.id.as_ref()
+        self.identity.as_ref().map(|identity| &identity.id)
     }
 
-    /// Tells this message from another one that came under the same id: a hash of its sender and its text, the
-    /// same on every server.
-    pub fn fingerprint(&self) -> u64 {
-        self.fingerprint
+    /// By what it is known again, if it has an id.
+    pub fn identity(&self) -> Option<&Identity> {
+        self.identity.as_ref()
     }
 
     /// The envelope of a message that gets no place, since no history is kept. `ts` is Unix time in milliseconds.
@@ -89,10 +104,14 @@ impl Draft {
     }
 }
 
-/// FNV-1a, which is the same in every build of every server; the standard library's hasher need not be.
-fn fingerprint(username: &str, text: &str) -> u64 {
-    let bytes = username.bytes().chain([0xff]).chain(text.bytes());
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+/// The first half of a SHA-256. The length in front tells where the name ends.
+fn fingerprint(username: &str, text: &str) -> u128 {
+    let mut hash = Sha256::new();
+    hash.update((username.len() as u64).to_be_bytes());
+    hash.update(username);
+    hash.update(text);
+    let hash = hash.finalize();
+    hash.iter().take(16).fold(0, |number, byte| number << 8 | u128::from(*byte))
 }
 
 /// What came over a channel from some server, perhaps one that is not roomcast.
@@ -254,7 +273,8 @@ mod tests {
         let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
         let mut traced = draft(Some("m-1"));
         traced.set_traceparent(traceparent);
-        assert_eq!(traced.fingerprint(), draft(None).fingerprint());
+        let fingerprint = |draft: &Draft| draft.identity().unwrap().fingerprint;
+        assert_eq!(fingerprint(&traced), fingerprint(&draft(Some("m-1"))));
         let frame = traced.numbered(Epoch(0xabc), 12, 0);
         let envelope = Envelope::read(&frame).unwrap();
         assert_eq!(envelope.traceparent, Some(traceparent));
@@ -268,9 +288,9 @@ mod tests {
 
     #[test]
     fn the_fingerprint_tells_sender_and_text_apart() {
-        assert_eq!(draft(None).fingerprint(), draft(Some("other")).fingerprint());
         assert_ne!(fingerprint("ab", "c"), fingerprint("a", "bc"));
+        assert_ne!(fingerprint("", "abc"), fingerprint("abc", ""));
         // Other servers compute the same number, so it must never change.
-        assert_eq!(fingerprint("ann", "hi"), 0x3c89_d699_e930_495a);
+        assert_eq!(fingerprint("ann", "hi"), 0xebd4_c27b_26d6_6e20_0a67_698d_e395_eab1);
     }
 }

@@ -13,7 +13,7 @@ mod names;
 
 pub use codes::{CloseCode, ErrorCode};
 pub use command::{Command, History, Rejection};
-pub use envelope::{Draft, Envelope};
+pub use envelope::{Draft, Envelope, Identity};
 pub use event::{Event, Place};
 pub use frame::Frame;
 pub use names::{Channel, Epoch, Limits, MessageId, NameError, RoomId, Username};

@@ -118,7 +118,7 @@ impl MessageId {
 }
 
 /// Where a publication goes: to one room or to everybody.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Channel {
     /// Every client of every server.
     Broadcast,

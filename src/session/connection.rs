@@ -204,7 +204,7 @@ impl Serving {
                 self.memberships.push(membership);
                 self.session.joined(room, username);
             }
-            Outcome::Joined(room, _, Err(JoinError::Unavailable(_))) => self.refuse(&Session::not_joined(room)),
+            Outcome::Joined(room, _, Err(JoinError::Refused(why))) => self.refuse(&Session::not_joined(room, &why)),
             Outcome::Joined(room, _, Err(JoinError::Interrupted)) => {
                 self.client.outbox().push(&Session::put_out(&room));
             }

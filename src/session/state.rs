@@ -1,5 +1,5 @@
 use crate::{
-    broker::PublishError,
+    broker::{PublishError, ReadError},
     config::Config,
     protocol::{
         Channel, Command, Draft, ErrorCode, Event, Frame, History, Limits, MessageId, Place, Rejection, RoomId,
@@ -7,6 +7,8 @@ use crate::{
     },
     room::Position,
 };
+
+const NO_NEW_ROOMS: &str = "new rooms are not taken at the moment; try again later";
 
 /// What holds for every session of a server.
 #[derive(Clone, Debug)]
@@ -76,8 +78,13 @@ impl Session {
     }
 
     /// [`Action::Join`] failed. Returns what the client is to be told.
-    pub(super) fn not_joined(room: RoomId) -> Rejection {
-        about(room, ErrorCode::Unavailable, "the room cannot be opened at the moment; join again")
+    pub(super) fn not_joined(room: RoomId, why: &ReadError) -> Rejection {
+        match why {
+            ReadError::Overloaded => about(room, ErrorCode::Overloaded, NO_NEW_ROOMS),
+            ReadError::Unavailable(_) => {
+                about(room, ErrorCode::Unavailable, "the room cannot be opened at the moment; join again")
+            }
+        }
     }
 
     /// [`Action::Join`] succeeded, but the history that was asked for could not be read to its end. Returns what the client
@@ -140,6 +147,7 @@ pub(super) fn published(
         Err(PublishError::IdConflict) => {
             Rejection::new(ErrorCode::IdConflict, "this `id` was used for another message; ids must be unique")
         }
+        Err(PublishError::Overloaded) => Rejection::new(ErrorCode::Overloaded, NO_NEW_ROOMS),
         Err(PublishError::Unavailable(_)) => Rejection::new(
             ErrorCode::Unavailable,
             "the message may not have been kept; send it again with the same `id`",
@@ -155,6 +163,7 @@ fn about(room: RoomId, code: ErrorCode, message: &'static str) -> Rejection {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::broker::Unavailable;
 
     fn rules() -> Rules {
         let limits = Limits { room: 128, username: 64, id: 64, text: 100 };
@@ -187,8 +196,11 @@ mod tests {
         let mut session = Session::default();
         let frame = r#"{"type":"join","room":"a","username":"u"}"#;
         let Ok(Action::Join(room, ..)) = session.receive(frame, &rules()) else { panic!("refused") };
-        let rejection = Session::not_joined(room);
-        assert_eq!((rejection.code, rejection.room.unwrap().as_str()), (ErrorCode::Unavailable, "a"));
+        let unavailable = ReadError::Unavailable(Unavailable("away".into()));
+        for (why, code) in [(unavailable, ErrorCode::Unavailable), (ReadError::Overloaded, ErrorCode::Overloaded)] {
+            let rejection = Session::not_joined(room.clone(), &why);
+            assert_eq!((rejection.code, rejection.room.unwrap().as_str()), (code, "a"));
+        }
         assert_eq!(code(&mut session, r#"{"type":"leave","room":"a"}"#), ErrorCode::NotMember);
     }
 

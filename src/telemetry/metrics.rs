@@ -60,6 +60,10 @@ pub struct Metrics {
     pub publishes_repeated: IntCounter,
     pub publishes_failed: IntCounter,
     pub broker_up: IntGauge,
+    pub readings_up: IntGauge,
+    pub redis_memory_ratio: Gauge,
+    pub rooms_refused: IntCounter,
+    pub name_shared: IntGauge,
     pub subscriber_connected: IntGauge,
     pub subscriber_connects: IntCounter,
     pub subscriber_silence: Gauge,
@@ -127,6 +131,17 @@ impl Metrics {
                 "Messages that the broker did not take in time.",
             ),
             broker_up: gauge("roomcast_broker_up", "1 if the broker took its last check, else 0."),
+            readings_up: gauge("roomcast_readings_up", "1 if the connection for reading logs answers, else 0."),
+            redis_memory_ratio: self::gauge(
+                &registry,
+                "roomcast_redis_memory_ratio",
+                "Share of its maxmemory that Redis uses; 0 without a limit.",
+            ),
+            rooms_refused: counter(
+                "roomcast_rooms_refused_total",
+                "New rooms that were refused because Redis is nearly full.",
+            ),
+            name_shared: gauge("roomcast_name_shared", "1 if another server goes by this server's name, else 0."),
             subscriber_connected: gauge(
                 "roomcast_subscriber_connected",
                 "1 if the subscriber is connected and subscribed to every channel it needs, else 0.",

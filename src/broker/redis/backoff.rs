@@ -15,11 +15,6 @@ impl Backoff {
         Self { next: FIRST }
     }
 
-    /// Whether nothing has failed since it was made; only the first failure of a row is worth a line in the log.
-    pub(super) fn is_fresh(&self) -> bool {
-        self.next == FIRST
-    }
-
     /// The next wait; `random` is from 0 to 1.
     pub(super) fn next(&mut self, random: f64) -> Duration {
         let wait = self.next.mul_f64(0.5 + random.clamp(0.0, 1.0) / 2.0);
@@ -35,9 +30,7 @@ mod tests {
     #[test]
     fn waits_grow_to_a_bound_and_are_spread() {
         let mut backoff = Backoff::new();
-        assert!(backoff.is_fresh());
         assert_eq!(backoff.next(0.0), FIRST / 2);
-        assert!(!backoff.is_fresh());
         assert_eq!(backoff.next(1.0), FIRST * 2);
         for _ in 0..20 {
             backoff.next(0.5);

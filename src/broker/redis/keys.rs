@@ -1,4 +1,4 @@
-use crate::protocol::{Channel, MessageId, RoomId};
+use crate::protocol::{Channel, Identity, RoomId, Username};
 
 /// The names of channels and keys in Redis.
 ///
@@ -26,7 +26,12 @@ impl Keys {
         format!("{}:ears:{origin_server}", self.prefix)
     }
 
-    /// What a server writes to see that Redis takes writes.
+    /// A string: what the servers of this Redis vouch with for what they push.
+    pub(super) fn secret(&self) -> String {
+        format!("{}:secret", self.prefix)
+    }
+
+    /// A string that a server writes time and again to see that Redis takes writes and keeps them.
     pub(super) fn probe(&self, origin_server: &str) -> String {
         format!("{}:probe:{origin_server}", self.prefix)
     }
@@ -50,15 +55,18 @@ impl Keys {
         format!("{}:log:{{{channel}}}", self.prefix)
     }
 
-    /// A string: the position and the fingerprint of the message that came under this id.
-    pub(super) fn id(&self, channel: &str, id: &MessageId) -> String {
-        format!("{}:id:{{{channel}}}:{}", self.prefix, id.as_str())
+    /// A string: the position and the fingerprint of the message that came from this sender under this id. The length
+    /// in front of the sender's name tells where it ends.
+    pub(super) fn id(&self, channel: &str, identity: &Identity) -> String {
+        let sender = identity.sender.as_ref().map_or("", Username::as_str);
+        format!("{}:id:{{{channel}}}:{}:{sender}:{}", self.prefix, sender.len(), identity.id.as_str())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::MessageId;
 
     #[test]
     fn channels_and_keys_have_exactly_the_names_that_others_rely_on() {
@@ -70,7 +78,13 @@ mod tests {
         }
         assert_eq!(keys.meta("ws:room:a"), "ws:meta:{ws:room:a}");
         assert_eq!(keys.log("ws:room:a"), "ws:log:{ws:room:a}");
-        assert_eq!(keys.id("ws:room:a", &MessageId::parse("7", 9).unwrap()), "ws:id:{ws:room:a}:7");
+        let id = |sender: Option<&str>| {
+            let sender = sender.map(|name| Username::parse(name, 9).unwrap());
+            keys.id("ws:room:a", &Identity { sender, id: MessageId::parse("7", 9).unwrap(), fingerprint: 0 })
+        };
+        assert_eq!(id(Some("a:é")), "ws:id:{ws:room:a}:4:a:é:7");
+        assert_eq!(id(None), "ws:id:{ws:room:a}:0::7");
+        assert_eq!(keys.secret(), "ws:secret");
         for name in ["", "ws", "ws:", "wsroom:a", "ws:room:", "ws:other", "xws:broadcast", "ws:room:a b"] {
             assert_eq!(keys.parse(name.as_bytes()), None, "{name:?}");
         }

@@ -1,73 +1,95 @@
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use deadpool_redis::{Manager, Pool, Runtime};
+use deadpool_redis::{Hook, Manager, Pool, Runtime};
+use prometheus::IntGauge;
 use redis::{
-    AsyncCommands, AsyncConnectionConfig, ConnectionInfo, ErrorKind, PushInfo, PushKind, RedisError, RedisResult,
-    ServerErrorKind, SetExpiry, SetOptions, aio::MultiplexedConnection,
+    AsyncConnectionConfig, ConnectionInfo, ErrorKind, PushInfo, PushKind, RedisError, RedisResult, ServerErrorKind,
+    aio::MultiplexedConnection,
 };
 use tokio::{
     sync::Notify,
     time::{sleep, timeout},
 };
 
-use super::{super::Unavailable, backoff::Backoff};
-use crate::{config::Config, telemetry::Metrics};
+use super::{
+    super::Unavailable,
+    backoff::Backoff,
+    outage::{Outages, Part},
+};
+use crate::config::Config;
 
-/// How often Redis is asked whether it answers.
+/// How often Redis is asked whether it can do its job.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long Redis keeps what is written to see that it can be.
-const PROBE_LIFE: SetExpiry = SetExpiry::EX(60);
-
-/// The connection for commands.
+/// A connection for commands.
 ///
 /// All commands share one multiplexed connection, so those of many sessions travel together and none waits for a
 /// checkout, which would cost two more commands. One loop ([`Link::keep_up`]) is all that makes connections: the
-/// pool gives it one and checks it, time and again, and at once when a command has failed. Readiness goes by that
+/// pool gives it one, and it is checked, time and again, and at once when a command has failed. Readiness goes by that
 /// check. While there is no connection commands fail at once.
 pub(super) struct Link {
+    part: Part,
     pool: Pool,
+    /// How many connections the pool has made.
+    made: Arc<AtomicU64>,
     shared: Mutex<Shared>,
     deadline: Duration,
-    /// What is written to see that Redis takes writes.
-    probe: String,
-    /// A connection has been found broken, and the next one is not to be waited for.
-    broken: Arc<Notify>,
-    up: AtomicBool,
-    metrics: Arc<Metrics>,
+    /// A connection has to be looked at now.
+    suspected: Arc<Notify>,
+    /// 1 if the last check succeeded and nothing has failed since.
+    up: IntGauge,
+    outages: Arc<Outages>,
 }
 
 #[derive(Default)]
 struct Shared {
     connection: Option<MultiplexedConnection>,
-    /// Rises with each connection, so that the failure of an earlier one is not blamed on a later one.
+    /// Which of all that were made it is, so that the failure of an earlier one is not blamed on a later one.
     number: u64,
+}
+
+/// Why a command has no answer, or none that is of use.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error("there is no connection to Redis")]
+    NoConnection,
+    #[error("no answer within {0:?}")]
+    Late(Duration),
+    #[error(transparent)]
+    Redis(#[from] RedisError),
+    /// Redis answered, and not as it should.
+    #[error("{0}")]
+    Unfit(String),
 }
 
 impl Link {
     pub(super) fn new(
+        part: Part,
         redis: ConnectionInfo,
-        probe: String,
         config: &Config,
-        metrics: Arc<Metrics>,
+        up: IntGauge,
+        outages: Arc<Outages>,
     ) -> Result<Self, RedisError> {
-        let broken = Arc::new(Notify::new());
-        let ended = broken.clone();
+        let suspected = Arc::new(Notify::new());
+        let ended = suspected.clone();
         let connection = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(config.redis_connect_timeout))
-            .set_response_timeout(Some(config.redis_command_timeout))
+            // Whoever waits has a deadline of its own.
+            .set_response_timeout(None)
             .set_push_sender(move |push: PushInfo| {
                 if push.kind == PushKind::Disconnection {
                     ended.notify_one();
                 }
                 Ok::<(), ()>(())
             });
+        let made = Arc::new(AtomicU64::new(0));
+        let one_more = made.clone();
         let manager = Manager::new_with_config(redis, connection)?;
         let pool = Pool::builder(manager)
             .max_size(1)
@@ -75,42 +97,33 @@ impl Link {
             .create_timeout(Some(config.redis_connect_timeout))
             .recycle_timeout(Some(config.redis_command_timeout))
             .runtime(Runtime::Tokio1)
+            .post_create(Hook::sync_fn(move |_, _| {
+                one_more.fetch_add(1, Ordering::Relaxed);
+                Ok(())
+            }))
             .build()
             .expect("a runtime is given, which is all that the timeouts need");
-        let (shared, up) = (Mutex::default(), AtomicBool::new(false));
-        Ok(Self { pool, shared, deadline: config.redis_command_timeout, probe, broken, up, metrics })
+        let deadline = config.redis_command_timeout;
+        Ok(Self { part, pool, made, shared: Mutex::default(), deadline, suspected, up, outages })
     }
 
-    /// Whether Redis took a write when it was last asked to, and has not failed since.
+    /// Whether Redis could do its job when it was last checked, and has not failed since.
     pub(super) fn is_up(&self) -> bool {
-        self.up.load(Ordering::Relaxed)
+        self.up.get() == 1
     }
 
-    /// Keeps a connection that works, for ever: checks it regularly, and makes another one when it is broken.
-    pub(super) async fn keep_up(&self) {
+    /// Keeps a connection that passes the check, for ever: checks it regularly, and makes another one when it is broken.
+    pub(super) async fn keep_up<F>(&self, check: impl Fn(MultiplexedConnection) -> F)
+    where
+        F: Future<Output = Result<(), Failure>>,
+    {
         let mut backoff = Backoff::new();
         loop {
-            // The pool pings a connection that it has before it hands it out, and makes one if it has none.
-            let works = match self.pool.get().await {
-                Ok(connection) => {
-                    self.share(&connection);
-                    drop(connection);
-                    self.check().await
-                }
-                Err(error) => {
-                    self.set_up(false);
-                    self.shared().connection = None;
-                    if backoff.is_fresh() {
-                        tracing::warn!(%error, "Redis cannot be reached; it is tried on. See ROOMCAST_REDIS_URL");
-                    }
-                    false
-                }
-            };
-            if works {
+            if self.attend(&check).await {
                 backoff = Backoff::new();
                 tokio::select! {
                     () = sleep(CHECK_INTERVAL) => {}
-                    () = self.broken.notified() => {}
+                    () = self.suspected.notified() => {}
                 }
             } else {
                 sleep(backoff.next(rand::random())).await;
@@ -118,73 +131,81 @@ impl Link {
         }
     }
 
-    /// Sees whether Redis takes writes: one that answers may be a replica, or out of memory.
-    async fn check(&self) -> bool {
-        let write = async |connection: &mut MultiplexedConnection| {
-            connection.set_options::<_, _, ()>(&self.probe, 1, SetOptions::default().with_expiration(PROBE_LIFE)).await
+    /// Checks the connection, or makes one and checks that. Returns whether all is well.
+    async fn attend<F>(&self, check: &impl Fn(MultiplexedConnection) -> F) -> bool
+    where
+        F: Future<Output = Result<(), Failure>>,
+    {
+        // The pool pings a connection that it has before it hands it out, and makes one if it has none.
+        let (connection, number) = match self.pool.get().await {
+            Ok(pooled) => (MultiplexedConnection::clone(&pooled), self.made.load(Ordering::Relaxed)),
+            Err(error) => {
+                self.shared().connection = None;
+                self.fails(&error);
+                return false;
+            }
         };
-        let written = self.run(write).await;
-        let is_change = self.set_up(written.is_ok());
-        match &written {
-            Ok(()) if is_change => tracing::info!("Redis takes commands"),
-            Err(error) if is_change => tracing::warn!(%error, "Redis takes no writes"),
-            _ => {}
+        match self.within(check(connection.clone())).await {
+            Ok(()) => {
+                self.share(connection, number);
+                self.up.set(1);
+                self.outages.works(self.part);
+                true
+            }
+            Err(failure) => {
+                if failure.condemns_connection() {
+                    self.shared().connection = None;
+                    self.pool.retain(|_, _| false);
+                }
+                self.fails(&failure);
+                false
+            }
         }
-        written.is_ok()
     }
 
     /// Runs one command on the shared connection, within the deadline.
     pub(super) async fn run<T>(
         &self,
         command: impl AsyncFnOnce(&mut MultiplexedConnection) -> RedisResult<T>,
-    ) -> Result<T, Unavailable> {
+    ) -> Result<T, Failure> {
         let (connection, number) = {
             let shared = self.shared();
             (shared.connection.clone(), shared.number)
         };
-        let Some(mut connection) = connection else {
-            return Err(Unavailable("there is no connection to Redis".into()));
-        };
-        match timeout(self.deadline, command(&mut connection)).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => {
-                if condemns_connection(&error) {
-                    self.give_up(number, &error.to_string());
-                }
-                Err(Unavailable(error.to_string()))
-            }
-            Err(_) => {
-                let text = format!("no answer within {:?}", self.deadline);
-                self.give_up(number, &text);
-                Err(Unavailable(text))
-            }
+        let Some(mut connection) = connection else { return Err(Failure::NoConnection) };
+        let result = self.within(async { Ok(command(&mut connection).await?) }).await;
+        match &result {
+            // A long answer may be on its way. The check finds out whether anything comes at all.
+            Err(Failure::Late(_)) if self.part == Part::Readings => self.suspected.notify_one(),
+            Err(failure) if failure.condemns_connection() => self.give_up(number, failure),
+            _ => {}
         }
+        result
     }
 
-    fn share(&self, connection: &MultiplexedConnection) {
-        let mut shared = self.shared();
-        if shared.connection.is_none() {
-            shared.connection = Some(connection.clone());
-            shared.number += 1;
-        }
+    async fn within<T>(&self, answer: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        timeout(self.deadline, answer).await.unwrap_or(Err(Failure::Late(self.deadline)))
+    }
+
+    /// Has commands go over this connection from now on.
+    fn share(&self, connection: MultiplexedConnection, number: u64) {
+        *self.shared() = Shared { connection: Some(connection), number };
     }
 
     /// Has a connection replaced, unless it has been already.
-    fn give_up(&self, number: u64, why: &str) {
+    fn give_up(&self, number: u64, why: &Failure) {
         let mut shared = self.shared();
         if shared.number == number && shared.connection.take().is_some() {
             drop(shared);
-            self.set_up(false);
             self.pool.retain(|_, _| false);
-            self.broken.notify_one();
-            tracing::warn!(error = why, "Redis does not answer");
+            self.suspected.notify_one();
+            self.fails(why);
         }
     }
 
-    /// Returns whether that is a change.
-    fn set_up(&self, up: bool) -> bool {
-        self.metrics.broker_up.set(up.into());
-        self.up.swap(up, Ordering::Relaxed) != up
+    fn fails(&self, why: &dyn std::fmt::Display) {
+        self.up.set(0);
+        self.outages.fails(self.part, why);
     }
 
     fn shared(&self) -> MutexGuard<'_, Shared> {
@@ -192,18 +213,38 @@ impl Link {
     }
 }
 
-/// Whether an error says that the connection is broken, or leads to a server that cannot do its job. Any other error
-/// is about the one command, such as a key of the wrong type or a Redis whose memory is full.
-fn condemns_connection(error: &RedisError) -> bool {
-    let unfit = matches!(
-        error.kind(),
-        ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown | ServerErrorKind::BusyLoading)
-    );
-    unfit || error.is_io_error() || error.is_unrecoverable_error()
+impl Failure {
+    /// Whether the connection is broken, or leads to a server that cannot do its job. Anything else is about the one
+    /// command, such as a key of the wrong type, an answer that is of no use, or a Redis whose memory is full.
+    fn condemns_connection(&self) -> bool {
+        let Self::Redis(error) = self else { return matches!(self, Self::Late(_)) };
+        match error.kind() {
+            ErrorKind::Server(kind) => {
+                matches!(kind, ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown | ServerErrorKind::BusyLoading)
+            }
+            // The bytes were read well, or nothing would have come of them; what they say is no answer to this.
+            ErrorKind::Parse | ErrorKind::UnexpectedReturnType => false,
+            _ => error.is_io_error() || error.is_unrecoverable_error(),
+        }
+    }
+
+    /// Whether Redis was there and said no, or something that is no answer.
+    pub(super) fn is_refusal(&self) -> bool {
+        match self {
+            Self::NoConnection | Self::Late(_) => false,
+            Self::Redis(_) | Self::Unfit(_) => !self.condemns_connection(),
+        }
+    }
+}
+
+impl From<Failure> for Unavailable {
+    fn from(failure: Failure) -> Self {
+        Self(failure.to_string())
+    }
 }
 
 impl std::fmt::Debug for Link {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Link").field("up", &self.up).finish_non_exhaustive()
+        f.debug_struct("Link").field("part", &self.part).field("up", &self.up.get()).finish_non_exhaustive()
     }
 }

@@ -4,9 +4,13 @@
 -- KEYS  1 meta of the channel   2 its log   3 the message's id, if it has one
 -- ARGV  1 channel   2 the envelope without its head   3 an epoch, for the case that a new one is needed
 --       4, 5 the highest position the server knows of: epoch ('' for none) and seq
---       6 fingerprint of the message, if it has an id
+--       6 what part of its length and bytes the log keeps now: 1, or less in a Redis that is nearly full
+--       7 '0' if this must not be the first message of a room   8 fingerprint of the message, if it has an id
 -- Returns, as one text, what became of it and where and when: `placed <epoch> <seq> <Unix milliseconds>`;
--- for a known id its position and 'repeated', or 'conflict' if the id belongs to another message.
+-- for a known id its position and 'repeated', or 'conflict' if the id belongs to another message; 'overloaded' if it would
+-- be the first of a room and must not.
+--
+-- What is pushed is the envelope with a checksum at its end (mac), which nobody can make who does not know the secret.
 --
 -- Meta has epoch, seq and ts of the last message, and bytes, the size of all messages of the epoch so far. They have
 -- meant the same in every version, and so have the entries of the log: versions can share a Redis. Beside a version that
@@ -18,6 +22,15 @@
 local meta = redis.call('HMGET', KEYS[1], 'epoch', 'seq', 'bytes', 'ts')
 local epoch, top, bytes, last_ts = meta[1], meta[2] or 0, meta[3] or 0, meta[4] or 0
 local wound_back = epoch == ARGV[4] and top - ARGV[5] < 0
+if ARGV[7] == '0' and (not epoch or top == 0 or top == '0') then return 'overloaded 0 0 0' end
+
+-- In a Redis that is full only a script that has begun to write may write on. So a room makes place for its message first.
+local share = tonumber(ARGV[6])
+if share < 1 and epoch and redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 1)[1] then
+  redis.call('XTRIM', KEYS[2], 'MAXLEN', math.floor(max_length * share))
+  trim(KEYS[2], tonumber(top), tonumber(bytes), 0, max_bytes * share)
+end
+
 if not epoch or wound_back then
   epoch, top, bytes, last_ts = ARGV[3], 0, 0, 0
   redis.call('DEL', KEYS[1], KEYS[2])
@@ -28,13 +41,13 @@ end
 local seq = string.format('%d', top + 1)
 local position = epoch .. ' ' .. seq
 local id = KEYS[3]
-if id and not redis.call('SET', id, position .. ' ' .. ARGV[6], 'NX', 'PX', id_life) then
+if id and not redis.call('SET', id, position .. ' ' .. ARGV[8], 'NX', 'PX', id_life) then
   local known, fingerprint = string.match(redis.call('GET', id), '^(%S+ %d+) (%S+)$')
   -- A message of an earlier epoch may be in no log any more, so its id says nothing.
   if known and string.sub(known, 1, #epoch) == epoch then
-    return (fingerprint == ARGV[6] and 'repeated ' or 'conflict ') .. known .. ' 0'
+    return (fingerprint == ARGV[8] and 'repeated ' or 'conflict ') .. known .. ' 0'
   end
-  redis.call('SET', id, position .. ' ' .. ARGV[6], 'PX', id_life)
+  redis.call('SET', id, position .. ' ' .. ARGV[8], 'PX', id_life)
 end
 
 -- The clock of Redis is one for all servers.
@@ -61,8 +74,9 @@ if top % 64 == 0 or bytes % growth < #envelope or now - now % period ~= last_ts 
   redis.call('PEXPIRE', KEYS[1], meta_life)
   redis.call('PEXPIRE', KEYS[2], string.format('%.0f', log_life + period))
   redis.call('XTRIM', KEYS[2], 'MAXLEN', '~', max_length)
-  trim(KEYS[2], top + 1, bytes, now)
+  trim(KEYS[2], top + 1, bytes, now, max_bytes)
 end
 
-redis.call('PUBLISH', ARGV[1], envelope)
+local mac = string.sub(redis.sha1hex(secret .. ARGV[1] .. '\n' .. envelope .. secret), 1, 16)
+redis.call('PUBLISH', ARGV[1], string.sub(envelope, 1, -2) .. ',"mac":"' .. mac .. '"}')
 return 'placed ' .. position .. ' ' .. ts

@@ -1,5 +1,5 @@
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     convert::Infallible,
     sync::{
         Arc,
@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use redis::{AsyncConnectionConfig, Client, ConnectionInfo, PushInfo, PushKind, Value, aio::MultiplexedConnection};
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionInfo, ErrorKind, PushInfo, PushKind, ServerErrorKind, Value,
+    aio::MultiplexedConnection,
+};
 use tokio::{
     sync::Notify,
     time::{Instant, MissedTickBehavior, interval, sleep, timeout},
@@ -20,12 +23,29 @@ use super::{
     backoff::Backoff,
     ears::{Check, Ears},
     keys::Keys,
+    lines::Refusals,
+    link::Failure,
+    outage::{Outages, Part},
     publisher::Publisher,
+    vouching::Vouching,
 };
-use crate::{config::Config, protocol::Channel, telemetry::Metrics};
+use crate::{
+    config::Config,
+    protocol::Channel,
+    telemetry::{EnvelopeKind, Metrics},
+};
 
 /// Most channels in one SUBSCRIBE, so that no answer takes long.
 const BATCH: usize = 512;
+
+/// How long a channel that Redis refused is not asked for again.
+const REFUSED_FOR: Duration = Duration::from_secs(10);
+
+/// Most refused channels that are remembered; Redis is asked again for others.
+const MAX_REFUSED: usize = 4096;
+
+/// The most that an envelope has around what was in a client's frame: names, position, trace.
+const AROUND_FRAME: usize = 8 << 10;
 
 /// Listens, on a connection that does nothing else.
 ///
@@ -39,7 +59,12 @@ pub(super) struct Subscriber {
     command_timeout: Duration,
     interest: Interest,
     ears: Arc<Ears>,
+    vouching: Arc<Vouching>,
     publisher: Arc<Publisher>,
+    outages: Arc<Outages>,
+    refusals: Arc<Refusals>,
+    /// Longest push that is looked at.
+    max_push: usize,
     state: AtomicU8,
     metrics: Arc<Metrics>,
 }
@@ -66,11 +91,14 @@ enum Lost {
 }
 
 impl Subscriber {
+    #[allow(clippy::too_many_arguments, reason = "it is made in one place, of what the parts share")]
     pub(super) fn new(
         redis: ConnectionInfo,
         keys: Keys,
         ears: Ears,
+        vouching: Arc<Vouching>,
         publisher: Arc<Publisher>,
+        outages: Arc<Outages>,
         config: &Config,
         metrics: Arc<Metrics>,
     ) -> Result<Self, redis::RedisError> {
@@ -81,7 +109,11 @@ impl Subscriber {
             command_timeout: config.redis_command_timeout,
             interest: Interest::default(),
             ears: Arc::new(ears),
+            vouching,
             publisher,
+            refusals: Arc::new(Refusals::new("to subscribe", Duration::from_secs(1), outages.clone())),
+            outages,
+            max_push: config.max_frame_bytes + AROUND_FRAME,
             state: AtomicU8::new(State::Disconnected as u8),
             metrics,
         })
@@ -120,9 +152,7 @@ impl Subscriber {
             self.enter(State::Disconnected);
             self.metrics.subscriptions.set(0);
             let Err(error) = lost;
-            if backoff.is_fresh() {
-                tracing::warn!(%error, "the subscriber has no connection to Redis; it is tried on");
-            }
+            self.outages.fails(Part::Subscriber, &error);
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = sleep(backoff.next(rand::random())) => {}
@@ -133,7 +163,7 @@ impl Subscriber {
     /// Connects, subscribes to all that is wanted, and keeps it so until the connection is lost.
     async fn listen(&self, listener: &Arc<dyn Listener>, backoff: &mut Backoff) -> Result<Infallible, Lost> {
         let closed = Arc::new(Notify::new());
-        let ear = ear(listener.clone(), self.keys.clone(), self.ears.clone(), closed.clone());
+        let ear = self.ear(listener.clone(), closed.clone());
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.connect_timeout))
             .set_response_timeout(Some(self.command_timeout))
@@ -143,6 +173,8 @@ impl Subscriber {
             connection: within(self.connect_timeout, connecting).await?,
             deadline: self.command_timeout,
             channels: HashSet::new(),
+            refused: HashMap::new(),
+            refusals: self.refusals.clone(),
         };
         self.metrics.subscriber_connects.inc();
         self.enter(State::Connected);
@@ -156,6 +188,7 @@ impl Subscriber {
         self.reconcile(&mut subscriptions, listener, listener.wanted()).await?;
         self.enter(State::Subscribed);
         *backoff = Backoff::new();
+        self.outages.works(Part::Subscriber);
         tracing::info!(channels = subscriptions.channels.len(), "the subscriber listens");
 
         let mut tests = interval(self.ears.interval() / 4);
@@ -164,7 +197,15 @@ impl Subscriber {
             tokio::select! {
                 () = closed.notified() => return Err(Lost::Closed),
                 changed = self.interest.next() => self.reconcile(&mut subscriptions, listener, changed).await?,
-                _ = tests.tick() => self.test_ears().await?,
+                // What is in the logs now may be something else than what has been heard.
+                () = self.publisher.writes_lost() => {
+                    subscriptions.channels.iter().for_each(|channel| listener.subscribed(channel));
+                }
+                _ = tests.tick() => {
+                    self.test_ears().await?;
+                    let again = subscriptions.refused_long_ago(Instant::now());
+                    self.reconcile(&mut subscriptions, listener, again).await?;
+                }
             }
         }
     }
@@ -202,10 +243,48 @@ impl Subscriber {
         }
         for batch in wanted.chunks(BATCH) {
             subscriptions.subscribe(batch, &self.keys).await?;
-            batch.iter().for_each(|channel| listener.subscribed(channel));
+            for channel in batch {
+                if subscriptions.channels.contains(channel) {
+                    listener.subscribed(channel);
+                } else {
+                    listener.refused(channel);
+                }
+            }
         }
         self.metrics.subscriptions.set(i64::try_from(subscriptions.channels.len()).unwrap_or(i64::MAX));
         Ok(())
+    }
+
+    /// Takes what Redis pushes, in the task that reads the connection: there is no queue in between that could grow,
+    /// and a server that cannot keep up is slowed by TCP, and in the end cut off by Redis and brought up to date from
+    /// the log.
+    fn ear(
+        &self,
+        listener: Arc<dyn Listener>,
+        closed: Arc<Notify>,
+    ) -> impl Fn(PushInfo) -> Result<(), Infallible> + use<> {
+        let (keys, ears, vouching) = (self.keys.clone(), self.ears.clone(), self.vouching.clone());
+        let (metrics, max_push) = (self.metrics.clone(), self.max_push);
+        move |PushInfo { kind, data }| {
+            match kind {
+                PushKind::Message => {
+                    ears.heard(Instant::now());
+                    if let Ok([Value::BulkString(name), Value::BulkString(mut payload)]) = <[Value; 2]>::try_from(data)
+                        && let Some(channel) = keys.parse(&name)
+                    {
+                        if payload.len() > max_push {
+                            metrics.envelope_heard(EnvelopeKind::Unreadable);
+                        } else {
+                            let is_vouched = vouching.current().check(&name, &mut payload);
+                            listener.heard(&channel, payload.into(), is_vouched);
+                        }
+                    }
+                }
+                PushKind::Disconnection => closed.notify_one(),
+                _ => {}
+            }
+            Ok(())
+        }
     }
 
     fn enter(&self, state: State) {
@@ -225,17 +304,56 @@ struct Subscriptions {
     connection: MultiplexedConnection,
     deadline: Duration,
     channels: HashSet<Channel>,
+    /// Channels that Redis did not allow, and when it was asked.
+    refused: HashMap<Channel, Instant>,
+    refusals: Arc<Refusals>,
 }
 
 impl Subscriptions {
+    /// Subscribes to what it can. What Redis does not allow is written down, and costs nothing else.
     async fn subscribe(&mut self, channels: &[Channel], keys: &Keys) -> Result<(), Lost> {
-        let missing: Vec<&Channel> = channels.iter().filter(|channel| !self.channels.contains(channel)).collect();
-        if !missing.is_empty() {
-            let names: Vec<String> = missing.iter().map(|channel| keys.channel(channel)).collect();
-            within(self.deadline, self.connection.subscribe(names)).await?;
-            self.channels.extend(missing.into_iter().cloned());
+        let is_due = |channel: &&Channel| {
+            let refused = self.refused.get(*channel).is_some_and(|at| at.elapsed() < REFUSED_FOR);
+            !refused && !self.channels.contains(*channel)
+        };
+        let mut batches: Vec<Vec<&Channel>> = vec![channels.iter().filter(is_due).collect()];
+        while let Some(mut batch) = batches.pop() {
+            if batch.is_empty() {
+                continue;
+            }
+            let names: Vec<String> = batch.iter().map(|channel| keys.channel(channel)).collect();
+            match within(self.deadline, self.connection.subscribe(&names)).await {
+                Ok(()) => {
+                    for channel in batch {
+                        self.refused.remove(channel);
+                        self.channels.insert(channel.clone());
+                    }
+                }
+                Err(Lost::Redis(error)) if is_refusal(&error) => match &batch[..] {
+                    [channel] => self.write_down(channel, &names[0], error),
+                    // One that is not allowed has all of them refused, so it is found by halving.
+                    _ => {
+                        let half = batch.split_off(batch.len() / 2);
+                        batches.extend([half, batch]);
+                    }
+                },
+                Err(error) => return Err(error),
+            }
         }
         Ok(())
+    }
+
+    fn write_down(&mut self, channel: &Channel, name: &str, error: redis::RedisError) {
+        if self.refused.len() < MAX_REFUSED || self.refused.contains_key(channel) {
+            self.refused.insert(channel.clone(), Instant::now());
+        }
+        self.refusals.log(name, &Failure::Redis(error));
+    }
+
+    /// The refused channels that are to be asked for again, if they are still wanted.
+    fn refused_long_ago(&mut self, now: Instant) -> Vec<Channel> {
+        let is_due = |at: &Instant| now.saturating_duration_since(*at) >= REFUSED_FOR;
+        self.refused.extract_if(|_, at| is_due(at)).map(|(channel, _)| channel).collect()
     }
 
     async fn unsubscribe(&mut self, channels: &[Channel], keys: &Keys) -> Result<(), Lost> {
@@ -251,30 +369,8 @@ impl Subscriptions {
     }
 }
 
-/// Takes what Redis pushes, in the task that reads the connection: there is no queue in between that could grow,
-/// and a server that cannot keep up is slowed by TCP, and in the end cut off by Redis and brought up to date from
-/// the log.
-fn ear(
-    listener: Arc<dyn Listener>,
-    keys: Keys,
-    ears: Arc<Ears>,
-    closed: Arc<Notify>,
-) -> impl Fn(PushInfo) -> Result<(), Infallible> {
-    move |PushInfo { kind, data }| {
-        match kind {
-            PushKind::Message => {
-                ears.heard(Instant::now());
-                if let Ok([Value::BulkString(name), Value::BulkString(payload)]) = <[Value; 2]>::try_from(data)
-                    && let Some(channel) = keys.parse(&name)
-                {
-                    listener.heard(&channel, payload.into(), true);
-                }
-            }
-            PushKind::Disconnection => closed.notify_one(),
-            _ => {}
-        }
-        Ok(())
-    }
+fn is_refusal(error: &redis::RedisError) -> bool {
+    error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm)
 }
 
 async fn within<T>(deadline: Duration, call: impl Future<Output = redis::RedisResult<T>>) -> Result<T, Lost> {

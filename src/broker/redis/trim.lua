@@ -1,22 +1,27 @@
 -- What both scripts begin with, after the limits of this server: `max_length` and `max_bytes` of the log, how long the
 -- log, meta and ids are kept (`log_life`, `meta_life`, `id_life`), all in milliseconds.
 --
--- Trims a log by age and by size. Entries are numbered without holes, so the first one to be kept is found by halving.
+-- Trims a log by age and to a size. Entries are numbered without holes, so the first one to be kept is found by halving.
 -- The entry at `last` is always kept.
 --
 -- An entry has the envelope (e), and the size of all messages of the epoch up to and with it (b), so the size of the
 -- log is a difference.
 
-local function trim(log, last, bytes, now)
+
+-- When an entry was written, in Unix milliseconds. One that is none of ours is of no use to anybody, and has no time.
+local function written(entry)
+  return tonumber(string.match(entry[2][2], '^{"epoch":"%x+","seq":%d+,"ts":(%d+)'))
+end
+
+local function trim(log, last, bytes, now, max)
   local function entry_from(seq)
     return redis.call('XRANGE', log, string.format('%.0f', seq), '+', 'COUNT', 1)[1]
   end
   local function is_old(entry)
-    local written = string.match(entry[2][2], '^{"epoch":"%x+","seq":%d+,"ts":(%d+)')
-    -- One that is none of ours is of no use to anybody.
-    if not written or not entry[2][4] then return true end
+    local time = written(entry)
+    if not time or not entry[2][4] then return true end
     local size = bytes - tonumber(entry[2][4]) + #entry[2][2]
-    return tonumber(written) <= now - log_life or size > max_bytes
+    return time <= now - log_life or size > max
   end
 
   local first = entry_from(0)

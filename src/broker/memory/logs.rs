@@ -1,0 +1,191 @@
+use std::collections::{BTreeSet, HashMap};
+
+use super::{super::Retention, log::Log};
+use crate::protocol::Channel;
+
+/// What a log takes that has no entry and no id, beside its channel's name, in all the places where it is.
+const EMPTY: usize = 2 * size_of::<(Channel, Log)>() + 2 * size_of::<(usize, Channel)>() + 64;
+
+/// The logs of all channels, and a bound on what they take together.
+///
+/// Beyond it the largest log gives up its oldest entries and ids, then whichever is the largest by then: so one flooded
+/// room costs the quiet ones nothing, and many that grow together end up with the same share. What a log takes without
+/// entries cannot be given up, as its channel's numbering is in it: when that is half of the bound, there are no more
+/// logs.
+#[derive(Debug)]
+pub(super) struct Logs {
+    by_channel: HashMap<Channel, Log>,
+    /// Those that have something to give up, by how much it is.
+    by_weight: BTreeSet<(usize, Channel)>,
+    /// What all entries and ids take.
+    weight: usize,
+    /// What all logs take without entries and ids.
+    empty_weight: usize,
+    max_bytes: usize,
+}
+
+/// There is no place for one more log.
+#[derive(Debug)]
+pub(super) struct NoPlace;
+
+impl Logs {
+    pub(super) fn new(max_bytes: usize) -> Self {
+        Self { by_channel: HashMap::new(), by_weight: BTreeSet::new(), weight: 0, empty_weight: 0, max_bytes }
+    }
+
+    /// Acts on the log of a channel, which is made if it is not there.
+    pub(super) fn with<T>(&mut self, channel: &Channel, action: impl FnOnce(&mut Log) -> T) -> Result<T, NoPlace> {
+        if !self.by_channel.contains_key(channel) {
+            let empty = empty_weight(channel);
+            // Everybody is on the broadcast channel, so it is there before all others.
+            if channel.room().is_some() && self.empty_weight + empty > self.max_bytes / 2 {
+                return Err(NoPlace);
+            }
+            self.empty_weight += empty;
+        }
+        let log = self.by_channel.entry(channel.clone()).or_insert_with(Log::new);
+        let before = log.weight();
+        let result = action(log);
+        let after = log.weight();
+        self.weighs(channel, before, after);
+        self.keep_to_bound();
+        Ok(result)
+    }
+
+    pub(super) fn get_mut(&mut self, channel: &Channel) -> Option<&mut Log> {
+        self.by_channel.get_mut(channel)
+    }
+
+    /// Drops what has expired.
+    pub(super) fn sweep(&mut self, retention: &Retention) {
+        let mut changed = Vec::new();
+        self.by_channel.retain(|channel, log| {
+            let before = log.weight();
+            log.tidy(retention);
+            let is_kept = !log.is_forgotten(retention);
+            let after = if is_kept { log.weight() } else { 0 };
+            if after != before {
+                changed.push((channel.clone(), before, after));
+            }
+            if !is_kept {
+                self.empty_weight -= empty_weight(channel);
+            }
+            is_kept
+        });
+        for (channel, before, after) in changed {
+            self.weighs(&channel, before, after);
+        }
+    }
+
+    fn keep_to_bound(&mut self) {
+        while self.weight + self.empty_weight > self.max_bytes {
+            let Some((before, channel)) = self.by_weight.last().cloned() else { return };
+            let Some(log) = self.by_channel.get_mut(&channel) else { return };
+            log.shed();
+            let after = log.weight();
+            self.weighs(&channel, before, after);
+        }
+    }
+
+    /// Writes down that a log has grown or shrunk.
+    fn weighs(&mut self, channel: &Channel, before: usize, after: usize) {
+        if before == after {
+            return;
+        }
+        if before > 0 {
+            self.by_weight.remove(&(before, channel.clone()));
+        }
+        if after > 0 {
+            self.by_weight.insert((after, channel.clone()));
+        }
+        self.weight = self.weight + after - before;
+    }
+
+    #[cfg(test)]
+    fn bytes(&self) -> usize {
+        self.weight + self.empty_weight
+    }
+}
+
+fn empty_weight(channel: &Channel) -> usize {
+    EMPTY + channel.room().map_or(0, |room| room.as_str().len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::Config,
+        protocol::{Draft, MessageId, RoomId},
+        room::{Position, ReadFrom},
+    };
+
+    const BOUND: usize = 1 << 20;
+
+    fn room(name: &str) -> Channel {
+        Channel::Room(RoomId::parse(name, 128).unwrap())
+    }
+
+    fn retention() -> Retention {
+        (&Config::from_env([]).unwrap().0).into()
+    }
+
+    fn publish(logs: &mut Logs, channel: &Channel, text: &str, id: Option<String>) {
+        let id = id.map(|id| MessageId::parse(&id, 512).unwrap());
+        let draft = Draft::new("one", None, None, text, id.as_ref());
+        logs.with(channel, |log| log.publish(&draft, None, &retention()).unwrap()).unwrap();
+        assert!(logs.bytes() <= BOUND, "{}", logs.bytes());
+    }
+
+    fn first_seq(logs: &mut Logs, channel: &Channel) -> u64 {
+        let position = Position::new(crate::protocol::Epoch(1), 0);
+        let from = Some(ReadFrom { position, known: 0, void: false });
+        logs.with(channel, |log| log.read(from, &retention())).unwrap().entries[0].position.seq
+    }
+
+    #[test]
+    fn a_flooded_room_gives_up_its_oldest_and_a_quiet_one_nothing() {
+        let mut logs = Logs::new(BOUND);
+        let (quiet, flooded) = (room("quiet"), room("flooded"));
+        publish(&mut logs, &quiet, "kept", None);
+        for _ in 0..100 {
+            publish(&mut logs, &flooded, &"x".repeat(50_000), None);
+        }
+        assert_eq!(first_seq(&mut logs, &quiet), 1);
+        assert!(first_seq(&mut logs, &flooded) > 80);
+    }
+
+    #[test]
+    fn many_rooms_share_the_bound() {
+        let mut logs = Logs::new(BOUND);
+        let rooms: Vec<Channel> = (0..50).map(|number| room(&number.to_string())).collect();
+        for _ in 0..20 {
+            for room in &rooms {
+                publish(&mut logs, room, &"x".repeat(5_000), None);
+            }
+        }
+        // A fiftieth of the bound holds three such entries.
+        for room in &rooms {
+            assert!((17..=19).contains(&first_seq(&mut logs, room)));
+        }
+    }
+
+    #[test]
+    fn ids_count() {
+        let mut logs = Logs::new(BOUND);
+        for number in 0..10_000 {
+            publish(&mut logs, &room("a"), "", Some(format!("{number:0500}")));
+        }
+        assert!(logs.weight > BOUND / 2);
+    }
+
+    #[test]
+    fn empty_logs_count_and_are_no_more_than_fit() {
+        let mut logs = Logs::new(BOUND);
+        let refused = (0..100_000).find(|number| logs.with(&room(&number.to_string()), |_| ()).is_err());
+        assert!((500..10_000).contains(&refused.unwrap()));
+        assert!(logs.bytes() <= BOUND / 2);
+        logs.with(&Channel::Broadcast, |_| ()).unwrap();
+        logs.with(&room("0"), |_| ()).unwrap();
+    }
+}

@@ -1,0 +1,127 @@
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use prometheus::Gauge;
+
+use crate::protocol::Channel;
+
+/// What part of their length and bytes logs keep at the watermark. From there it goes down to nothing.
+const SHORTENED: f64 = 0.25;
+
+/// How full Redis is, and what follows from that: above the watermark there are no new rooms, and logs get shorter the
+/// fuller it is, so that rooms that exist go on.
+#[derive(Debug)]
+pub(super) struct Memory {
+    watermark: f64,
+    /// The share of `maxmemory` that is in use, as the bits of a number; 0 where there is no limit.
+    ratio: AtomicU64,
+    was_refused: AtomicBool,
+    gauge: Gauge,
+}
+
+impl Memory {
+    pub(super) fn new(watermark: f64, gauge: Gauge) -> Self {
+        Self { watermark, ratio: AtomicU64::new(0), was_refused: AtomicBool::new(false), gauge }
+    }
+
+    /// Redis was asked for its memory; or, where `info` is missing, only for a write, which it refused for want of memory
+    /// or not.
+    pub(super) fn observed(&self, info: Option<&str>, is_full: bool) {
+        let full = if is_full { 1.0 } else { 0.0 };
+        let ratio = info.and_then(ratio).unwrap_or(0.0).max(full);
+        self.gauge.set(ratio);
+        let was_short = self.is_short();
+        self.ratio.store(ratio.to_bits(), Ordering::Relaxed);
+        if self.is_short() != was_short {
+            let percent = (100.0 * ratio).round();
+            if was_short {
+                tracing::info!(percent, "Redis has memory again, and new rooms are taken");
+            } else {
+                tracing::warn!(
+                    percent,
+                    "Redis is nearly full: new rooms are refused, logs are shortened. See ROOMCAST_REDIS_MEMORY_WATERMARK"
+                );
+            }
+        }
+    }
+
+    /// Redis does not say how full it is. It may be that nobody may ask.
+    pub(super) fn not_told(&self, why: &redis::RedisError) {
+        if !self.was_refused.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                error = %why,
+                "Redis does not say how full it is, so new rooms are refused only when it takes nothing any more; allow INFO"
+            );
+        }
+    }
+
+    fn is_short(&self) -> bool {
+        self.share() < 1.0
+    }
+
+    /// Whether a channel that is not there yet may be made. Everybody is on the broadcast channel, so it always may.
+    pub(super) fn takes(&self, channel: &Channel) -> bool {
+        channel.room().is_none() || !self.is_short()
+    }
+
+    /// What part of their length and bytes logs keep now.
+    pub(super) fn share(&self) -> f64 {
+        share(f64::from_bits(self.ratio.load(Ordering::Relaxed)), self.watermark)
+    }
+}
+
+fn share(ratio: f64, watermark: f64) -> f64 {
+    if ratio == 0.0 || ratio < watermark {
+        return 1.0;
+    }
+    let left = (1.0 - ratio).max(0.0);
+    // With a watermark of 1 there is nothing between it and full.
+    if left == 0.0 { 0.0 } else { SHORTENED * left / (1.0 - watermark) }
+}
+
+/// The share of `maxmemory` that counts against it, from what `INFO memory` says; `None` without a limit.
+fn ratio(info: &str) -> Option<f64> {
+    let number = |name: &str| {
+        let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        line.and_then(|number| number.trim().parse::<f64>().ok())
+    };
+    let limit = number("maxmemory").filter(|limit| *limit > 0.0)?;
+    // Buffers for replicas and the append-only file do not count.
+    let used = number("used_memory")? - number("mem_not_counted_for_evict").unwrap_or(0.0);
+    Some(used.max(0.0) / limit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_share_of_memory_is_read_from_info() {
+        let info = "# Memory\r\nused_memory:900\r\nused_memory_human:900B\r\nmaxmemory:1000\r\nmaxmemory_policy:x\r\n\
+                    mem_not_counted_for_evict:100\r\n";
+        assert_eq!(ratio(info), Some(0.8));
+        assert_eq!(ratio("used_memory:900\r\nmaxmemory:0\r\n"), None);
+        assert_eq!(ratio(""), None);
+    }
+
+    #[test]
+    fn logs_are_shortened_from_the_watermark_on_until_nothing_is_left() {
+        for (ratio, watermark, expected) in
+            [(0.0, 0.0, 1.0), (0.79, 0.8, 1.0), (0.8, 0.8, 0.25), (1.0, 0.8, 0.0), (1.2, 0.8, 0.0), (1.0, 1.0, 0.0)]
+        {
+            assert_eq!(share(ratio, watermark), expected, "{ratio} {watermark}");
+        }
+        let middle = share(0.9, 0.8);
+        assert!((0.12..0.13).contains(&middle), "{middle}");
+    }
+
+    #[test]
+    fn a_redis_that_refuses_writes_for_want_of_memory_is_full_whatever_it_says() {
+        let memory = Memory::new(0.8, Gauge::new("a", "b").unwrap());
+        memory.observed(None, true);
+        assert_eq!(memory.share(), 0.0);
+        memory.observed(None, false);
+        assert_eq!(memory.share(), 1.0);
+        memory.observed(Some("used_memory:9\r\nmaxmemory:10\r\n"), false);
+        assert!(memory.is_short());
+    }
+}

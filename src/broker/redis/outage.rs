@@ -1,0 +1,88 @@
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+/// A connection that this server needs to do its job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Part {
+    Commands = 1,
+    Readings = 2,
+    Subscriber = 4,
+}
+
+/// Says in the log when Redis cannot be used, once for each outage and with its own words, and when it can be again.
+/// What breaks together, and what goes on breaking until all is well, is one outage.
+#[derive(Debug, Default)]
+pub(super) struct Outages(Mutex<Outage>);
+
+impl Outages {
+    /// A connection cannot be had, or cannot be used.
+    pub(super) fn fails(&self, part: Part, why: &dyn std::fmt::Display) {
+        let begins = self.0.lock().unwrap_or_else(PoisonError::into_inner).fails(part, Instant::now());
+        if begins {
+            tracing::warn!(error = %why, connection = ?part, "Redis cannot be used; it is tried on. See ROOMCAST_REDIS_URL");
+        } else {
+            tracing::debug!(error = %why, connection = ?part, "Redis cannot be used");
+        }
+    }
+
+    /// Whether there is an outage.
+    pub(super) fn is_one(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).since.is_some()
+    }
+
+    /// A connection works.
+    pub(super) fn works(&self, part: Part) {
+        let ended = self.0.lock().unwrap_or_else(PoisonError::into_inner).works(part, Instant::now());
+        if let Some(after) = ended {
+            tracing::info!(?after, "Redis can be used again");
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Outage {
+    /// The parts that fail, as bits.
+    failing: u8,
+    since: Option<Instant>,
+}
+
+impl Outage {
+    /// Returns whether an outage begins.
+    fn fails(&mut self, part: Part, now: Instant) -> bool {
+        self.failing |= part as u8;
+        let begins = self.since.is_none();
+        self.since.get_or_insert(now);
+        begins
+    }
+
+    /// Returns how long the outage was that ends with this.
+    fn works(&mut self, part: Part, now: Instant) -> Option<Duration> {
+        self.failing &= !(part as u8);
+        let since = if self.failing == 0 { self.since.take() } else { None };
+        since.map(|since| now.saturating_duration_since(since))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fails_together_is_one_outage() {
+        let (start, second) = (Instant::now(), Duration::from_secs(1));
+        let mut outage = Outage::default();
+        assert_eq!(outage.works(Part::Commands, start), None);
+        assert!(outage.fails(Part::Subscriber, start));
+        assert!(!outage.fails(Part::Commands, start + second));
+        assert!(!outage.fails(Part::Commands, start + second * 2));
+        assert_eq!(outage.works(Part::Subscriber, start + second * 3), None);
+        assert_eq!(outage.works(Part::Commands, start + second * 4), Some(second * 4));
+        assert_eq!(outage.works(Part::Readings, start + second * 4), None);
+        assert!(outage.fails(Part::Commands, start + second * 5));
+    }
+}

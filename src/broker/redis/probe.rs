@@ -1,0 +1,128 @@
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
+
+use redis::{FromRedisValue, RedisError, RedisResult, Value, aio::MultiplexedConnection};
+use tokio::{sync::Notify, time::Instant};
+
+use super::{
+    keys::Keys,
+    link::Failure,
+    marks::{Finding, LIFE, Marks},
+    memory::Memory,
+    vouching::Vouching,
+};
+use crate::telemetry::Metrics;
+
+/// Sees, time and again, whether a Redis can do its job: whether it takes writes and keeps them, how full it is, and
+/// whether it is one that this server can use at all. Learns the secret by which servers vouch on the way.
+#[derive(Debug)]
+pub(super) struct Probe {
+    key: String,
+    secret_key: String,
+    origin_server: String,
+    marks: Mutex<Marks>,
+    vouching: Arc<Vouching>,
+    memory: Arc<Memory>,
+    writes_lost: Notify,
+    is_name_shared: AtomicBool,
+    metrics: Arc<Metrics>,
+}
+
+impl Probe {
+    pub(super) fn new(
+        keys: &Keys,
+        origin_server: &str,
+        vouching: Arc<Vouching>,
+        memory: Arc<Memory>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            key: keys.probe(origin_server),
+            secret_key: keys.secret(),
+            origin_server: origin_server.to_owned(),
+            marks: Mutex::new(Marks::new(rand::random())),
+            vouching,
+            memory,
+            writes_lost: Notify::new(),
+            is_name_shared: AtomicBool::new(false),
+            metrics,
+        }
+    }
+
+    /// Waits until Redis is found to have lost its last writes. Cancel-safe.
+    pub(super) async fn writes_lost(&self) {
+        self.writes_lost.notified().await;
+    }
+
+    /// Fails if Redis cannot do its job, in its own words. A full one can, for rooms that exist.
+    pub(super) async fn check(&self, mut connection: MultiplexedConnection) -> Result<(), Failure> {
+        let vouch = self.vouching.current();
+        let (mark, number) = self.marks.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let mut calls = redis::pipe();
+        calls.ignore_errors();
+        calls.cmd("SET").arg(&self.key).arg(mark).arg("EX").arg(LIFE.as_secs()).arg("GET");
+        calls.cmd("SET").arg(&self.secret_key).arg(vouch.secret()).arg("NX");
+        calls.cmd("GET").arg(&self.secret_key);
+        calls.cmd("INFO").arg("memory");
+        calls.cmd("INFO").arg("cluster");
+        let answers: Vec<RedisResult<Value>> = calls.query_async(&mut connection).await?;
+        let Ok([before, created, secret, memory, cluster]) = <[_; 5]>::try_from(answers) else {
+            return Err(Failure::Unfit("Redis answered something else than what it was asked".into()));
+        };
+
+        let is_full = before.as_ref().is_err_and(is_out_of_memory);
+        let memory: RedisResult<String> = memory.and_then(read);
+        if let Err(error) = &memory {
+            self.memory.not_told(error);
+        }
+        self.memory.observed(memory.as_deref().ok(), is_full);
+        let is_cluster = cluster.and_then(read).is_ok_and(|info: String| info.contains("cluster_enabled:1"));
+        if is_cluster {
+            return Err(Failure::Unfit("this is a Redis Cluster, which roomcast cannot use".into()));
+        }
+        match before {
+            Ok(before) => self.learn(number, read::<Option<String>>(before).ok().flatten().as_deref()),
+            Err(error) if is_full => tracing::debug!(%error, "Redis is full"),
+            Err(error) => return Err(error.into()),
+        }
+        // With none in Redis, as it is full, this server's own does until there is one.
+        if let Some(secret) = secret.and_then(read::<Option<String>>)?
+            && self.vouching.adopt(&secret)
+        {
+            tracing::debug!("the secret of this Redis is in use");
+        }
+        created.map(drop).or_else(|error| if is_out_of_memory(&error) { Ok(()) } else { Err(error.into()) })
+    }
+
+    fn learn(&self, number: u64, before: Option<&str>) {
+        let finding = self.marks.lock().unwrap_or_else(PoisonError::into_inner).took(number, before, Instant::now());
+        if finding == Finding::WritesLost {
+            tracing::warn!("Redis has lost its last writes, or was emptied; all logs are read again");
+        }
+        if matches!(finding, Finding::WritesLost | Finding::OtherFound) {
+            self.writes_lost.notify_one();
+        }
+        let is_shared = finding == Finding::NameShared;
+        self.metrics.name_shared.set(is_shared.into());
+        if is_shared && !self.is_name_shared.swap(true, Ordering::Relaxed) {
+            tracing::error!(
+                name = self.origin_server,
+                "another server on this Redis goes by the same name, so neither hears what the other publishes; \
+                 set ROOMCAST_ORIGIN_SERVER to a different one for each"
+            );
+        }
+        if finding == Finding::Fine {
+            self.is_name_shared.store(false, Ordering::Relaxed);
+        }
+    }
+}
+
+fn read<T: FromRedisValue>(value: Value) -> RedisResult<T> {
+    redis::from_redis_value(value).map_err(Into::into)
+}
+
+fn is_out_of_memory(error: &RedisError) -> bool {
+    error.code() == Some("OOM")
+}

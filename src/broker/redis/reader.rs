@@ -1,0 +1,121 @@
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use redis::{RedisResult, Script, Value};
+
+use super::{
+    super::{EMPTY_META, LookedUp, READ_BYTES, READ_LIMIT, ReadError, Retention, Top, Unavailable},
+    keys::Keys,
+    limits,
+    lines::Refusals,
+    link::{Failure, Link},
+    memory::Memory,
+    millis, new_epoch,
+    outage::Outages,
+    position,
+};
+use crate::{
+    protocol::{Channel, Envelope, Epoch, Frame},
+    room::{LogSlice, Placed, Position, ReadFrom},
+    telemetry::Metrics,
+};
+
+/// How often, at most, there is a line in the log about what cannot be looked up. It is tried again each time that rooms
+/// are compared, so there would be the same line each time.
+const LOOK_UP_LINES: Duration = Duration::from_secs(60);
+
+/// Asks Redis for what it has, on a connection of its own, so that no publish waits for a reading.
+#[derive(Debug)]
+pub(super) struct Reader {
+    link: Link,
+    keys: Keys,
+    retention: Retention,
+    script: Script,
+    memory: Arc<Memory>,
+    refused_reading: Refusals,
+    refused_look_up: Refusals,
+    metrics: Arc<Metrics>,
+}
+
+impl Reader {
+    pub(super) fn new(
+        link: Link,
+        keys: Keys,
+        retention: Retention,
+        memory: Arc<Memory>,
+        outages: &Arc<Outages>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let script = Script::new(&[&limits(&retention), include_str!("trim.lua"), include_str!("read.lua")].concat());
+        let refused_reading = Refusals::new("to read a log", Duration::from_secs(1), outages.clone());
+        let refused_look_up = Refusals::new("to look up the top of a log", LOOK_UP_LINES, outages.clone());
+        Self { link, keys, retention, script, memory, refused_reading, refused_look_up, metrics }
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.link.is_up()
+    }
+
+    pub(super) async fn keep_up(&self) {
+        self.link.keep_up(async |mut connection| Ok(redis::cmd("PING").query_async(&mut connection).await?)).await;
+    }
+
+    pub(super) async fn read(&self, channel: &Channel, from: Option<ReadFrom>) -> Result<LogSlice<Frame>, ReadError> {
+        let name = self.keys.channel(channel);
+        let mut call = self.script.key(self.keys.meta(&name));
+        call.key(self.keys.log(&name)).arg(new_epoch());
+        match from {
+            Some(ReadFrom { position: Position { epoch, seq }, known, void }) => {
+                call.arg(epoch.to_string()).arg(seq).arg(known).arg(u8::from(void));
+            }
+            None => {
+                call.arg("").arg(0).arg(0).arg(0);
+            }
+        }
+        call.arg(READ_LIMIT).arg(READ_BYTES).arg(millis(EMPTY_META)).arg(u8::from(self.memory.takes(channel)));
+
+        let answer: Result<(String, u64, Vec<(u64, Bytes)>), _> =
+            self.link.run(async |connection| call.invoke_async(connection).await).await;
+        let (epoch, top, entries) =
+            answer.inspect_err(|failure| self.refused_reading.log(&name, failure)).map_err(Unavailable::from)?;
+        if epoch.is_empty() {
+            self.metrics.rooms_refused.inc();
+            return Err(ReadError::Overloaded);
+        }
+        let top = position(&epoch, top)?;
+        // An entry that is none of ours is as good as lost, and its gap is told.
+        let entries = entries.into_iter().filter_map(|(seq, envelope)| placed(Position::new(top.epoch, seq), envelope));
+        Ok(LogSlice { top, entries: entries.collect() })
+    }
+
+    pub(super) async fn tops(&self, channels: &[Channel]) -> Result<Vec<LookedUp>, Unavailable> {
+        let mut pipeline = redis::pipe();
+        // What is wrong with one room must not keep the others from being looked up.
+        pipeline.ignore_errors();
+        let metas: Vec<String> = channels.iter().map(|channel| self.keys.meta(&self.keys.channel(channel))).collect();
+        for meta in &metas {
+            // Whoever compares has members there, for whom the epoch must not be forgotten.
+            pipeline.hmget(meta, &["epoch", "seq", "ts"]).pexpire(meta, millis(self.retention.meta) as i64).ignore();
+        }
+        let tops: Vec<RedisResult<Value>> =
+            self.link.run(async |connection| pipeline.query_async(connection).await).await?;
+        let looked_up = tops.into_iter().zip(&metas).map(|(answer, meta)| {
+            let top = answer.and_then(|answer| Ok(redis::from_redis_value(answer)?)).map(top).map_err(Failure::from);
+            Ok(top.inspect_err(|failure| self.refused_look_up.log(meta, failure))?)
+        });
+        Ok(looked_up.collect())
+    }
+}
+
+/// What a channel's meta says of its top.
+fn top((epoch, seq, ts): (Option<String>, Option<u64>, Option<u64>)) -> Option<Top> {
+    let epoch = Epoch::parse(&epoch?)?;
+    Some((Position::new(epoch, seq.unwrap_or(0)), ts.unwrap_or(0)))
+}
+
+/// An entry of the log; `None` if it is not an envelope with a time.
+fn placed(position: Position, envelope: Bytes) -> Option<Placed<Frame>> {
+    let item = Frame::new(envelope).ok()?;
+    let (_, _, ts) = Envelope::read(&item).ok()?.placed?;
+    Some(Placed { position, ts, item })
+}

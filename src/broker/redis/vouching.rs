@@ -1,0 +1,154 @@
+use std::sync::{Arc, Mutex, PoisonError};
+
+use redis::Script;
+use sha1::{Digest, Sha1};
+
+use super::super::Retention;
+
+/// What stands at the end of a push that is vouched for, in the place of its closing brace.
+const HEAD: &[u8] = br#","mac":""#;
+const DIGITS: usize = 16;
+const END: &[u8] = br#""}"#;
+
+/// How servers know a push that Redis has given its place from one that somebody else has published.
+///
+/// The servers of one Redis share a secret, which is kept there. The script that publishes has it in its text and adds a
+/// checksum to what it pushes; whoever may publish, but not read that key, cannot make one.
+pub(super) struct Vouching {
+    /// The beginning of the script for publishing, but for the secret.
+    limits: String,
+    current: Mutex<Arc<Vouch>>,
+}
+
+/// A secret, and the script for publishing that vouches with it.
+pub(super) struct Vouch {
+    secret: String,
+    script: Script,
+}
+
+impl Vouching {
+    /// Begins with a secret of this server's own.
+    pub(super) fn new(retention: &Retention) -> Self {
+        let limits = super::limits(retention);
+        let vouch = Vouch::new(&limits, format!("{:032x}", rand::random::<u128>()));
+        Self { limits, current: Mutex::new(Arc::new(vouch)) }
+    }
+
+    pub(super) fn current(&self) -> Arc<Vouch> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// From now on, vouches with the secret that is in Redis. Returns whether it is another one.
+    pub(super) fn adopt(&self, secret: &str) -> bool {
+        // It becomes a part of a script, so it must be nothing else than digits.
+        let is_valid = !secret.is_empty() && secret.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if !is_valid || self.current().secret == secret {
+            return false;
+        }
+        let vouch = Arc::new(Vouch::new(&self.limits, secret.to_owned()));
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = vouch;
+        true
+    }
+}
+
+impl Vouch {
+    fn new(limits: &str, secret: String) -> Self {
+        let secret_line = format!("local secret = '{secret}'\n");
+        let script = [limits, &secret_line, include_str!("trim.lua"), include_str!("publish.lua")].concat();
+        Self { secret, script: Script::new(&script) }
+    }
+
+    pub(super) fn secret(&self) -> &str {
+        &self.secret
+    }
+
+    /// The script for publishing.
+    pub(super) fn script(&self) -> &Script {
+        &self.script
+    }
+
+    /// Whether Redis vouches for what was pushed on a channel; its checksum is taken off then.
+    pub(super) fn check(&self, channel: &[u8], payload: &mut Vec<u8>) -> bool {
+        let Some(length) = payload.len().checked_sub(HEAD.len() + DIGITS + END.len()) else { return false };
+        let Some((digits, END)) = payload[length..].strip_prefix(HEAD).map(|rest| rest.split_at(DIGITS)) else {
+            return false;
+        };
+        let mut hash = Sha1::new();
+        for part in [self.secret.as_bytes(), channel, b"\n", &payload[..length], b"}", self.secret.as_bytes()] {
+            hash.update(part);
+        }
+        let hash = hash.finalize();
+        let is_vouched =
+            hash.iter().take(DIGITS / 2).flat_map(|byte| [byte >> 4, byte & 15]).eq(digits.iter().map(|digit| {
+                match digit {
+                    b'0'..=b'9' => digit - b'0',
+                    b'a'..=b'f' => digit - b'a' + 10,
+                    _ => u8::MAX,
+                }
+            }));
+        if is_vouched {
+            payload.truncate(length);
+            payload.push(b'}');
+        }
+        is_vouched
+    }
+}
+
+impl std::fmt::Debug for Vouching {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Vouching").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PUSH: &str = r#"{"seq":1,"text":"hi","mac":"MAC"}"#;
+
+    fn vouch() -> Vouch {
+        Vouch::new("", "5ec2e7".into())
+    }
+
+    fn check(channel: &str, push: &str) -> (bool, String) {
+        let mut payload = push.as_bytes().to_vec();
+        let is_vouched = vouch().check(channel.as_bytes(), &mut payload);
+        (is_vouched, String::from_utf8(payload).unwrap())
+    }
+
+    #[test]
+    fn only_what_is_as_it_was_is_vouched_for_on_its_own_channel() {
+        let mac = {
+            let hash = Sha1::digest(
+                r#"5ec2e7ws:room:a
+{"seq":1,"text":"hi"}5ec2e7"#,
+            );
+            hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect::<String>()
+        };
+        let push = PUSH.replace("MAC", &mac);
+        assert_eq!(check("ws:room:a", &push), (true, r#"{"seq":1,"text":"hi"}"#.into()));
+        for (channel, other) in [
+            ("ws:room:b", push.clone()),
+            ("ws:room:a", push.replace("hi", "ho")),
+            ("ws:room:a", push.replace(&mac, "0123456789abcdef")),
+            ("ws:room:a", push.replace(&mac, &mac.to_uppercase()).replace("HI", "hi")),
+            ("ws:room:a", r#"{"seq":1,"text":"hi"}"#.into()),
+            ("ws:room:a", String::new()),
+            ("ws:room:a", r#","mac":"0123456789abcdef"}"#.into()),
+        ] {
+            if other != push || channel != "ws:room:a" {
+                assert_eq!(check(channel, &other), (false, other.clone()), "{channel} {other}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_secret_from_redis_is_adopted_and_nothing_else() {
+        let vouching = Vouching { limits: String::new(), current: Mutex::new(Arc::new(vouch())) };
+        for nonsense in ["", "'", "0 or redis.call('FLUSHALL')", "5ec2e7"] {
+            assert!(!vouching.adopt(nonsense), "{nonsense}");
+        }
+        assert!(vouching.adopt("abc123"));
+        assert_eq!(vouching.current().secret(), "abc123");
+    }
+}
