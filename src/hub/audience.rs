@@ -3,8 +3,10 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use indexmap::IndexMap;
 use tokio::time::Instant;
 
-use super::{Batch, Outbox};
-use crate::protocol::Frame;
+use crate::{
+    protocol::Frame,
+    socket::{Batch, Outbox},
+};
 
 /// Most bytes that are written to a member with one call.
 pub(super) const CALL: usize = 64 * 1024;
@@ -268,10 +270,8 @@ mod tests {
     use proptest::prelude::*;
     use tokio::net::TcpStream;
 
-    use super::{
-        super::outbox::tests::{connect, received, wide},
-        *,
-    };
+    use super::*;
+    use crate::socket::outbox::tests::{connect, received, wide};
 
     #[derive(Clone, Debug)]
     enum Step {

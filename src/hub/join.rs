@@ -3,7 +3,7 @@ use std::{collections::hash_map::Entry, sync::Arc};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
-    Batch, Client, Hub, Membership,
+    Client, Hub, Membership,
     audience::CALL,
     local_room::{Admission, Claim, GRACE, LocalRoom, reset},
 };
@@ -11,6 +11,7 @@ use crate::{
     broker::Unavailable,
     protocol::{Channel, History, RoomId},
     room::{LogSlice, Placed, Position, ReadFrom, ResetReason},
+    socket::Batch,
 };
 
 impl Hub {

@@ -2,11 +2,12 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::oneshot, time::Instant};
 
-use super::{Bounds, Outbox, audience::Audience};
+use super::audience::Audience;
 use crate::{
     broker::Top,
     protocol::{Channel, CloseCode, Event, Frame, History, Place, RoomId},
     room::{Effect, LogSlice, Placed, Position, ReadFrom, ResetReason, Sequencer},
+    socket::{Bounds, Outbox},
     telemetry::Metrics,
 };
 

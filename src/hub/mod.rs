@@ -7,14 +7,11 @@
 
 mod agenda;
 mod audience;
-mod batch;
-mod bounds;
 mod catch_up;
 mod fan_out;
 mod join;
 mod local_room;
 mod membership;
-mod outbox;
 
 use std::{
     collections::HashMap,
@@ -30,17 +27,14 @@ use bytes::Bytes;
 use tokio::{net::tcp::OwnedWriteHalf, time::Instant};
 use tracing::Instrument;
 
+pub use self::membership::{Client, Membership};
 use self::{agenda::Agenda, fan_out::Queue, local_room::LocalRoom};
-use self::{batch::Batch, bounds::Bounds};
-pub use self::{
-    membership::{Client, Membership},
-    outbox::Outbox,
-};
 use crate::{
     broker::{Broker, Listener, PublishError, Published, Trouble, Unavailable, unix_millis},
     config::Config,
     protocol::{Channel, CloseCode, Draft, Envelope, Frame},
     room::{Placed, Position},
+    socket::{Bounds, Outbox},
     telemetry::{EnvelopeKind, Metrics, trace, trace::Tracer},
 };
 

@@ -132,14 +132,20 @@ fn goodbyes() -> Vec<Case> {
     let goodbye = |name, payload: &[u8], answer| {
         Case::new(name, Sent::Bytes(frame(FIN | CLOSE, payload)), Outcome::Goodbye(answer))
     };
+    let reserved = [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, u16::MAX].map(|code: u16| {
+        let name = format!("a close frame with code {code}, which must not be sent");
+        Case::closed(name, frame(FIN | CLOSE, &code.to_be_bytes()), ProtocolError)
+    });
     let hang_up = |name, bytes| Case::new(name, Sent::HangUp(bytes), Outcome::Nothing);
-    vec![
+    let mut cases = vec![
         goodbye("a close frame with a code of the client's own", &4321_u16.to_be_bytes(), 4321),
-        goodbye("a close frame with a code that must not be sent", &1006_u16.to_be_bytes(), 1002),
+        goodbye("a close frame with a registered code and a reason", &[&[3, 245][..], "aé".as_bytes()].concat(), 1013),
         hang_up("a connection that ends without a word", Vec::new()),
         hang_up("a connection that ends within a frame", frame(FIN | TEXT, JSON_PING)[..9].to_vec()),
         hang_up("a connection that ends within a message", frame(TEXT, JSON_PING)),
-    ]
+    ];
+    cases.extend(reserved);
+    cases
 }
 
 /// Frames that are a JSON `ping`.
