@@ -4,6 +4,7 @@ use roomcast::protocol::CloseCode::{Binary, NotUtf8, ProtocolError, TooBig};
 use serde_json::json;
 
 use super::{Case, Outcome, Sent, defaults, json::pong};
+use crate::support::{frame, head};
 
 // The first byte of a frame, after RFC 6455, section 5.2.
 const FIN: u8 = 0x80;
@@ -151,32 +152,4 @@ fn goodbyes() -> Vec<Case> {
 /// Frames that are a JSON `ping`.
 fn is_a_ping(name: &str, bytes: Vec<u8>) -> Case {
     Case::new(name, Sent::Bytes(bytes), Outcome::Events(vec![pong()]))
-}
-
-/// A frame as a client has to write it: masked.
-fn frame(first_byte: u8, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = head(first_byte, payload.len() as u64, true);
-    let mask: [u8; 4] = *bytes.last_chunk().expect("a mask");
-    bytes.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
-    bytes
-}
-
-fn head(first_byte: u8, length: u64, is_masked: bool) -> Vec<u8> {
-    let mut bytes = vec![first_byte];
-    let mask_bit = if is_masked { 0x80 } else { 0 };
-    match length {
-        0..126 => bytes.push(mask_bit | length as u8),
-        126..65536 => {
-            bytes.push(mask_bit | 126);
-            bytes.extend((length as u16).to_be_bytes());
-        }
-        _ => {
-            bytes.push(mask_bit | 127);
-            bytes.extend(length.to_be_bytes());
-        }
-    }
-    if is_masked {
-        bytes.extend([0x12, 0x34, 0x56, 0x78]);
-    }
-    bytes
 }
