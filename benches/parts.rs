@@ -10,6 +10,7 @@ use roomcast::{
     hub::{Client, Hub, Membership},
     protocol::{Channel, Command, Draft, Envelope, Epoch, Frame, History, Limits, RoomId, Username},
     room::{Placed, Position, Sequencer},
+    socket::Batch,
     telemetry::Metrics,
 };
 use tokio::{
@@ -52,7 +53,7 @@ fn read_an_envelope(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn put_a_frame_on_the_wire(bencher: Bencher<'_, '_>) {
     let frame = draft(&room()).numbered(Epoch(7), 1, 1_700_000_000_000);
-    bencher.bench(|| divan::black_box(&frame).to_wire());
+    bencher.bench(|| Batch::from(divan::black_box(&frame)));
 }
 
 /// Messages that come in order, or each pair of them the wrong way round.

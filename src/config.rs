@@ -122,9 +122,18 @@ settings! {
     outbox_bytes: usize = "1MiB", bytes(64 << 10..=1 << 30);
     /// How many bytes may wait for all clients together. Beyond, those that have the most waiting are closed.
     outbox_total_bytes: usize = "256MiB", bytes(1 << 20..=1 << 40);
+    /// How many bytes the system may hold on their way to one client, as asked of it; Linux takes up to twice that for
+    /// them. A client far away gets at most so many in each round trip.
+    send_buffer_bytes: usize = "128KiB", bytes(4 << 10..=16 << 20);
+    /// How many bytes of frames that are not complete, or wait for their turn, are kept for all clients together. Beyond,
+    /// those that have the most of an unfinished frame are closed with 1013.
+    inbound_total_bytes: usize = "64MiB", bytes(1 << 20..=1 << 40);
+    /// Longest time for a message from its first byte to its last; a client that takes longer is closed with 4002.
+    message_timeout: Duration = "10s", duration("100ms", "10m");
     /// How long a client may take nothing of what waits for it; then it is closed with 4008.
     write_timeout: Duration = "5s", duration("100ms", "5m");
-    /// How often a client gets a WebSocket ping. One from which nothing came for two such times is closed with 4001.
+    /// How often a client gets a WebSocket ping. One from which nothing came for two such
+    /// times, and which took nothing of what waited for it, is closed with 4001.
     ping_interval: Duration = "25s", duration("100ms", "1h");
     /// Longest time over which connections are closed after SIGTERM. They are closed one by one and not all at once,
     /// so that their clients do not come to the other servers all at once.
@@ -194,6 +203,14 @@ impl Config {
                 self.drain_time + CLOSING
             );
             problem("shutdown_timeout", text);
+        }
+        if self.inbound_total_bytes < 2 * self.max_frame_bytes {
+            let text = format!(
+                "is {} bytes, but must hold two frames of ROOMCAST_MAX_FRAME_BYTES; make it at least {}",
+                self.inbound_total_bytes,
+                2 * self.max_frame_bytes
+            );
+            problem("inbound_total_bytes", text);
         }
         if self.outbox_bytes < 2 * self.max_frame_bytes {
             let text = format!(

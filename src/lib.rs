@@ -12,4 +12,5 @@ pub mod protocol;
 pub mod room;
 pub mod server;
 pub mod session;
+pub mod socket;
 pub mod telemetry;

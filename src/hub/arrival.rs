@@ -2,10 +2,11 @@ use std::sync::Arc;
 
 use tokio::sync::{futures::OwnedNotified, oneshot};
 
-use super::{Batch, recent::Stretch};
+use super::recent::Stretch;
 use crate::{
     protocol::{Event, History, Place, RoomId},
     room::{Position, ResetReason},
+    socket::Batch,
 };
 
 /// A client on its way into a room: what it asked for, and how far it has come.

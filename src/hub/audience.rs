@@ -3,8 +3,11 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use indexmap::IndexMap;
 use tokio::time::Instant;
 
-use super::{Batch, Outbox, recent::CALL};
-use crate::protocol::Frame;
+use super::recent::CALL;
+use crate::{
+    protocol::Frame,
+    socket::{Batch, Outbox},
+};
 
 /// A room in which messages come faster than a round takes rests after it for this many times as long as it took. What
 /// comes meanwhile goes out together, so the busier a room or its server is, the fewer calls a message costs.
@@ -211,10 +214,8 @@ mod tests {
     use proptest::prelude::*;
     use tokio::net::TcpStream;
 
-    use super::{
-        super::outbox::tests::{connect, received, wide},
-        *,
-    };
+    use super::*;
+    use crate::socket::outbox::tests::{connect, received, wide};
 
     #[derive(Clone, Debug)]
     enum Step {

@@ -6,13 +6,14 @@ use tokio::{
 };
 
 use super::{
-    Batch, Client, Hub, Membership,
+    Client, Hub, Membership,
     arrival::{Arrival, Refusal, Step},
     recent::Stretch,
 };
 use crate::{
     broker::{ReadError, Trouble, Unavailable},
     protocol::{Channel, History, RoomId},
+    socket::Batch,
 };
 
 /// How long after a reading of the log that failed it is asked for again.

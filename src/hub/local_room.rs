@@ -6,7 +6,6 @@ use tokio::{
 };
 
 use super::{
-    Batch, Bounds, Outbox,
     arrival::{Arrival, Refusal, Step},
     audience::Audience,
     claims::{Claim, Claims, Verdict},
@@ -18,6 +17,7 @@ use crate::{
     broker::LookedUp,
     protocol::{Channel, CloseCode, Event, Frame, History},
     room::{Effect, LogSlice, Placed, Position, ReadFrom, ResetReason, Sequencer},
+    socket::{Batch, Bounds, Outbox},
     telemetry::Metrics,
 };
 
@@ -533,7 +533,7 @@ fn verdict(claim: &Claim, at: Option<Position>, known: Option<Position>, recent:
     let Position { epoch, seq } = claim.position;
     match (at, known) {
         (Some(at), _) if at.epoch == epoch && seq <= at.seq => match recent.get(seq) {
-            Some(entry) if *entry.batch.wire() != claim.frame.to_wire() => Verdict::Foreign,
+            Some(entry) if entry.batch.wire() != Batch::from(&claim.frame).wire() => Verdict::Foreign,
             // What is no longer kept cannot be compared. Members have had the message that stands there.
             _ => Verdict::Genuine,
         },
@@ -563,11 +563,11 @@ mod tests {
     use proptest::prelude::*;
     use tokio::net::TcpStream;
 
-    use super::{
-        super::outbox::tests::{connect, received, wide},
-        *,
+    use super::*;
+    use crate::{
+        protocol::Epoch,
+        socket::outbox::tests::{connect, received, wide},
     };
-    use crate::protocol::Epoch;
 
     const EPOCH: Epoch = Epoch(7);
 

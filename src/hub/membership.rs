@@ -1,7 +1,10 @@
 use std::sync::Arc;
 
-use super::{Hub, Outbox};
-use crate::protocol::{Channel, RoomId};
+use super::Hub;
+use crate::{
+    protocol::{Channel, RoomId},
+    socket::Outbox,
+};
 
 /// A client of this server.
 #[derive(Debug)]

@@ -8,8 +8,6 @@
 mod agenda;
 mod arrival;
 mod audience;
-mod batch;
-mod bounds;
 mod catch_up;
 mod claims;
 mod fan_out;
@@ -17,7 +15,6 @@ mod join;
 mod local_room;
 mod log_watch;
 mod membership;
-mod outbox;
 mod page_requests;
 mod recent;
 
@@ -47,17 +44,16 @@ use self::{
     local_room::{LocalRoom, RoomRules, Upkeep},
     recent::{Budget, RecentLimits},
 };
-use self::{batch::Batch, bounds::Bounds};
 pub use self::{
     join::JoinError,
     membership::{Client, Membership},
-    outbox::Outbox,
 };
 use crate::{
     broker::{Broker, Listener, PublishError, Published, Trouble, Unavailable, unix_millis},
     config::Config,
     protocol::{Channel, CloseCode, Draft, Envelope, Frame},
     room::{Placed, Position},
+    socket::{Bounds, Outbox},
     telemetry::{EnvelopeKind, Metrics, trace, trace::Tracer},
 };
 

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::Batch;
+use crate::socket::Batch;
 
 /// Most bytes of messages that are handed out at a time.
 pub(super) const CALL: usize = 64 * 1024;

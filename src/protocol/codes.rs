@@ -96,22 +96,28 @@ pub enum CloseCode {
     TooBig,
     /// 1012: the server stops or restarts; another one, or this one in a moment, takes the client back.
     ServiceRestart,
-    /// 4001: nothing came from the client for two ping intervals, not even a pong.
+    /// 1013: all clients together have more on the way than the server takes, and this one has more than its share.
+    Overloaded,
+    /// 4001: nothing came from the client for two ping intervals, not even a pong, and it took nothing.
     Idle,
+    /// 4002: a message took too long from its first byte to its last.
+    SlowSender,
     /// 4008: the client read too slowly and its outbox overflowed.
     SlowConsumer,
 }
 
 impl CloseCode {
     /// Every code there is, for documentation, metrics and tests.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Normal,
         Self::ProtocolError,
         Self::Binary,
         Self::NotUtf8,
         Self::TooBig,
         Self::ServiceRestart,
+        Self::Overloaded,
         Self::Idle,
+        Self::SlowSender,
         Self::SlowConsumer,
     ];
 
@@ -124,7 +130,9 @@ impl CloseCode {
             Self::NotUtf8 => 1007,
             Self::TooBig => 1009,
             Self::ServiceRestart => 1012,
+            Self::Overloaded => 1013,
             Self::Idle => 4001,
+            Self::SlowSender => 4002,
             Self::SlowConsumer => 4008,
         }
     }
@@ -138,7 +146,9 @@ impl CloseCode {
             Self::NotUtf8 => "not_utf8",
             Self::TooBig => "frame_too_big",
             Self::ServiceRestart => "service_restart",
+            Self::Overloaded => "overloaded",
             Self::Idle => "idle",
+            Self::SlowSender => "slow_sender",
             Self::SlowConsumer => "slow_consumer",
         }
     }

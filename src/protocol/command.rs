@@ -148,20 +148,25 @@ impl<'a> Fields<'a> {
 
     fn history(&self) -> Result<History, Rejection> {
         #[derive(Deserialize)]
-        struct After {
+        struct After<'a> {
             epoch: Epoch,
-            seq: u64,
+            #[serde(borrow)]
+            seq: &'a RawValue,
         }
         let bad = |message| Rejection::new(ErrorCode::BadField, message);
         match (self.after, self.last) {
             (None, None) => Ok(History::None),
             (Some(after), None) => {
-                let after: After = serde_json::from_str(after.get())
-                    .map_err(|_| bad("`after` must be the `epoch` and the `seq` of the last message received"))?;
-                Ok(History::After(after.epoch, after.seq))
+                // An array would do for serde here, too.
+                let after = Some(after.get()).filter(|after| after.starts_with('{'));
+                let after: Option<After<'_>> = after.and_then(|after| serde_json::from_str(after).ok());
+                let position = after.and_then(|after| Some((after.epoch, whole_number(after.seq)?)));
+                let (epoch, seq) = position
+                    .ok_or_else(|| bad("`after` must be the `epoch` and the `seq` of the last message received"))?;
+                Ok(History::After(epoch, seq))
             }
             (None, Some(last)) => {
-                let last = serde_json::from_str(last.get()).map_err(|_| bad("`last` must be a number of messages"))?;
+                let last = whole_number(last).ok_or_else(|| bad("`last` must be a number of messages"))?;
                 Ok(History::Last(last))
             }
             (Some(_), Some(_)) => Err(bad("only one of `after` and `last` can be asked for")),
@@ -204,6 +209,38 @@ fn string<'a>(field: Field<'a>, name: &str) -> Result<Option<Cow<'a, str>>, Reje
         }
         Err(_) => Err(Rejection::new(ErrorCode::BadField, format!("`{name}` must be a string"))),
     }
+}
+
+/// Reads a number that is whole and not negative, however JSON writes it: `2`, `2.0`, `20e-1`. One that is larger than any
+/// position counts as the largest.
+fn whole_number(value: &RawValue) -> Option<u64> {
+    let (digits, exponent) = match value.get().split_once(['e', 'E']) {
+        // Where the exponent itself is too large, only its sign matters.
+        Some((digits, exponent)) => {
+            let limit = if exponent.starts_with('-') { i64::MIN / 2 } else { i64::MAX / 2 };
+            (digits, exponent.parse().map_or(limit, |exponent: i64| exponent.clamp(i64::MIN / 2, i64::MAX / 2)))
+        }
+        None => (value.get(), 0),
+    };
+    let (is_negative, digits) = digits.strip_prefix('-').map_or((false, digits), |digits| (true, digits));
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let digits = [whole, fraction].concat();
+    if digits.is_empty() || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
+        return None;
+    }
+    // Zeros at the end belong to the exponent, so that what is left is whole if that is not negative.
+    let significant = digits.trim_end_matches('0');
+    if significant.is_empty() {
+        return Some(0);
+    }
+    let zeros = digits.len() - significant.len();
+    let exponent = exponent + i64::try_from(zeros).ok()? - i64::try_from(fraction.len()).ok()?;
+    if is_negative || exponent < 0 {
+        return None;
+    }
+    let scale = u32::try_from(exponent).ok().and_then(|exponent| 10_u64.checked_pow(exponent));
+    let number = scale.and_then(|scale| significant.parse::<u64>().ok()?.checked_mul(scale));
+    Some(number.unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]
@@ -267,17 +304,47 @@ mod tests {
         let after = r#","after":{"epoch":"000000000000000a","seq":7,"more":1}"#;
         assert_eq!(history(after), Ok(History::After(Epoch(10), 7)));
         assert_eq!(history(r#","last":20"#), Ok(History::Last(20)));
+        assert_eq!(history(r#","after":{"epoch":"000000000000000a","seq":7.0}"#), Ok(History::After(Epoch(10), 7)));
         for bad in [
             r#","after":7"#,
             r#","after":{"epoch":"x","seq":7}"#,
             r#","after":{"epoch":"000000000000000a","seq":-1}"#,
             r#","after":{"epoch":"000000000000000a"}"#,
+            r#","after":{"epoch":"000000000000000a","seq":"7"}"#,
+            r#","after":["000000000000000a",7]"#,
             r#","last":"20""#,
             r#","last":-1"#,
             r#","last":1.5"#,
             r#","last":20,"after":{"epoch":"000000000000000a","seq":7}"#,
         ] {
             assert_eq!(history(bad).unwrap_err().code, ErrorCode::BadField, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_whole_number_is_one_however_it_is_written() {
+        let read = |text: &str| whole_number(serde_json::from_str(text).unwrap());
+        for (text, number) in [
+            ("0", 0),
+            ("-0", 0),
+            ("0e999999999999999999999", 0),
+            ("-0.0E-7", 0),
+            ("2", 2),
+            ("2.0", 2),
+            ("2e0", 2),
+            ("20e-1", 2),
+            ("0.02e2", 2),
+            ("1200E+1", 12_000),
+            ("18446744073709551615", u64::MAX),
+            ("18446744073709551614.000", u64::MAX - 1),
+            ("18446744073709551616", u64::MAX),
+            ("1e99", u64::MAX),
+            ("1e99999999999999999999", u64::MAX),
+        ] {
+            assert_eq!(read(text), Some(number), "{text}");
+        }
+        for text in ["1.5", "-1", "-2.0", "2e-1", "1e-99999999999999999999", "null", "true", "\"2\"", "[2]", "{}"] {
+            assert_eq!(read(text), None, "{text}");
         }
     }
 

@@ -1,42 +1,35 @@
-use std::{future::pending, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::pending, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use prometheus::IntGauge;
 use tokio::{
     net::TcpStream,
-    time::{Instant, Interval, MissedTickBehavior, interval_at, timeout},
-};
-use tungstenite::{
-    Error, Message,
-    error::{CapacityError, ProtocolError},
+    task::yield_now,
+    time::{Instant, Interval, MissedTickBehavior, interval_at},
 };
 
-use super::{
-    inbound::Inbound,
-    state::{Action, Rules, Session, published},
-};
+use super::state::{Action, Rules, Session, published};
 use crate::{
     broker::PublishError,
     config::Config,
     hub::{Client, Hub, JoinError, Membership},
     protocol::{Channel, CloseCode, MessageId, Rejection, RoomId, Username},
     room::Position,
+    socket::{Buffers, End, Inbound, Intake, Received, Total},
     telemetry::Metrics,
 };
 
-/// A WebSocket ping without a payload, as it goes over the socket.
-const PING: &[u8] = &[0x89, 0];
-
-/// How long a closed connection waits for the client's close frame, and for the end of what it sends.
-const LINGER: Duration = Duration::from_secs(1);
+/// How much a connection may have done before others have their turn: so many frames of whatever kind, or so many KiB.
+const TURN: usize = 64;
 
 /// What a connection needs of its server, made once and shared by all.
 #[derive(Debug)]
 pub struct Connection {
     hub: Arc<Hub>,
     rules: Rules,
-    max_frame: usize,
+    intake: Intake,
+    buffers: Buffers,
     write_timeout: Duration,
     ping_interval: Duration,
     metrics: Arc<Metrics>,
@@ -65,19 +58,9 @@ impl Drop for Connected {
     }
 }
 
-/// Why the loop of a connection ended.
-enum End {
-    /// The server closes it.
-    Close(CloseCode),
-    /// The client closed it, with a close frame.
-    Closed,
-    /// It broke.
-    Lost,
-}
-
-/// Something that is under way outside for this client. There is one at a time, and the next frame is not read
-/// before it has ended: this keeps the order of a client's messages, and slows a client that sends faster than
-/// they are kept. What waits for the client is written all the while.
+/// Something that is under way outside for this client. There is one at a time, and the next message is held back
+/// until it has ended: this keeps the order of a client's messages, and slows a client that sends faster than
+/// they are kept. What waits for the client is written, and its control frames are seen, all the while.
 enum Outcome {
     Joined(RoomId, Username, Result<Membership, JoinError>),
     Published(Channel, Option<MessageId>, Result<Option<Position>, PublishError>),
@@ -91,7 +74,12 @@ impl Connection {
         Self {
             rules: Rules::new(hub.origin_server(), config),
             hub,
-            max_frame: config.max_frame_bytes,
+            intake: Intake {
+                max_message: config.max_frame_bytes,
+                message_timeout: config.message_timeout,
+                total: Arc::new(Total::new(config.inbound_total_bytes)),
+            },
+            buffers: Buffers::new(config.send_buffer_bytes),
             write_timeout: config.write_timeout,
             ping_interval: config.ping_interval,
             metrics,
@@ -102,20 +90,22 @@ impl Connection {
     /// member of, it has left when this returns, and also if the future is dropped.
     pub async fn serve(self: Arc<Self>, stream: TcpStream, unread: Bytes, connected: Connected) {
         self.metrics.connections.inc();
+        self.buffers.bound(&stream);
         let (receiving, sending) = stream.into_split();
         let (client, broadcasts) = self.hub.connect(sending);
-        let inbound = Inbound::new(receiving, unread, client.outbox().clone(), self.max_frame);
+        let inbound = Inbound::new(receiving, unread, client.outbox().clone(), &self.intake);
         let mut serving = Serving {
             client: Arc::new(client),
             heartbeat: heartbeat(self.ping_interval),
             silent_beats: 0,
+            turn: 0,
             session: Session::default(),
             memberships: vec![broadcasts],
             pending: None,
             inbound,
             server: self.clone(),
         };
-        let end = serving.run().await;
+        let Err(end) = serving.run().await;
         // Boxed, as it is large and most of a connection's life it is not needed.
         Box::pin(serving.close(end)).await;
         drop(connected);
@@ -130,44 +120,54 @@ struct Serving {
     memberships: Vec<Membership>,
     pending: Pending,
     heartbeat: Interval,
-    /// How many heartbeats ago something came from the client.
+    /// How many heartbeats ago the client gave a sign of life.
     silent_beats: u32,
+    /// How much has been done since others had their turn.
+    turn: usize,
 }
 
 impl Serving {
-    async fn run(&mut self) -> End {
+    async fn run(&mut self) -> Result<Infallible, End> {
         loop {
-            let result = tokio::select! {
-                code = self.client.outbox().attend(self.server.write_timeout) => Err(code.map_or(End::Lost, End::Close)),
+            while self.turn < TURN
+                && let Some(received) = self.inbound.next(self.pending.is_some())?
+            {
+                self.turn += 1;
+                self.receive(&received)?;
+            }
+            if self.turn >= TURN {
+                self.turn = 0;
+                self.inbound.answer_pings();
+                // What others wait for from outside is looked at before this one goes on.
+                yield_now().await;
+                continue;
+            }
+            let is_busy = self.pending.is_some();
+            tokio::select! {
+                code = self.client.outbox().attend(self.server.write_timeout) => return Err(code.map_or(End::Lost, End::from)),
                 outcome = ended(&mut self.pending) => {
                     self.pending = None;
                     self.conclude(outcome);
-                    Ok(())
                 }
-                message = self.inbound.next(), if self.pending.is_none() => self.receive(message),
-                _ = self.heartbeat.tick() => self.beat(),
-            };
-            if let Err(end) = result {
-                return end;
+                length = self.inbound.read(is_busy) => self.turn += length? / 1024,
+                _ = self.heartbeat.tick() => self.beat()?,
             }
         }
     }
 
-    fn receive(&mut self, message: Result<Message, Error>) -> Result<(), End> {
-        self.silent_beats = 0;
-        match message.map_err(|error| broken(&error))? {
-            Message::Text(text) => {
+    fn receive(&mut self, received: &Received) -> Result<(), End> {
+        match received {
+            Received::Text(text) => {
                 self.server.metrics.messages_received.inc();
-                self.act(&text);
+                self.act(text);
                 Ok(())
             }
-            Message::Binary(_) => {
+            Received::Binary => {
                 self.server.metrics.messages_received.inc();
-                Err(End::Close(CloseCode::Binary))
+                Err(CloseCode::Binary.into())
             }
-            Message::Close(_) => Err(End::Closed),
-            // A ping has been answered already.
-            Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => Ok(()),
+            // Pings are answered, and a close frame ends it, in time.
+            Received::Part | Received::Ping(_) | Received::Pong | Received::Close(_) => Ok(()),
         }
     }
 
@@ -221,24 +221,29 @@ impl Serving {
     }
 
     fn beat(&mut self) -> Result<(), End> {
-        // While something is under way nothing is read, so that nothing is heard says nothing.
-        if self.pending.is_none() {
+        // Where nothing is read, that nothing is heard says nothing.
+        if self.inbound.is_alive() || !self.inbound.may_read(self.pending.is_some()) {
+            self.silent_beats = 0;
+        } else {
             self.silent_beats += 1;
         }
-        if self.silent_beats > 2 {
-            return Err(End::Close(CloseCode::Idle));
+        if self.silent_beats > 1 {
+            return Err(CloseCode::Idle.into());
         }
-        self.client.outbox().push_control(Bytes::from_static(PING));
+        self.client.outbox().ping();
         Ok(())
     }
 
     /// Finishes what is under way, leaves everything, writes what still waits, and says goodbye.
-    async fn close(mut self, end: End) {
+    async fn close(mut self, mut end: End) {
         let outbox = self.client.outbox().clone();
         // Whoever waits to send something to the client need wait no longer.
         outbox.close(CloseCode::Normal);
         // A message that was taken is published even if its sender has gone; the broker's deadline bounds this.
-        if let Some(pending) = self.pending.take() {
+        let mut pending = self.pending.take();
+        if !matches!(end, End::Closed(_))
+            && let Some(pending) = pending.take()
+        {
             let outcome = tokio::select! {
                 outcome = pending => outcome,
                 never = outbox.keep_writing() => match never {},
@@ -246,46 +251,17 @@ impl Serving {
             self.conclude(outcome);
         }
         self.memberships.clear();
-        let code = match end {
-            End::Close(code) => {
-                let code = if outbox.has_overflowed() { CloseCode::SlowConsumer } else { code };
-                // Answers to what came before a bad frame still wait. A slow client could not take them in time.
-                outbox.end(code == CloseCode::SlowConsumer);
-                self.inbound.say_goodbye(code);
-                Some(code)
-            }
-            End::Closed => {
-                outbox.end(false);
-                Some(CloseCode::Normal)
-            }
-            End::Lost => None,
-        };
-        self.server.metrics.disconnected(code);
-        if code.is_some() {
-            let _ = timeout(self.server.write_timeout, outbox.drained()).await;
-            // A system resets a connection that is closed while the client still sends, and the reset takes from the
-            // client what it has not read yet: the close frame that would have told it why.
-            let _ = timeout(LINGER, async {
-                while self.inbound.next().await.is_ok() {}
-                // The answer to the client's close frame may still wait.
-                outbox.drained().await;
-                outbox.shut();
-                self.inbound.drained().await;
-            })
-            .await;
+        if outbox.has_overflowed() {
+            end = CloseCode::SlowConsumer.into();
         }
-        outbox.shut();
-    }
-}
-
-/// What an error of the socket means for the client.
-fn broken(error: &Error) -> End {
-    match error {
-        Error::Capacity(CapacityError::MessageTooLong { .. }) => End::Close(CloseCode::TooBig),
-        Error::Utf8(_) => End::Close(CloseCode::NotUtf8),
-        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => End::Lost,
-        Error::Capacity(_) | Error::Protocol(_) => End::Close(CloseCode::ProtocolError),
-        _ => End::Lost,
+        self.server.metrics.disconnected(end.code());
+        // A client that has closed does not wait for what it can no longer be told.
+        let finished = async {
+            if let Some(pending) = pending {
+                pending.await;
+            }
+        };
+        tokio::join!(self.inbound.close(&end, self.server.write_timeout), finished);
     }
 }
 

@@ -4,7 +4,6 @@
 //! (`connection.rs`) waits, moves bytes, and does what the state machine says.
 
 mod connection;
-mod inbound;
 mod state;
 
 pub use self::{

@@ -4,6 +4,7 @@ use roomcast::protocol::CloseCode::{Binary, NotUtf8, ProtocolError, TooBig};
 use serde_json::json;
 
 use super::{Case, Outcome, Sent, defaults, json::pong};
+use crate::support::{frame, head};
 
 // The first byte of a frame, after RFC 6455, section 5.2.
 const FIN: u8 = 0x80;
@@ -132,45 +133,23 @@ fn goodbyes() -> Vec<Case> {
     let goodbye = |name, payload: &[u8], answer| {
         Case::new(name, Sent::Bytes(frame(FIN | CLOSE, payload)), Outcome::Goodbye(answer))
     };
+    let reserved = [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, u16::MAX].map(|code: u16| {
+        let name = format!("a close frame with code {code}, which must not be sent");
+        Case::closed(name, frame(FIN | CLOSE, &code.to_be_bytes()), ProtocolError)
+    });
     let hang_up = |name, bytes| Case::new(name, Sent::HangUp(bytes), Outcome::Nothing);
-    vec![
+    let mut cases = vec![
         goodbye("a close frame with a code of the client's own", &4321_u16.to_be_bytes(), 4321),
-        goodbye("a close frame with a code that must not be sent", &1006_u16.to_be_bytes(), 1002),
+        goodbye("a close frame with a registered code and a reason", &[&[3, 245][..], "aé".as_bytes()].concat(), 1013),
         hang_up("a connection that ends without a word", Vec::new()),
         hang_up("a connection that ends within a frame", frame(FIN | TEXT, JSON_PING)[..9].to_vec()),
         hang_up("a connection that ends within a message", frame(TEXT, JSON_PING)),
-    ]
+    ];
+    cases.extend(reserved);
+    cases
 }
 
 /// Frames that are a JSON `ping`.
 fn is_a_ping(name: &str, bytes: Vec<u8>) -> Case {
     Case::new(name, Sent::Bytes(bytes), Outcome::Events(vec![pong()]))
-}
-
-/// A frame as a client has to write it: masked.
-fn frame(first_byte: u8, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = head(first_byte, payload.len() as u64, true);
-    let mask: [u8; 4] = *bytes.last_chunk().expect("a mask");
-    bytes.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
-    bytes
-}
-
-fn head(first_byte: u8, length: u64, is_masked: bool) -> Vec<u8> {
-    let mut bytes = vec![first_byte];
-    let mask_bit = if is_masked { 0x80 } else { 0 };
-    match length {
-        0..126 => bytes.push(mask_bit | length as u8),
-        126..65536 => {
-            bytes.push(mask_bit | 126);
-            bytes.extend((length as u16).to_be_bytes());
-        }
-        _ => {
-            bytes.push(mask_bit | 127);
-            bytes.extend(length.to_be_bytes());
-        }
-    }
-    if is_masked {
-        bytes.extend([0x12, 0x34, 0x56, 0x78]);
-    }
-    bytes
 }

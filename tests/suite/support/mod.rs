@@ -9,6 +9,8 @@ mod http;
 mod proxy;
 mod redis;
 mod server;
+mod sockets;
+mod wire;
 
 use std::time::{Duration, Instant};
 
@@ -19,6 +21,8 @@ pub use self::{
     proxy::{Network, Proxy},
     redis::{Redis, free_port},
     server::{Outcome, Server, command, refuses_to_start, run, run_with, send_signal},
+    sockets::held,
+    wire::{frame, head, read_close, read_frame},
 };
 
 /// Much longer than anything takes on a slow machine, so that only what never happens fails.

@@ -1,22 +1,23 @@
 use bytes::{Buf, Bytes, BytesMut};
 
+use super::wire;
 use crate::protocol::Frame;
 
 /// Messages as they go over the socket, one behind the other. Cloning it copies a pointer.
 #[derive(Clone, Debug)]
-pub(super) struct Batch {
+pub struct Batch {
     wire: Bytes,
     messages: usize,
 }
 
 impl Batch {
     /// Bytes that are `messages` complete messages; none, if they are part of the WebSocket protocol itself.
-    pub(super) fn new(wire: Bytes, messages: usize) -> Self {
+    pub fn new(wire: Bytes, messages: usize) -> Self {
         Self { wire, messages }
     }
 
     /// Several batches as one. One alone is not copied.
-    pub(super) fn join<'a>(batches: impl ExactSizeIterator<Item = &'a Self> + Clone) -> Self {
+    pub fn join<'a>(batches: impl ExactSizeIterator<Item = &'a Self> + Clone) -> Self {
         if let (1, Some(one)) = (batches.len(), batches.clone().next()) {
             return one.clone();
         }
@@ -29,22 +30,24 @@ impl Batch {
         Self::new(wire.freeze(), messages)
     }
 
-    pub(super) fn wire(&self) -> &Bytes {
+    /// The bytes that are to be written.
+    pub fn wire(&self) -> &Bytes {
         &self.wire
     }
 
-    pub(super) fn messages(&self) -> usize {
+    /// How many messages it is.
+    pub fn messages(&self) -> usize {
         self.messages
     }
 
     /// Takes bytes that have been written away from the front.
-    pub(super) fn advance(&mut self, written: usize) {
+    pub fn advance(&mut self, written: usize) {
         self.wire.advance(written);
     }
 }
 
 impl From<&Frame> for Batch {
     fn from(frame: &Frame) -> Self {
-        Self::new(frame.to_wire(), 1)
+        Self::new(wire::text(frame), 1)
     }
 }

@@ -4,18 +4,19 @@ use std::{
     future::poll_fn,
     io::{ErrorKind, IoSlice},
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
 use bytes::Bytes;
+use rustix::net::{SendFlags, send};
 use tokio::{
     net::tcp::OwnedWriteHalf,
     time::{Instant, Sleep, sleep_until},
 };
 
-use super::{Batch, Bounds};
+use super::{Batch, Bounds, wire};
 use crate::protocol::{CloseCode, Frame};
 
 /// Most pieces of a backlog that are written with one call.
@@ -37,9 +38,37 @@ pub struct Outbox {
     bounds: Arc<Bounds>,
 }
 
+/// How far the way of an outbox to its end has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// It takes messages.
+    Open,
+    /// It still takes messages, and the session is to close it with this code.
+    Closing(CloseCode),
+    /// It takes no more messages. This code was asked for, or is why.
+    Ended(CloseCode),
+    /// Nothing can be written any more.
+    Lost,
+}
+
+impl Phase {
+    /// The code with which the connection is to be closed, if it is.
+    fn code(self) -> Option<CloseCode> {
+        match self {
+            Self::Closing(code) | Self::Ended(code) => Some(code),
+            Self::Open | Self::Lost => None,
+        }
+    }
+
+    fn takes_messages(self) -> bool {
+        matches!(self, Self::Open | Self::Closing(_))
+    }
+}
+
 #[derive(Debug)]
 struct State {
-    /// `None` when nothing can be written any more.
+    phase: Phase,
+    /// `None` when the phase is [`Phase::Lost`].
     socket: Option<OwnedWriteHalf>,
     backlog: VecDeque<Batch>,
     messages: usize,
@@ -48,9 +77,8 @@ struct State {
     is_cut: bool,
     /// Since when the client takes nothing of the backlog.
     stuck_since: Option<Instant>,
-    closing: Option<CloseCode>,
-    /// No messages are taken any more.
-    has_ended: bool,
+    /// The client has taken something of the backlog since this was asked last.
+    has_moved: bool,
     /// The session, which waits for a backlog or an end.
     session: Option<Waker>,
     /// Whoever waits for the backlog to be gone.
@@ -59,16 +87,16 @@ struct State {
 
 impl Outbox {
     /// An empty outbox with these bounds.
-    pub(super) fn new(socket: OwnedWriteHalf, bounds: Arc<Bounds>) -> Self {
+    pub fn new(socket: OwnedWriteHalf, bounds: Arc<Bounds>) -> Self {
         let state = State {
+            phase: Phase::Open,
             socket: Some(socket),
             backlog: VecDeque::new(),
             messages: 0,
             bytes: 0,
             is_cut: false,
             stuck_since: None,
-            closing: None,
-            has_ended: false,
+            has_moved: false,
             session: None,
             writer: None,
         };
@@ -81,26 +109,49 @@ impl Outbox {
     }
 
     /// Sends all messages of a batch, like [`push`](Self::push), in one call if the client takes them.
-    pub(super) fn push_batch(&self, batch: &Batch) {
+    pub fn push_batch(&self, batch: &Batch) {
         let state = self.state();
-        if !state.has_ended {
+        if state.phase.takes_messages() {
             self.write_or_keep(state, batch);
         }
     }
 
-    /// Sends what is no message but part of the WebSocket protocol: a ping, a pong, a close frame. Not counted, and taken
-    /// after the end too.
+    /// Sends what is no message but part of the WebSocket protocol. Not counted, and taken after the end too.
     pub fn push_control(&self, wire: Bytes) {
         self.write_or_keep(self.state(), &Batch::new(wire, 0));
+    }
+
+    /// Sends a ping.
+    pub fn ping(&self) {
+        self.push_control(wire::PING);
+    }
+
+    /// Sends pongs, of which the last one begins at `last`. If something waits, only that one does, in the place of one
+    /// that waited before and ahead of the messages: the client cannot have many of them piled up here.
+    pub(super) fn push_pongs(&self, pongs: Bytes, last: usize) {
+        let mut state = self.state();
+        if state.backlog.is_empty() {
+            return self.write_or_keep(state, &Batch::new(pongs, 0));
+        }
+        let (pong, at) = (Batch::new(pongs.slice(last..), 0), usize::from(state.is_cut));
+        let mut bytes = state.bytes + pong.wire().len();
+        match state.backlog.get_mut(at).filter(|waiting| wire::is_pong(waiting.wire())) {
+            Some(waiting) => {
+                bytes -= waiting.wire().len();
+                *waiting = pong;
+            }
+            None => state.backlog.insert(at, pong),
+        }
+        self.count(&mut state, bytes);
     }
 
     fn write_or_keep(&self, mut state: MutexGuard<'_, State>, batch: &Batch) {
         let Some(socket) = &state.socket else { return };
         if !state.backlog.is_empty() {
             // What is to be closed needs no more than its close frame.
-            if !self.keep(&mut state, batch.clone()) && !state.has_ended {
+            if !self.keep(&mut state, batch.clone()) && state.phase.takes_messages() {
                 self.drop_backlog(&mut state);
-                state.closing = Some(CloseCode::SlowConsumer);
+                state.phase = Phase::Ended(CloseCode::SlowConsumer);
                 wake(state);
             }
             return;
@@ -131,19 +182,18 @@ impl Outbox {
         state.messages += batch.messages();
         self.count(state, state.bytes + batch.wire().len());
         state.backlog.push_back(batch);
-        let share = || bounds.max_total / bounds.laggards.load(Ordering::Relaxed).max(1);
         // Pongs count as no messages, but take their memory too.
         state.messages.max(state.backlog.len()) <= bounds.max_messages()
             && state.bytes <= bounds.max_bytes()
-            && (bounds.total.load(Ordering::Relaxed) <= bounds.max_total || state.bytes <= share())
+            && bounds.total.allows(state.bytes)
     }
 
     /// Waits until nothing waits any more. Returns false if the outbox has ended or is about to. For one writer at a time;
     /// cancel-safe.
-    pub(super) async fn free(&self) -> bool {
+    pub async fn free(&self) -> bool {
         poll_fn(|context| {
             let mut state = self.state();
-            if state.has_ended || state.closing.is_some() {
+            if state.phase != Phase::Open {
                 return Poll::Ready(false);
             }
             if state.backlog.is_empty() {
@@ -158,17 +208,23 @@ impl Outbox {
     /// Has the connection closed with this code. The first code given stands, unless the outbox overflows.
     pub fn close(&self, code: CloseCode) {
         let mut state = self.state();
-        state.closing.get_or_insert(code);
+        if state.phase == Phase::Open {
+            state.phase = Phase::Closing(code);
+        }
         wake(state);
     }
 
-    /// Takes no more messages, and drops those that wait if the client could not take them in time anyway.
-    pub fn end(&self, drop_backlog: bool) {
+    /// Takes no more messages, and has the close frame follow on those that wait, or take their place.
+    pub(super) fn finish(&self, goodbye: &Bytes, drop_backlog: bool) {
         let mut state = self.state();
-        state.has_ended = true;
+        if state.phase == Phase::Lost {
+            return;
+        }
+        state.phase = Phase::Ended(state.phase.code().unwrap_or(CloseCode::Normal));
         if drop_backlog {
             self.drop_backlog(&mut state);
         }
+        self.write_or_keep(state, &Batch::new(goodbye.clone(), 0));
     }
 
     /// Says to the client that nothing will follow (half a close of the TCP connection).
@@ -185,14 +241,14 @@ impl Outbox {
         poll_fn(|context| {
             loop {
                 let mut state = self.state();
-                if let Some(code) = state.closing {
+                if let Some(code) = state.phase.code() {
                     return Poll::Ready(Some(code));
                 }
                 if !state.session.as_ref().is_some_and(|session| session.will_wake(context.waker())) {
                     state.session = Some(context.waker().clone());
                 }
                 let is_idle = self.poll_write(&mut state, context).is_ready();
-                if state.socket.is_none() {
+                if state.phase == Phase::Lost {
                     return Poll::Ready(None);
                 }
                 let Some(stuck_since) = state.stuck_since.filter(|_| !is_idle) else { return Poll::Pending };
@@ -203,15 +259,27 @@ impl Outbox {
                     deadline.as_mut().reset(due);
                 }
                 ready!(deadline.as_mut().poll(context));
-                self.close(CloseCode::SlowConsumer);
+                if !self.insist() {
+                    self.close(CloseCode::SlowConsumer);
+                }
             }
         })
         .await
     }
 
-    /// Whether it has overflowed, so that messages were dropped.
+    /// How far it is on the way to its end.
+    pub fn phase(&self) -> Phase {
+        self.state().phase
+    }
+
+    /// Whether the client was too slow for it, so that messages were dropped or are about to be.
     pub fn has_overflowed(&self) -> bool {
-        self.state().closing == Some(CloseCode::SlowConsumer)
+        self.phase().code() == Some(CloseCode::SlowConsumer)
+    }
+
+    /// Whether the client has taken something of what waited since this was asked last.
+    pub(super) fn has_moved(&self) -> bool {
+        std::mem::take(&mut self.state().has_moved)
     }
 
     /// Writes what waits whenever the client takes it, for ever. For the session alone; cancel-safe.
@@ -249,9 +317,23 @@ impl Outbox {
         Poll::Ready(())
     }
 
+    /// Writes whatever the system takes. It says that there is room only when a good part of its buffer is free, which a
+    /// client on a slow line may take long for. Returns whether there was any.
+    fn insist(&self) -> bool {
+        let mut state = self.state();
+        let (Some(socket), Some(first)) = (&state.socket, state.backlog.front()) else { return false };
+        match send(socket.as_ref(), first.wire(), SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            Ok(length @ 1..) => {
+                self.written(&mut state, length);
+                true
+            }
+            _ => false,
+        }
+    }
+
     fn written(&self, state: &mut State, mut length: usize) {
         self.count(state, state.bytes - length);
-        state.stuck_since = Some(Instant::now());
+        (state.stuck_since, state.has_moved) = (Some(Instant::now()), true);
         while let Some(first) = state.backlog.front_mut() {
             if length < first.wire().len() {
                 first.advance(length);
@@ -267,9 +349,8 @@ impl Outbox {
         state.emptied();
     }
 
-    /// Takes no more messages, and drops those that wait, but for the rest of what the client has had a part of.
+    /// Drops the messages that wait, but for the rest of what the client has had a part of.
     fn drop_backlog(&self, state: &mut State) {
-        state.has_ended = true;
         let rest = if state.is_cut { state.backlog.pop_front() } else { None };
         state.messages = rest.as_ref().map_or(0, Batch::messages);
         self.count(state, rest.as_ref().map_or(0, |rest| rest.wire().len()));
@@ -280,24 +361,14 @@ impl Outbox {
 
     /// The connection is of no use any more.
     fn lose(&self, state: &mut State) {
-        (state.socket, state.has_ended, state.messages) = (None, true, 0);
+        (state.socket, state.phase, state.messages) = (None, Phase::Lost, 0);
         self.count(state, 0);
         state.emptied();
     }
 
     /// Keeps the books of what waits.
     fn count(&self, state: &mut State, bytes: usize) {
-        let Bounds { total, laggards, .. } = &*self.bounds;
-        match (state.bytes, bytes) {
-            (0, 1..) => _ = laggards.fetch_add(1, Ordering::Relaxed),
-            (1.., 0) => _ = laggards.fetch_sub(1, Ordering::Relaxed),
-            _ => {}
-        }
-        if bytes >= state.bytes {
-            total.fetch_add(bytes - state.bytes, Ordering::Relaxed);
-        } else {
-            total.fetch_sub(state.bytes - bytes, Ordering::Relaxed);
-        }
+        self.bounds.total.change(state.bytes, bytes);
         state.bytes = bytes;
     }
 
@@ -326,7 +397,7 @@ impl Drop for Outbox {
 
 /// Tells the session that there is something for it to do, and a writer that waits in vain.
 fn wake(mut state: MutexGuard<'_, State>) {
-    let (session, is_closing) = (state.session.take(), state.closing.is_some());
+    let (session, is_closing) = (state.session.take(), state.phase != Phase::Open);
     let writer = if is_closing { state.writer.take() } else { None };
     drop(state);
     for waker in [session, writer].into_iter().flatten() {
@@ -335,7 +406,7 @@ fn wake(mut state: MutexGuard<'_, State>) {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use futures_util::FutureExt;
     use prometheus::IntCounter;
     use tokio::{
@@ -348,7 +419,7 @@ pub(super) mod tests {
     const TIMEOUT: Duration = Duration::from_secs(5);
 
     /// Bounds that are never reached.
-    pub(in crate::hub) fn wide() -> Arc<Bounds> {
+    pub(crate) fn wide() -> Arc<Bounds> {
         bounds(usize::MAX, usize::MAX, usize::MAX)
     }
 
@@ -357,7 +428,7 @@ pub(super) mod tests {
     }
 
     /// An outbox and its client, with as little in between as the system allows.
-    pub(in crate::hub) async fn connect(bounds: &Arc<Bounds>) -> (Outbox, TcpStream) {
+    pub(crate) async fn connect(bounds: &Arc<Bounds>) -> (Outbox, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(1).unwrap();
@@ -367,7 +438,7 @@ pub(super) mod tests {
     }
 
     /// What the client gets, without the heads of the frames, until nothing more comes.
-    pub(in crate::hub) async fn received(client: &mut TcpStream) -> Vec<String> {
+    pub(crate) async fn received(client: &mut TcpStream) -> Vec<String> {
         let mut wire = Vec::new();
         client.read_to_end(&mut wire).await.unwrap();
         let mut client = tungstenite::WebSocket::from_raw_socket(
@@ -420,7 +491,7 @@ pub(super) mod tests {
         let (outbox, mut client) = connect(&bounds).await;
         let filled = fill(&outbox);
         (filled..filled + 100).for_each(|number| outbox.push(&large(number)));
-        assert!(bounds.sent.get() < filled as u64 && bounds.total.load(Ordering::Relaxed) > 0);
+        assert!(bounds.sent.get() < filled as u64 && bounds.total.held().0 > 0);
         let session = async {
             tokio::select! {
                 ended = outbox.attend(TIMEOUT) => panic!("{ended:?}"),
@@ -431,7 +502,7 @@ pub(super) mod tests {
         let expected = (0..filled + 100).map(|number| format!("{number:10000}"));
         assert!(texts.into_iter().eq(expected));
         assert_eq!(bounds.sent.get(), filled as u64 + 100);
-        assert_eq!((bounds.total.load(Ordering::Relaxed), bounds.laggards.load(Ordering::Relaxed)), (0, 0));
+        assert_eq!(bounds.total.held(), (0, 0));
     }
 
     #[tokio::test]
@@ -442,8 +513,7 @@ pub(super) mod tests {
             (0..3).for_each(|number| outbox.push(&large(number)));
             assert_eq!(outbox.attend(TIMEOUT).await, Some(CloseCode::SlowConsumer));
             outbox.push(&frame("too late"));
-            outbox.end(true);
-            outbox.push_control(frame("goodbye").to_wire());
+            outbox.finish(&wire::text(&frame("goodbye")), true);
             let session = async {
                 outbox.drained().await;
                 outbox.shut();
@@ -478,7 +548,7 @@ pub(super) mod tests {
         hog.push(&large(60));
         assert_eq!(hog.attend(TIMEOUT).now_or_never(), Some(Some(CloseCode::SlowConsumer)));
         drop((hog, slow));
-        assert_eq!((bounds.total.load(Ordering::Relaxed), bounds.laggards.load(Ordering::Relaxed)), (0, 0));
+        assert_eq!(bounds.total.held(), (0, 0));
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,0 +1,264 @@
+use std::{
+    collections::VecDeque,
+    future::{pending, poll_fn},
+    mem::MaybeUninit,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::{
+    io::{self, AsyncRead, ReadBuf},
+    net::tcp::OwnedReadHalf,
+    time::{Instant, sleep_until, timeout_at},
+};
+
+use super::{Decoder, End, Outbox, Received, Total, wire};
+use crate::protocol::CloseCode;
+
+/// How much is read from a socket with one call.
+const CALL: usize = 8 * 1024;
+
+/// Messages that are held back while the client's command before them is under way, in bytes. Beyond, nothing is read.
+const HELD: usize = CALL;
+
+/// How long an end waits for what the client asked for before it.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// How often a client whose message is not complete is looked at: whether it holds more than its share, or whether the
+/// rest of a message that is too long is worth waiting for.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What holds for what all clients of a server send.
+#[derive(Clone, Debug)]
+pub struct Intake {
+    /// Longest message in bytes.
+    pub max_message: usize,
+    /// Longest time from its first byte to its last.
+    pub message_timeout: Duration,
+    /// What is kept of messages that are not complete or wait for their turn, of all clients.
+    pub total: Arc<Total>,
+}
+
+/// The receiving side of one client's socket.
+///
+/// What has been read is taken apart in steps that never wait ([`next`](Self::next)), so that its owner decides how much
+/// is done at a time. Pings are answered by the way. While a command of the client is under way its messages are held
+/// back, and control frames are still seen: the client gets its pongs, and is heard when it closes.
+///
+/// A client that sends nothing owns no buffer here. What is kept of a message that is not complete, or that waits, counts
+/// in the [`Intake::total`] of all clients.
+#[derive(Debug)]
+pub struct Inbound {
+    pub(super) socket: OwnedReadHalf,
+    pub(super) outbox: Arc<Outbox>,
+    pub(super) decoder: Decoder,
+    /// Has been read, and not taken apart yet.
+    pub(super) unread: Bytes,
+    held: VecDeque<String>,
+    held_bytes: usize,
+    /// How long the message is that was handed out last, and may be under way still.
+    taken: usize,
+    /// Answers to pings that go out together, and where the last of them begins.
+    pongs: BytesMut,
+    last_pong: usize,
+    /// Nothing more is read, for this reason. What came before is dealt with first, until the time given here.
+    end: Option<(End, Instant)>,
+    /// When the message that is coming must be there.
+    due: Option<Instant>,
+    has_heard: bool,
+    /// What comes cannot be understood any more.
+    pub(super) has_failed: bool,
+    intake: Intake,
+    account: usize,
+}
+
+impl Inbound {
+    /// `unread` is what the client has sent after its request.
+    pub fn new(socket: OwnedReadHalf, unread: Bytes, outbox: Arc<Outbox>, intake: &Intake) -> Self {
+        Self {
+            socket,
+            outbox,
+            decoder: Decoder::new(intake.max_message),
+            unread,
+            held: VecDeque::new(),
+            held_bytes: 0,
+            taken: 0,
+            pongs: BytesMut::new(),
+            last_pong: 0,
+            end: None,
+            due: None,
+            has_heard: true,
+            has_failed: false,
+            intake: intake.clone(),
+            account: 0,
+        }
+    }
+
+    /// The next of what has been read already; `None` if there is nothing more. It is one frame at most. While the
+    /// client `is_busy` with a command, messages are held back.
+    ///
+    /// # Errors
+    /// How the connection ends, after everything that came before the end.
+    pub fn next(&mut self, is_busy: bool) -> Result<Option<Received>, End> {
+        if !is_busy {
+            self.taken = 0;
+            if let Some(text) = self.held.pop_front() {
+                self.held_bytes -= cost(&text);
+                return Ok(Some(self.hand_out(text)));
+            }
+            if let Some((end, _)) = self.end.take() {
+                return Err(end);
+            }
+        }
+        if self.end.is_some() || !self.may_read(is_busy) {
+            return Ok(None);
+        }
+        let received = match self.decode() {
+            Ok(received) => received,
+            Err(end) => {
+                self.end(end);
+                return self.next(is_busy);
+            }
+        };
+        Ok(received.map(|received| match received {
+            Received::Text(text) if is_busy => {
+                self.held_bytes += cost(&text);
+                self.held.push_back(text);
+                Received::Part
+            }
+            Received::Text(text) => self.hand_out(text),
+            received => received,
+        }))
+    }
+
+    fn hand_out(&mut self, text: String) -> Received {
+        if self.held.is_empty() {
+            self.held = VecDeque::new();
+        }
+        self.taken = text.len();
+        Received::Text(text)
+    }
+
+    /// The next frame of what has been read.
+    fn decode(&mut self) -> Result<Option<Received>, End> {
+        let mut input = &self.unread[..];
+        let received = self.decoder.next(&mut input);
+        let used = self.unread.len() - input.len();
+        self.unread.advance(used);
+        if self.unread.is_empty() {
+            self.unread = Bytes::new();
+        }
+        match &received {
+            Ok(Some(Received::Ping(payload))) => {
+                self.last_pong = self.pongs.len();
+                wire::put_pong(&mut self.pongs, payload);
+            }
+            Ok(Some(Received::Close(payload))) => return Err(End::Closed(Bytes::copy_from_slice(payload))),
+            _ => {}
+        }
+        self.has_failed = received.is_err();
+        received.map_err(End::Refused)
+    }
+
+    /// Reads more, if what is to be done about what has been read leaves room for it. Returns how many bytes it was.
+    /// Cancel-safe.
+    ///
+    /// # Errors
+    /// How the connection ends.
+    pub async fn read(&mut self, is_busy: bool) -> Result<usize, End> {
+        self.answer_pings();
+        self.keep_account()?;
+        if let Some((_, until)) = &self.end {
+            sleep_until(*until).await;
+            return self.end.take().map_or(Ok(0), |(end, _)| Err(end));
+        }
+        if !self.may_read(is_busy) {
+            return pending().await;
+        }
+        if !self.unread.is_empty() {
+            return Ok(0);
+        }
+        let Some(due) = self.due else { return self.filled().await };
+        let look = due.min(Instant::now() + LOOK);
+        match timeout_at(look, self.filled()).await {
+            Ok(result) => result,
+            Err(_) if look == due || self.decoder.is_oversized() => Err(End::Refused(self.decoder.give_up())),
+            Err(_) => Ok(0),
+        }
+    }
+
+    /// Whether a byte has come from the client, or was taken by it of what waits for it, since this was asked last.
+    pub fn is_alive(&mut self) -> bool {
+        std::mem::take(&mut self.has_heard) | self.outbox.has_moved()
+    }
+
+    /// Whether the client is read from, or would be if it sent something.
+    pub fn may_read(&self, is_busy: bool) -> bool {
+        // A message that has begun is read to its end, as its time runs.
+        !is_busy || self.decoder.is_within() || self.held_bytes < HELD && !self.intake.total.is_over()
+    }
+
+    /// Answers all pings that have come since this was done last. Those that the client is not ready for yield to the
+    /// latest (RFC 6455, 5.5.3).
+    pub fn answer_pings(&mut self) {
+        if !self.pongs.is_empty() {
+            let pongs = std::mem::take(&mut self.pongs).freeze();
+            self.outbox.push_pongs(pongs, std::mem::take(&mut self.last_pong));
+        }
+    }
+
+    fn end(&mut self, end: End) {
+        self.end = Some((end, Instant::now() + GRACE));
+    }
+
+    /// Counts what is kept here in what is kept for all clients, and the time of a message.
+    fn keep_account(&mut self) -> Result<(), End> {
+        let kept = self.decoder.kept() + self.unread.len() + self.held_bytes + self.taken;
+        if kept != self.account {
+            self.intake.total.change(self.account, kept);
+            self.account = kept;
+        }
+        if !self.decoder.is_within() {
+            self.due = None;
+            return Ok(());
+        }
+        self.due.get_or_insert_with(|| Instant::now() + self.intake.message_timeout);
+        let is_allowed = self.intake.total.allows(kept);
+        if is_allowed { Ok(()) } else { Err(End::Refused(CloseCode::Overloaded.into())) }
+    }
+
+    async fn filled(&mut self) -> Result<usize, End> {
+        match poll_fn(|context| self.poll_read(context)).await {
+            Ok(0) | Err(_) => {
+                self.end(End::Lost);
+                Ok(0)
+            }
+            Ok(length) => {
+                self.has_heard = true;
+                Ok(length)
+            }
+        }
+    }
+
+    pub(super) fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut bytes = [MaybeUninit::uninit(); CALL];
+        let mut buffer = ReadBuf::uninit(&mut bytes);
+        ready!(Pin::new(&mut self.socket).poll_read(context, &mut buffer))?;
+        self.unread = Bytes::copy_from_slice(buffer.filled());
+        Poll::Ready(Ok(buffer.filled().len()))
+    }
+}
+
+/// What a message takes that is held back.
+fn cost(text: &String) -> usize {
+    text.len() + size_of::<String>()
+}
+
+impl Drop for Inbound {
+    fn drop(&mut self) {
+        self.intake.total.change(self.account, 0);
+    }
+}

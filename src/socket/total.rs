@@ -1,0 +1,50 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// How many bytes all clients of a server may hold together, of one kind.
+///
+/// When they hold more, those that have more than their share have to go, so that a client that keeps up does not pay
+/// for others that do not.
+#[derive(Debug)]
+pub struct Total {
+    max: usize,
+    bytes: AtomicUsize,
+    /// How many clients hold such bytes.
+    holders: AtomicUsize,
+}
+
+impl Total {
+    /// Nothing is held yet, and at most so much may be.
+    pub fn new(max: usize) -> Self {
+        Self { max, bytes: AtomicUsize::new(0), holders: AtomicUsize::new(0) }
+    }
+
+    /// One client holds `to` bytes, where it was `from`.
+    pub(super) fn change(&self, from: usize, to: usize) {
+        match (from, to) {
+            (0, 1..) => _ = self.holders.fetch_add(1, Ordering::Relaxed),
+            (1.., 0) => _ = self.holders.fetch_sub(1, Ordering::Relaxed),
+            _ => {}
+        }
+        if to >= from {
+            self.bytes.fetch_add(to - from, Ordering::Relaxed);
+        } else {
+            self.bytes.fetch_sub(from - to, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether all hold more than they may.
+    pub(super) fn is_over(&self) -> bool {
+        self.bytes.load(Ordering::Relaxed) > self.max
+    }
+
+    /// Whether a client may go on holding so much: there is room for all, or it has no more than its share.
+    pub(super) fn allows(&self, own: usize) -> bool {
+        !self.is_over() || own <= self.max / self.holders.load(Ordering::Relaxed).max(1)
+    }
+
+    /// How many bytes are held, and by how many clients.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> (usize, usize) {
+        (self.bytes.load(Ordering::Relaxed), self.holders.load(Ordering::Relaxed))
+    }
+}
