@@ -372,7 +372,9 @@ async fn a_replay_that_stops_is_taken_up_again_or_ends_the_membership() {
         ("ROOMCAST_WRITE_TIMEOUT", "1m"),
     ];
     let server = Server::with(&redis, "one", &settings).await;
-    let mut ann = server.member("lobby", "ann").await;
+    // The one who fills the log has more patience.
+    let other = Server::with(&redis, "two", &[("ROOMCAST_HISTORY_BYTES", "64MiB")]).await;
+    let mut ann = other.member("lobby", "ann").await;
     // More than the sockets' buffers hold, so that the client decides when the next part of the log is read.
     let text = "x".repeat(16_000);
     for _ in 0..900 {
