@@ -8,31 +8,38 @@ use crate::{
     Result,
     client::{Order, Plan},
     herd::Marks,
-    record::Client,
+    record::{Client, Room},
     wait::until,
 };
 
-/// Longest time until logs are as long as they have to be.
-const FILLED: Duration = Duration::from_secs(60);
+/// Longest time until logs are as long as they have to be, or until all clients are where they have to be.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Messages a second of each writer: as usual, and where hundreds are to be missed.
+const USUAL: f64 = 2.5;
+const BRISK: f64 = 25.0;
 
 impl World {
     /// Fills the logs of all rooms, brings a crowd into them, has some of it miss hundreds of messages, and kills a
     /// server: its clients and those that were away come back at once.
     pub(super) async fn herd(&mut self) -> Result<Duration> {
-        let (crowd, filled, missed) = if self.short { (200, 200, 60) } else { (2000, 1000, 300) };
-        self.grow_logs_to(filled).await?;
-        self.writers_send(100.0)?;
+        let (crowd, length, missed) = if self.short { (200, 200, 60) } else { (2000, 1000, 300) };
+        self.logs_reach(|_| length).await?;
+        self.writers_send(|_| USUAL)?;
         let rooms = self.load.rooms;
         let plans = (0..crowd).map(|number| Plan { rooms: vec![number % rooms], ..Plan::listener() });
         let crowd: Vec<Client> = plans.map(|plan| self.swarm.add(plan)).collect();
-        self.swarm.all_in(FILLED).await?;
+        self.swarm.all_in(PATIENCE).await?;
 
-        let away: Vec<Client> = crowd.into_iter().filter(|client| client % 8 == 0).collect();
+        // Every second one of every fourth room.
+        let is_missed = |room: Room| room % 4 == 0;
+        let away = (0..).zip(crowd).filter(|(number, _)| is_missed(number % rooms) && number / rooms % 2 == 0);
+        let away: Vec<Client> = away.map(|(_, client)| client).collect();
         away.iter().try_for_each(|client| self.swarm.order(*client, Order::GoAway))?;
-        self.writers_send(400.0)?;
-        let shortest = (0..rooms).filter_map(|room| self.swarm.recorder.newest(room)).map(|top| top.seq).max();
-        self.grow_logs_to(shortest.unwrap_or_default() + missed).await?;
-        self.writers_send(100.0)?;
+        self.writers_send(|room| if is_missed(room) { BRISK } else { USUAL })?;
+        let tops: Vec<u64> = (0..rooms).map(|room| self.length(room)).collect();
+        self.logs_reach(|room| tops[room as usize] + if is_missed(room) { missed } else { 0 }).await?;
+        self.writers_send(|_| USUAL)?;
         sleep(self.lasts(2.0, 1.0)).await;
 
         let before = self.now();
@@ -48,8 +55,8 @@ impl World {
         self.cluster.start_server(victim).await?;
         late.iter().try_for_each(|client| self.swarm.order(*client, Order::ComeBack(Vec::new())))?;
         let recorder = &self.swarm.recorder;
-        until("clients notice that their server is gone", FILLED, async || recorder.clients_of(&address).is_empty())
-            .await?;
+        let noticed = async || recorder.clients_of(&address).is_empty();
+        until("clients notice that their server is gone", PATIENCE, noticed).await?;
         self.all_caught_up().await?;
 
         let redis_cpu = [cpu_killed - cpu_before, self.redis_cpu().await? - cpu_killed];
@@ -58,16 +65,20 @@ impl World {
         Ok(killed)
     }
 
-    /// All that write send so many messages a second together.
-    fn writers_send(&self, rate: f64) -> Result<()> {
-        let pace = Duration::from_secs_f64(f64::from(self.load.clients) / rate);
-        (0..self.load.clients).try_for_each(|client| self.swarm.order(client, Order::Pace(pace)))
+    /// Those that write send so many messages a second each, by the room that they are in.
+    fn writers_send(&self, rate: impl Fn(Room) -> f64) -> Result<()> {
+        let pace = |writer: Client| Duration::from_secs_f64(1.0 / rate(writer % self.load.rooms));
+        (0..self.load.clients).try_for_each(|writer| self.swarm.order(writer, Order::Pace(pace(writer))))
     }
 
-    async fn grow_logs_to(&self, length: u64) -> Result<()> {
-        let top = |room| self.swarm.recorder.newest(room).map_or(0, |position| position.seq);
-        let rooms = self.load.rooms;
-        until("logs are long enough", FILLED, async || (0..rooms).all(|room| top(room) >= length)).await
+    async fn logs_reach(&self, length: impl Fn(Room) -> u64) -> Result<()> {
+        let rooms = 0..self.load.rooms;
+        let all = async || rooms.clone().all(|room| self.length(room) >= length(room));
+        until("logs are long enough", PATIENCE, all).await
+    }
+
+    fn length(&self, room: Room) -> u64 {
+        self.swarm.recorder.newest(room).map_or(0, |position| position.seq)
     }
 
     /// Seconds of CPU time that Redis has taken.
