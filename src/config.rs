@@ -83,11 +83,15 @@ settings! {
     history_age: Duration = "1h", duration("1s", "30d");
     /// How many bytes the log of a room keeps; Redis may keep a sixteenth more, and always keeps the last message.
     history_bytes: usize = "4MiB", bytes(1024..=1 << 30);
+    /// How many bytes of recent messages a server keeps in memory, of all rooms together. From there it brings clients that
+    /// come back up to date; only what is not there it reads from Redis.
+    recent_bytes: usize = "64MiB", bytes(0..=1 << 40);
     /// Most messages that a client may ask for with `last` when it joins; more are cut to this.
     max_last: usize = "100", number(0..=100_000);
     /// How long a message id is remembered, so that sending it again makes no second message.
     dedup_window: Duration = "5m", duration("1s", "1d");
-    /// How often every room is compared with its log, to find a last message that was lost.
+    /// How soon after something was said in a room it is compared with its log, to find a last message that was lost. In a
+    /// room that stays silent each comparison comes twice as much later, up to half an hour.
     compare_interval: Duration = "5s", duration("100ms", "10m");
     /// After how long a silence the subscriber tests whether it still hears. One that hears nothing of its test for
     /// as long again makes a new connection.

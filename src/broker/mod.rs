@@ -94,8 +94,8 @@ pub trait Listener: Send + Sync + 'static {
     fn subscribed(&self, channel: &Channel);
 
     /// Something was published on the channel, perhaps by this server itself, perhaps by one that is not
-    /// roomcast.
-    fn heard(&self, channel: &Channel, payload: Bytes);
+    /// roomcast. Only if `is_vouched` is it sure that it stands in the log where it says it does.
+    fn heard(&self, channel: &Channel, payload: Bytes, is_vouched: bool);
 }
 
 /// The last position of a log, and when it was given out (Unix milliseconds).

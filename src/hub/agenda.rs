@@ -11,9 +11,9 @@ use tokio::{
 
 use crate::protocol::Channel;
 
-/// Which rooms something is to be done for, and when: their log is to be read, or they have rested.
+/// Which rooms something is to be done for, and when: their log is to be read or looked up, or they have rested.
 ///
-/// A room puts itself on it once until it is done, so it is bounded by the number of rooms.
+/// A room is on it once, or a few times where something has become more urgent, so it is bounded by the number of rooms.
 #[derive(Debug, Default)]
 pub(super) struct Agenda {
     entries: Mutex<BinaryHeap<Entry>>,
@@ -34,13 +34,13 @@ impl Agenda {
         self.changed.notify_one();
     }
 
-    /// A room that is due, earliest first.
-    pub(super) fn pop_due(&self, now: Instant) -> Option<(Channel, u64)> {
+    /// A room that is due, earliest first, with the moment it was due at.
+    pub(super) fn pop_due(&self, now: Instant) -> Option<(Channel, u64, Instant)> {
         let mut entries = self.entries();
         if entries.peek()?.due > now {
             return None;
         }
-        entries.pop().map(|entry| (entry.channel, entry.number))
+        entries.pop().map(|entry| (entry.channel, entry.number, entry.due))
     }
 
     /// Waits until some room is due. Cancel-safe.
@@ -101,7 +101,8 @@ mod tests {
         for seconds in 1..=3 {
             agenda.due().await;
             assert_eq!(start.elapsed().as_secs(), seconds);
-            assert_eq!(agenda.pop_due(Instant::now()), Some((Channel::Broadcast, seconds)));
+            let due = start + Duration::from_secs(seconds);
+            assert_eq!(agenda.pop_due(Instant::now()), Some((Channel::Broadcast, seconds, due)));
             assert_eq!(agenda.pop_due(Instant::now()), None);
         }
     }

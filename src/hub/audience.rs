@@ -3,11 +3,8 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use indexmap::IndexMap;
 use tokio::time::Instant;
 
-use super::{Batch, Outbox};
+use super::{Batch, Outbox, recent::CALL};
 use crate::protocol::Frame;
-
-/// Most bytes that are written to a member with one call.
-pub(super) const CALL: usize = 64 * 1024;
 
 /// A room in which messages come faster than a round takes rests after it for this many times as long as it took. What
 /// comes meanwhile goes out together, so the busier a room or its server is, the fewer calls a message costs.
@@ -24,8 +21,7 @@ const LONGEST_REST: Duration = Duration::from_millis(10);
 const STRETCH: usize = 128;
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// Who gets what is delivered in a room: its members, and those who are still being sent what they missed when that is
-/// done.
+/// Who gets what is delivered in a room.
 ///
 /// Delivering only puts a message in line. It is written to the members a few at a time ([`serve`](Self::serve)), so
 /// that a room of thousands does not keep others waiting, and what has come meanwhile goes out in one call for each
@@ -34,7 +30,6 @@ const PAUSE: Duration = Duration::from_millis(1);
 #[derive(Debug, Default)]
 pub(super) struct Audience {
     members: IndexMap<u64, Member>,
-    resuming: Vec<Resuming>,
     /// What some member has not been served yet, oldest first.
     line: VecDeque<Batch>,
     /// How many messages were delivered before those in line.
@@ -65,21 +60,9 @@ struct Round {
     stretch: usize,
 }
 
-/// What was delivered since a member began to catch up.
-#[derive(Debug)]
-struct Resuming {
-    number: u64,
-    kept: Vec<Batch>,
-    bytes: usize,
-    /// Half of what the member's outbox takes: the other half is for what it is being sent.
-    max_messages: usize,
-    max_bytes: usize,
-    overflowed: bool,
-}
-
 impl Audience {
     pub(super) fn is_empty(&self) -> bool {
-        self.members.is_empty() && self.resuming.is_empty()
+        self.members.is_empty()
     }
 
     /// How many members there are.
@@ -92,12 +75,8 @@ impl Audience {
         (self.line.len(), self.line_bytes)
     }
 
-    /// Puts a message in line.
-    pub(super) fn deliver(&mut self, frame: &Frame) {
-        let batch = Batch::from(frame);
-        for resuming in &mut self.resuming {
-            resuming.keep(&batch);
-        }
+    /// Puts a message, or several that are sent as one, in line.
+    pub(super) fn deliver(&mut self, batch: Batch) {
         if self.members.is_empty() {
             self.before += 1;
         } else {
@@ -202,9 +181,7 @@ impl Audience {
     /// This client gets what has been delivered, and nothing more.
     pub(super) fn leave(&mut self, number: u64) {
         self.answer(number, None);
-        if self.members.swap_remove(&number).is_none() {
-            self.resuming.retain(|resuming| resuming.number != number);
-        }
+        self.members.swap_remove(&number);
         // A room that was full for once does not keep the memory for it.
         if self.members.len() < self.members.capacity() / 4 {
             self.members.shrink_to(2 * self.members.len());
@@ -214,40 +191,6 @@ impl Audience {
     /// The outboxes of all members.
     pub(super) fn outboxes(&self) -> Vec<Arc<Outbox>> {
         self.members.values().map(|member| member.outbox.clone()).collect()
-    }
-
-    /// From now on what is delivered is kept for this client.
-    pub(super) fn begin_resuming(&mut self, number: u64, outbox: &Outbox) {
-        let (max_messages, max_bytes) = (outbox.bounds().max_messages() / 2, outbox.bounds().max_bytes() / 2);
-        let kept = Vec::new();
-        self.resuming.push(Resuming { number, kept, bytes: 0, max_messages, max_bytes, overflowed: false });
-    }
-
-    /// Makes the client a member and hands it what was kept. Returns false if that was too much to keep: then it is
-    /// no member, and has to catch up once more from where it is.
-    pub(super) fn end_resuming(&mut self, number: u64, outbox: &Arc<Outbox>) -> bool {
-        let Some(index) = self.resuming.iter().position(|resuming| resuming.number == number) else { return false };
-        let resuming = self.resuming.swap_remove(index);
-        if resuming.overflowed {
-            return false;
-        }
-        if !resuming.kept.is_empty() {
-            outbox.push_batch(&Batch::join(resuming.kept.iter()));
-        }
-        self.admit(number, outbox.clone());
-        true
-    }
-}
-
-impl Resuming {
-    fn keep(&mut self, batch: &Batch) {
-        self.bytes += batch.wire().len();
-        self.overflowed |= self.bytes > self.max_bytes || self.kept.len() >= self.max_messages;
-        if self.overflowed {
-            self.kept = Vec::new();
-        } else {
-            self.kept.push(batch.clone());
-        }
     }
 }
 
@@ -309,7 +252,7 @@ mod tests {
                 Step::Deliver => {
                     let text = format!("m{delivered}");
                     delivered += 1;
-                    audience.deliver(&text.clone().into());
+                    audience.deliver(Batch::from(&text.clone().into()));
                     for client in clients.values_mut().filter(|client| client.is_member) {
                         client.texts.push(text.clone());
                     }

@@ -3,52 +3,78 @@ use std::{convert::Infallible, num::NonZero, sync::Arc, thread::available_parall
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::{
     task::JoinSet,
-    time::{Instant, MissedTickBehavior, interval_at, sleep_until},
+    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{Hub, local_room::LocalRoom};
-use crate::{broker::Listener, protocol::Channel, room::ReadFrom};
+use crate::{broker::unix_millis, protocol::Channel, room::ReadFrom};
 
-/// Most logs that are read at a time.
+/// Most logs that are read at a time to bring rooms up to date. Most of these readings are for the top of a log alone.
 const READINGS: usize = 32;
 
-/// How many rooms are compared with their logs in one go.
-const COMPARED: usize = 256;
+/// Most logs that are read at a time for clients that come in: each such reading is a page of messages.
+const PAGES: usize = 4;
+
+/// How many rooms are looked up in one go.
+const LOOKED_UP: usize = 256;
 
 /// How long no reading is started after one that failed because the broker is away.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// How often memory of messages that nobody needed for longest is given back, if it is short.
+const TIDY_INTERVAL: Duration = Duration::from_secs(1);
+
 impl Hub {
     /// Hears what the broker hears, serves the members, and keeps every room up to date with its log, until `stop`.
+    ///
+    /// # Panics
+    /// If one of its tasks does: a server that no longer serves its members must not go on.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let listening = self.broker.clone().listen(self.clone(), stop.clone());
-        let catching_up = async { tokio::join!(self.catch_up(), self.compare_regularly(), self.wake_the_rested()) };
+        let catching_up = async {
+            tokio::join!(self.catch_up(), self.read_pages(), self.look_up(), self.wake_the_rested(), self.tidy())
+        };
         let mut serving = JoinSet::new();
         for _ in 0..available_parallelism().map_or(1, NonZero::get) {
             let (hub, stop) = (self.clone(), stop.clone());
             serving.spawn(async move { stop.run_until_cancelled(hub.fan_out()).await });
         }
-        tokio::join!(listening, stop.run_until_cancelled(catching_up));
-        serving.join_all().await;
+        let served = async {
+            while let Some(ended) = serving.join_next().await {
+                if let Err(error) = ended {
+                    std::panic::resume_unwind(error.into_panic());
+                }
+            }
+        };
+        tokio::join!(listening, stop.run_until_cancelled(catching_up), served);
     }
 
-    /// Compares every room with its log, time and again: the last message of a room has no successor that would show
+    /// Looks up the tops of the logs of rooms that are due: the last message of a room has no successor that would show
     /// that it was missed.
-    async fn compare_regularly(&self) {
-        if !self.keeps_history {
-            return;
-        }
-        let start = Instant::now() + self.compare_interval.mul_f64(rand::random());
-        let mut interval = interval_at(start, self.compare_interval);
-        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    async fn look_up(&self) -> Infallible {
         loop {
-            interval.tick().await;
-            for channels in self.wanted().chunks(COMPARED) {
-                let Ok(tops) = self.broker.tops(channels).await else { continue };
-                for (channel, top) in channels.iter().zip(tops) {
-                    self.settle(channel, |room| room.compare(top));
-                }
+            self.look_ups.due().await;
+            let now = Instant::now();
+            let due = std::iter::from_fn(|| self.look_ups.pop_due(now));
+            let still = due.filter(|(channel, number, due)| {
+                self.peek(channel, |room| room.number() == *number && room.is_look_up(*due)).unwrap_or(false)
+            });
+            let rooms: Vec<(Channel, u64, Instant)> = still.take(LOOKED_UP).collect();
+            let channels: Vec<Channel> = rooms.iter().map(|(channel, ..)| channel.clone()).collect();
+            if channels.is_empty() {
+                continue;
+            }
+            let mut tops = match self.broker.tops(&channels).await {
+                Ok(tops) => tops.into_iter().map(Some).collect(),
+                Err(_) => vec![None; channels.len()],
+            };
+            for ((channel, number, _), top) in rooms.into_iter().zip(tops.drain(..)) {
+                self.settle(&channel, |room| {
+                    if room.number() == number {
+                        room.looked_up(top, Instant::now());
+                    }
+                });
             }
         }
     }
@@ -60,11 +86,11 @@ impl Hub {
         loop {
             let paused = Instant::now() < paused_until;
             while readings.len() < READINGS && !paused {
-                let Some((channel, number)) = self.agenda.pop_due(Instant::now()) else { break };
+                let Some((channel, number, _)) = self.agenda.pop_due(Instant::now()) else { break };
                 let begin = |room: &mut LocalRoom| {
                     (room.number() == number).then(|| room.begin_reading(&self.metrics)).flatten()
                 };
-                let from = self.with(&channel, begin);
+                let from = self.settle(&channel, begin);
                 if let Some(from) = from.flatten() {
                     readings.push(self.read(channel, number, from));
                 }
@@ -86,12 +112,78 @@ impl Hub {
         self.settle(&channel, |room| match read {
             // The room may have been left meanwhile, and another one of its name be there.
             _ if room.number() != number => {}
-            Ok(slice) => room.fill(slice, &channel, &self.metrics),
+            Ok(slice) => room.fill(slice, Instant::now(), &self.metrics),
             Err(error) => {
                 tracing::debug!(%error, "a log could not be read");
                 room.reading_failed();
             }
         });
         succeeded
+    }
+
+    /// Reads parts of logs for those who wait for them.
+    async fn read_pages(&self) -> Infallible {
+        let mut readings = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                (channel, number) = self.pages.next(), if readings.len() < PAGES => {
+                    readings.push(self.read_page(channel, number));
+                }
+                Some(()) = readings.next() => {}
+            }
+        }
+    }
+
+    async fn read_page(&self, channel: Channel, number: u64) {
+        let begin = |room: &mut LocalRoom| (room.number() == number).then(|| room.begin_page()).flatten();
+        let Some(from) = self.settle(&channel, begin).flatten() else { return };
+        self.metrics.pages_read.inc();
+        let read = self.broker.read(&channel, Some(from)).await;
+        if let Err(error) = &read {
+            tracing::debug!(%error, "a part of a log could not be read");
+        }
+        let is_of_use = self.settle(&channel, |room| {
+            room.number() != number || room.end_page(from.position, read.ok(), Instant::now(), &self.metrics)
+        });
+        if is_of_use == Some(false) {
+            sleep(PAUSE).await;
+            self.settle(&channel, |room| {
+                if room.number() == number {
+                    room.retry_page(Instant::now(), &self.metrics);
+                }
+            });
+        }
+    }
+
+    /// Gives back the memory of messages that are too old, and, when memory is short, of rooms whose messages were not used
+    /// for longest, so that those that speak find some.
+    async fn tidy(&self) -> Infallible {
+        let mut interval = interval(TIDY_INTERVAL);
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            interval.tick().await;
+            self.metrics.recent_bytes.set(i64::try_from(self.rules.budget.used()).unwrap_or(i64::MAX));
+            let mut excess = self.rules.budget.excess();
+            if excess == 0 {
+                continue;
+            }
+            let oldest = unix_millis().saturating_sub(self.rules.recent.age);
+            let mut kept = Vec::new();
+            self.for_each_room(|channel, room| {
+                room.expire(oldest);
+                let (bytes, used) = room.kept();
+                if bytes > 0 {
+                    kept.push((used, bytes, channel.clone()));
+                }
+            });
+            kept.sort_unstable_by_key(|(used, ..)| *used);
+            for (_, bytes, channel) in kept {
+                if excess == 0 {
+                    break;
+                }
+                self.settle(&channel, LocalRoom::forget);
+                excess = excess.saturating_sub(bytes);
+            }
+        }
     }
 }

@@ -17,8 +17,7 @@ const TURN: usize = 32;
 /// behind one of thousands for each of its own.
 const TURNS: usize = 4;
 
-/// The rooms that have something in line for their members, each at most once. Numbers tell a room from a later one of
-/// the same name.
+/// Rooms for which something is to be done now, each at most once. Numbers tell a room from a later one of the same name.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     rooms: Mutex<VecDeque<(Channel, u64)>>,
@@ -26,12 +25,13 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    fn push(&self, channel: Channel, number: u64) {
+    pub(super) fn push(&self, channel: Channel, number: u64) {
         self.rooms().push_back((channel, number));
         self.added.notify_one();
     }
 
-    async fn next(&self) -> (Channel, u64) {
+    /// The room that has waited longest; waits for one. Cancel-safe.
+    pub(super) async fn next(&self) -> (Channel, u64) {
         loop {
             if let Some(room) = self.rooms().pop_front() {
                 return room;
@@ -59,7 +59,7 @@ impl Hub {
     pub(super) async fn wake_the_rested(&self) -> Infallible {
         loop {
             self.resting.due().await;
-            while let Some((channel, number)) = self.resting.pop_due(Instant::now()) {
+            while let Some((channel, number, _)) = self.resting.pop_due(Instant::now()) {
                 self.queue.push(channel, number);
             }
         }
@@ -71,15 +71,21 @@ impl Hub {
         let mut written = 0;
         loop {
             let (channel, number) = self.queue.next().await;
+            let turn = |room: &mut LocalRoom| {
+                if room.number() != number {
+                    return (0, false);
+                }
+                let served = room.serve(TURN, Instant::now(), &self.metrics);
+                let goes_on = (1..=TURN * TURNS).contains(&room.left());
+                if !goes_on {
+                    room.turn_is_over();
+                }
+                (served, goes_on)
+            };
             loop {
-                let now = Instant::now();
-                let turn = |room: &mut LocalRoom| {
-                    (room.number() == number).then(|| (room.serve(TURN, now), room.left(), room.queue(now)))
-                };
-                let (served, left, due) = self.with(&channel, turn).flatten().unwrap_or_default();
+                let (served, goes_on) = self.settle(&channel, turn).unwrap_or_default();
                 written += served;
-                if left == 0 || left > TURN * TURNS {
-                    due.into_iter().for_each(|due| self.queue(channel.clone(), number, due, now));
+                if !goes_on {
                     break;
                 }
             }
@@ -88,15 +94,5 @@ impl Hub {
                 yield_now().await;
             }
         }
-    }
-
-    /// Writes to the members of a room, there and then, until no more is in line than is allowed. This is what slows
-    /// whoever delivers to a room faster than its members can be written to.
-    pub(super) fn relieve(&self, channel: &Channel) {
-        let turn = |room: &mut LocalRoom| {
-            room.serve(TURN, Instant::now());
-            room.is_crowded(&self.outbox_bounds)
-        };
-        while self.with(channel, turn).unwrap_or(false) {}
     }
 }

@@ -1,88 +1,96 @@
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use tokio::{sync::oneshot, time::Instant};
+use tokio::{
+    sync::{Notify, futures::OwnedNotified},
+    time::Instant,
+};
 
-use super::{Bounds, Outbox, audience::Audience};
+use super::{
+    Batch, Bounds, Outbox,
+    arrival::{Arrival, Step},
+    audience::Audience,
+    claims::{Claim, Claims, Verdict},
+    log_watch::LogWatch,
+    page_requests::PageRequests,
+    recent::{Budget, Entry, Next, Recent, RecentLimits, Stretch},
+};
 use crate::{
     broker::Top,
-    protocol::{Channel, CloseCode, Event, Frame, History, Place, RoomId},
+    protocol::{Channel, CloseCode, Event, Frame, History},
     room::{Effect, LogSlice, Placed, Position, ReadFrom, ResetReason, Sequencer},
     telemetry::Metrics,
 };
 
-/// How long a hole may be open before the log is read. Own publishes are answered on another connection than the
-/// one on which others' are heard, so most holes close by themselves in less than a millisecond.
-pub(super) const GRACE: Duration = Duration::from_millis(50);
-
-/// How long after a reading that failed the next one is made.
-const RETRY: Duration = Duration::from_secs(1);
-
 /// Most publications of one room that are held back while one before them is missing.
 const HELD: usize = 256;
+
+/// What all rooms of a server go by.
+#[derive(Clone, Debug)]
+pub(super) struct RoomRules {
+    pub(super) keeps_history: bool,
+    pub(super) compare_interval: Duration,
+    pub(super) recent: RecentLimits,
+    pub(super) budget: Arc<Budget>,
+    /// How much may be in line in a room.
+    pub(super) bounds: Arc<Bounds>,
+}
 
 /// What this server has of one room: the members it serves and the order it serves them in.
 #[derive(Debug)]
 pub(super) struct LocalRoom {
+    channel: Channel,
     /// Tells this room from an earlier one of the same name, whose log may still be being read.
     number: u64,
     /// `None` where no history is kept: then there is no order between servers, and no log.
-    sequencer: Option<Sequencer<Frame>>,
+    sequencer: Option<Sequencer<Entry>>,
+    watch: LogWatch,
+    recent: Recent,
+    claims: Claims,
+    pages: PageRequests,
     audience: Audience,
-    /// Those who came before it was known from where they can be served.
-    waiting: Vec<(u64, oneshot::Sender<()>)>,
+    /// What came after this `seq` is not in line for the members, as too much was. They get it from what is kept, or
+    /// from the log, when they have taken that.
+    behind: Option<u64>,
+    bounds: Arc<Bounds>,
+    /// Those who are on their way in.
+    arriving: HashSet<u64>,
+    /// Wakes those who wait for something about the room to change.
+    changed: Option<Arc<Notify>>,
     is_subscribed: bool,
-    /// The log has to be read whether or not anything is known to be missing.
-    unchecked: bool,
-    /// The last reading failed, so that the next one is not made at once.
-    has_failed: bool,
-    reading: Reading,
     /// It is in the queue of those that have something in line for their members, rests before it comes there, or is in
     /// the hands of one who serves them.
     is_queued: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reading {
-    None,
-    /// On the agenda, due at that moment.
-    Planned(Instant),
-    Running,
-}
-
-/// What a client that joins wants, and how far it has come.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Claim {
-    pub(super) history: History,
-    /// It has been told `joined`.
-    pub(super) is_announced: bool,
-    /// The log does not have the position it claims.
-    pub(super) is_refuted: bool,
-}
-
-/// How a client comes in.
-#[derive(Debug)]
-pub(super) enum Admission {
-    /// It is a member, and has been told so.
-    Member,
-    /// It is to be asked again when this is told that the room is open.
-    NotYet(oneshot::Receiver<()>),
-    /// The position it claims is not one that this server knows of. The log has to say whether there is such a one.
-    Unknown,
-    /// It is first to be sent what the log has after `from` and up to `to`; what is delivered meanwhile is kept.
-    Missed { from: ReadFrom, to: Position },
+/// What has to be done about a room after something has happened to it.
+#[derive(Debug, Default)]
+pub(super) struct Upkeep {
+    /// Its log is to be read then.
+    pub(super) reading: Option<Instant>,
+    /// The top of its log is to be looked up then.
+    pub(super) look_up: Option<Instant>,
+    /// Its members are to be served then.
+    pub(super) turn: Option<Instant>,
+    /// A part of its log is to be read for those who wait for it.
+    pub(super) page: bool,
 }
 
 impl LocalRoom {
-    pub(super) fn new(number: u64, keeps_history: bool) -> Self {
+    pub(super) fn new(channel: Channel, number: u64, rules: &RoomRules) -> Self {
         Self {
+            channel,
             number,
-            sequencer: keeps_history.then(|| Sequencer::new(HELD)),
+            sequencer: rules.keeps_history.then(|| Sequencer::new(HELD)),
+            watch: LogWatch::new(rules.compare_interval),
+            recent: Recent::new(rules.recent, rules.budget.clone()),
+            claims: Claims::default(),
+            pages: PageRequests::default(),
             audience: Audience::default(),
-            waiting: Vec::new(),
+            behind: None,
+            bounds: rules.bounds.clone(),
+            arriving: HashSet::new(),
+            changed: None,
             is_subscribed: false,
-            unchecked: false,
-            has_failed: false,
-            reading: Reading::None,
             is_queued: false,
         }
     }
@@ -102,75 +110,121 @@ impl LocalRoom {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.audience.is_empty() && self.waiting.is_empty()
+        self.audience.is_empty() && self.arriving.is_empty()
     }
 
-    /// Lets a client in, or says what has to be done before.
-    pub(super) fn join(
-        &mut self,
-        number: u64,
-        outbox: &Arc<Outbox>,
-        room: &RoomId,
-        claim: Claim,
-        metrics: &Metrics,
-    ) -> Admission {
-        let Claim { history, is_announced, is_refuted } = claim;
-        if !self.is_open() {
-            let (opened, receiver) = oneshot::channel();
-            self.waiting.push((number, opened));
-            return Admission::NotYet(receiver);
+    /// Whether its members are given more than they are sent.
+    pub(super) fn is_pressed(&self) -> bool {
+        self.behind.is_some() || self.is_crowded()
+    }
+
+    /// What has to be done now; each thing is named once.
+    pub(super) fn upkeep(&mut self, now: Instant) -> Upkeep {
+        let has_hole = self.has_hole();
+        let turn = if self.is_queued { None } else { self.audience.next_turn(now) };
+        self.is_queued |= turn.is_some();
+        Upkeep {
+            reading: self.watch.next_reading(has_hole, now),
+            look_up: self.watch.next_look_up(),
+            turn,
+            page: self.pages.queue_once(),
         }
-        let order = self.sequencer.as_ref().and_then(|sequencer| sequencer.position().zip(sequencer.known()));
-        let place = order.map_or(Place::default(), |(to, _)| to.into());
-        let mut is_unknown = false;
-        if let Some((to, known)) = order {
-            let seq = match history {
-                History::After(epoch, seq) if epoch == to.epoch && seq <= to.seq => seq,
-                History::After(..) if !is_refuted => return Admission::Unknown,
-                History::After(..) => {
-                    is_unknown = true;
-                    to.seq
-                }
-                History::None => to.seq,
-                History::Last(count) => to.seq.saturating_sub(count),
+    }
+
+    /// Wakes when something about the room has changed.
+    pub(super) fn changed(&mut self) -> OwnedNotified {
+        self.changed.get_or_insert_default().clone().notified_owned()
+    }
+
+    fn wake(&mut self) {
+        if let Some(changed) = self.changed.take() {
+            changed.notify_waiters();
+        }
+    }
+
+    // Coming and going.
+
+    /// What a client that comes in needs next. `read` is a part of the log that was read for it.
+    pub(super) fn arrive(
+        &mut self,
+        arrival: &mut Arrival<'_>,
+        read: Option<&Stretch>,
+        now: Instant,
+        metrics: &Metrics,
+    ) -> Step {
+        self.arriving.insert(arrival.number);
+        if !self.is_open() {
+            return Step::Wait(self.changed());
+        }
+        let members = self.audience.len() + 1;
+        let Some(live) = self.live() else { return Step::Enter(vec![arrival.announce_without_history(members)]) };
+        if arrival.at.is_some_and(|at| at.epoch != live.epoch) {
+            // Numbering began anew while it was sent what it had missed.
+            arrival.at = arrival.is_announced.then_some(Position::new(live.epoch, 0));
+            arrival.gap = arrival.is_announced.then_some(ResetReason::NewEpoch);
+        }
+        let begins = arrival.at.or_else(|| self.beginning(arrival, live));
+        let Some(mut at) = begins else { return Step::Wait(self.changed()) };
+        let announce = |arrival: &mut Arrival<'_>, at| {
+            let announcement = arrival.announce(at, live, members);
+            announcement.reset.inspect(|reason| metrics.reset(reason.as_str()));
+            announcement.frames
+        };
+        loop {
+            arrival.at = Some(at);
+            if at.seq >= live.seq {
+                return Step::Enter(announce(arrival, at));
+            }
+            let next = match self.recent.after(at.seq, live.seq, now) {
+                Next::Unknown => read.map_or(Next::Unknown, |read| read.after(at.seq, live.seq)),
+                next => next,
             };
-            if seq < to.seq {
-                self.audience.begin_resuming(number, outbox);
-                let from = ReadFrom { position: Position::new(to.epoch, seq), known: known.seq, void: false };
-                return Admission::Missed { from, to };
+            match next {
+                Next::Messages { batch, to } => {
+                    let mut batches = announce(arrival, at);
+                    batches.push(batch);
+                    arrival.at = Some(Position::new(live.epoch, to));
+                    return if to >= live.seq { Step::Enter(batches) } else { Step::Send(batches) };
+                }
+                Next::Gone { to } => {
+                    at = Position::new(live.epoch, to);
+                    arrival.skip_to(at);
+                }
+                Next::Unknown => return Step::Read(self.pages.add(at.seq)),
             }
         }
-        if !is_announced {
-            let claims_position = matches!(history, History::After(..));
-            let resumed = claims_position.then_some(order.is_some() && !is_unknown);
-            outbox.push(&self.joined(room, place, resumed));
-        }
-        if is_unknown {
-            outbox.push(&reset(Some(room), place, ResetReason::UnknownPosition, metrics));
-        }
-        self.audience.admit(number, outbox.clone());
-        Admission::Member
     }
 
-    /// The event that tells a client that it is in.
-    pub(super) fn joined(&self, room: &RoomId, place: Place, resumed: Option<bool>) -> Frame {
-        Event::Joined { room, place, until: None, members: self.audience.len() + 1, resumed }.encode()
+    /// From where a client gets what it asked for; `None` if the room does not know yet.
+    fn beginning(&mut self, arrival: &mut Arrival<'_>, live: Position) -> Option<Position> {
+        let seq = match arrival.history {
+            History::None => live.seq,
+            History::Last(count) => live.seq.saturating_sub(count),
+            History::After(epoch, seq) if epoch == live.epoch && seq <= live.seq => seq,
+            // This server, or its members, are behind what the client has had from another one.
+            History::After(epoch, seq)
+                if self.known().is_some_and(|known| known.epoch == epoch && seq <= known.seq) =>
+            {
+                return None;
+            }
+            History::After(..) if !self.watch.is_checked(&mut arrival.awaited) => return None,
+            History::After(..) => {
+                arrival.gap = Some(ResetReason::UnknownPosition);
+                live.seq
+            }
+        };
+        Some(Position::new(live.epoch, seq))
     }
 
-    /// Ends [`Admission::Missed`]. Returns false if more was delivered meanwhile than could be kept: then the client
-    /// has to be sent more from the log.
-    pub(super) fn end_resuming(&mut self, number: u64, outbox: &Arc<Outbox>) -> bool {
-        self.audience.end_resuming(number, outbox)
-    }
-
-    /// Lets a client in without a word.
+    /// From now on this client gets what is put in line.
     pub(super) fn admit(&mut self, number: u64, outbox: Arc<Outbox>) {
+        self.arriving.remove(&number);
         self.audience.admit(number, outbox);
     }
 
     pub(super) fn leave(&mut self, number: u64) {
+        self.arriving.remove(&number);
         self.audience.leave(number);
-        self.waiting.retain(|(waiting, _)| *waiting != number);
     }
 
     pub(super) fn outboxes(&self) -> Vec<Arc<Outbox>> {
@@ -181,21 +235,24 @@ impl LocalRoom {
         self.audience.outboxes().iter().for_each(|outbox| outbox.close(code));
     }
 
+    // Serving the members.
+
+    /// Up to where everything is in line for the members, or has been sent to them.
+    fn live(&self) -> Option<Position> {
+        let position = self.sequencer.as_ref()?.position()?;
+        Some(self.behind.map_or(position, |seq| Position::new(position.epoch, seq)))
+    }
+
     /// Writes to some more members what is in line for them. Returns how many it was.
-    pub(super) fn serve(&mut self, limit: usize, now: Instant) -> usize {
-        self.audience.serve(limit, now)
+    pub(super) fn serve(&mut self, limit: usize, now: Instant, metrics: &Metrics) -> usize {
+        let served = self.audience.serve(limit, now);
+        self.go_on(None, now, metrics);
+        served
     }
 
-    /// When the room, which is not in the queue of those that have something in line, has to be there.
-    pub(super) fn queue(&mut self, now: Instant) -> Option<Instant> {
-        let due = self.audience.next_turn(now);
-        self.is_queued = due.is_some();
-        due
-    }
-
-    /// The same of a room that may be in that queue, and then has to be there no second time.
-    pub(super) fn queue_once(&mut self, now: Instant) -> Option<Instant> {
-        if self.is_queued { None } else { self.queue(now) }
+    /// It is in nobody's hands any more.
+    pub(super) fn turn_is_over(&mut self) {
+        self.is_queued = false;
     }
 
     /// How many members the round that was begun has not come to yet.
@@ -203,10 +260,47 @@ impl LocalRoom {
         self.audience.left()
     }
 
-    /// Whether there is more in line than these bounds allow.
-    pub(super) fn is_crowded(&self, bounds: &Bounds) -> bool {
+    fn is_crowded(&self) -> bool {
         let (messages, bytes) = self.audience.in_line();
-        messages > bounds.max_messages() || bytes > bounds.max_bytes()
+        messages >= self.bounds.max_messages() || bytes >= self.bounds.max_bytes()
+    }
+
+    /// Puts what was left out of the line there, once the members have taken most of what is in it. `read` is a part of the
+    /// log that was read for this.
+    fn go_on(&mut self, read: Option<&Stretch>, now: Instant, metrics: &Metrics) {
+        let Some(position) = self.sequencer.as_ref().and_then(Sequencer::position) else { return };
+        while let Some(seq) = self.behind {
+            let (messages, bytes) = self.audience.in_line();
+            if messages > self.bounds.max_messages() / 2 || bytes > self.bounds.max_bytes() / 2 {
+                return;
+            }
+            // Whoever comes in gets what it asks for by itself.
+            if seq >= position.seq || self.audience.is_empty() {
+                self.behind = None;
+                self.pages.set_own(None);
+                break;
+            }
+            let next = match self.recent.after(seq, position.seq, now) {
+                Next::Unknown => read.map_or(Next::Unknown, |read| read.after(seq, position.seq)),
+                next => next,
+            };
+            self.behind = Some(match next {
+                Next::Messages { batch, to } => {
+                    self.audience.deliver(batch);
+                    to
+                }
+                Next::Gone { to } => {
+                    let to_position = Position::new(position.epoch, to);
+                    self.audience.deliver(reset(&self.channel, to_position, ResetReason::Trimmed, metrics));
+                    to
+                }
+                Next::Unknown => {
+                    self.pages.set_own(Some(seq));
+                    return;
+                }
+            });
+        }
+        self.wake();
     }
 
     /// Sends one member what is in line for it, and an answer to something it said. Returns false if it is none.
@@ -214,60 +308,82 @@ impl LocalRoom {
         self.audience.answer(number, answer)
     }
 
-    /// Hands a frame that has no place in the order to every member.
-    pub(super) fn deliver(&mut self, frame: &Frame) {
-        self.audience.deliver(frame);
+    // What is said.
+
+    /// Hands a frame that has no place in the order to every member. Returns false if the members are behind, so that it is
+    /// left out: it is in no log from which they could get it later.
+    pub(super) fn deliver(&mut self, frame: &Frame) -> bool {
+        let has_place = !self.is_pressed();
+        if has_place {
+            self.audience.deliver(frame.into());
+        }
+        has_place
     }
 
-    /// A publication came, in whatever order.
-    pub(super) fn accept(&mut self, placed: Placed<Frame>) {
-        let audience = &mut self.audience;
-        match &mut self.sequencer {
-            #[cfg(feature = "sabotage")]
-            Some(sequencer) if sequencer_is_off() => {
-                audience.deliver(&placed.item);
-                sequencer.accept(placed, |_| {});
-            }
-            Some(sequencer) => sequencer.accept(placed, |effect| {
-                // Only a reading of the log can show that something is gone.
-                if let Effect::Deliver(frame) = effect {
-                    audience.deliver(&frame);
-                }
-            }),
+    /// A publication came, in whatever order, and Redis vouches for its place.
+    pub(super) fn accept(&mut self, placed: Placed<Frame>, now: Instant) {
+        let Some(mut sequencer) = self.sequencer.take() else {
             // It comes from a server that keeps history; here it has no order to be in.
-            None => audience.deliver(&placed.item),
+            self.deliver(&placed.item);
+            return;
+        };
+        self.watch.spoke(now);
+        let placed = entry(placed);
+        #[cfg(feature = "sabotage")]
+        if sequencer_is_off() {
+            self.audience.deliver(placed.item.batch.clone());
+            sequencer.accept(placed, |_| {});
+            self.sequencer = Some(sequencer);
+            return;
         }
+        sequencer.accept(placed, |effect| {
+            // Only a reading of the log can show that something is gone.
+            if let Effect::Deliver(entry) = effect {
+                self.hand_on(entry, now);
+            }
+        });
+        self.sequencer = Some(sequencer);
+    }
+
+    /// A publication's turn has come.
+    fn hand_on(&mut self, entry: Entry, now: Instant) {
+        if self.behind.is_none() && self.is_crowded() {
+            self.behind = Some(entry.seq - 1);
+        }
+        if self.behind.is_none() {
+            self.audience.deliver(entry.batch.clone());
+        }
+        self.recent.keep(entry, now);
+        self.wake();
+    }
+
+    /// Something came that says where it stands, without Redis vouching for it. Returns false if it cannot be dealt with.
+    pub(super) fn claim(&mut self, claim: Claim) -> bool {
+        if self.sequencer.is_none() {
+            return self.deliver(&claim.frame);
+        }
+        let is_taken = self.claims.add(claim);
+        self.watch.doubt();
+        is_taken
     }
 
     /// A publication is known to exist, and may or may not have come.
-    pub(super) fn observe(&mut self, position: Position) {
+    pub(super) fn observe(&mut self, position: Position, now: Instant) {
         if let Some(sequencer) = &mut self.sequencer {
             sequencer.observe(position);
+            self.watch.spoke(now);
         }
     }
 
-    /// The top of the log was looked up; `None` if there is no log any more.
-    pub(super) fn compare(&mut self, top: Option<Top>) {
-        // A room that is not subscribed yet will be read when it is.
-        if let Some(sequencer) = self.sequencer.as_mut().filter(|_| self.is_subscribed) {
-            self.unchecked |= top.is_none_or(|(position, ts)| sequencer.compare(position, ts));
-        }
-    }
+    // The log.
 
     /// From now on everything is heard, but what was published until now may have been missed.
-    pub(super) fn subscribed(&mut self) {
+    pub(super) fn subscribed(&mut self, now: Instant) {
         self.is_subscribed = true;
-        (self.unchecked, self.has_failed) = (self.sequencer.is_some(), false);
-        self.call_in_if_open();
-    }
-
-    fn call_in_if_open(&mut self) {
-        if self.is_open() {
-            for (_, opened) in self.waiting.drain(..) {
-                // Whoever has stopped waiting has left.
-                let _ = opened.send(());
-            }
+        if self.sequencer.is_some() {
+            self.watch.subscribed(now);
         }
+        self.wake();
     }
 
     /// Whether a publication is known to be missing.
@@ -275,64 +391,145 @@ impl LocalRoom {
         self.sequencer.as_ref().is_some_and(|sequencer| sequencer.position().is_some() && sequencer.is_behind())
     }
 
-    /// When the log has to be read next; each time is named once.
-    pub(super) fn next_reading(&mut self, now: Instant) -> Option<(Instant, u64)> {
-        let due = match (self.unchecked, self.has_hole()) {
-            (true, _) if self.has_failed => now + RETRY,
-            (true, _) => now,
-            (false, true) => now + GRACE,
-            (false, false) => return None,
-        };
-        match self.reading {
-            Reading::Running => return None,
-            Reading::Planned(planned) if planned <= due => return None,
-            Reading::Planned(_) | Reading::None => self.reading = Reading::Planned(due),
+    /// Whether the look-up that was planned for this moment is still due.
+    pub(super) fn is_look_up(&self, due: Instant) -> bool {
+        self.watch.is_look_up(due)
+    }
+
+    /// The top of the log was looked up: `None` if that failed, `Some(None)` if there is no log any more.
+    pub(super) fn looked_up(&mut self, top: Option<Option<Top>>, now: Instant) {
+        if let (Some(sequencer), Some(top)) = (&mut self.sequencer, top)
+            && top.is_none_or(|(position, ts)| sequencer.compare(position, ts))
+        {
+            self.watch.doubt();
         }
-        Some((due, self.number))
+        self.watch.looked_up(now);
     }
 
     /// Starts a reading if it is still needed: the log is to be read from there, or, where that is `None`, only for
     /// its top.
     pub(super) fn begin_reading(&mut self, metrics: &Metrics) -> Option<Option<ReadFrom>> {
-        if self.reading == Reading::Running {
-            return None;
-        }
-        self.reading = Reading::None;
         let has_hole = self.has_hole();
-        let sequencer = self.sequencer.as_mut().filter(|_| has_hole || self.unchecked)?;
+        let sequencer = self.sequencer.as_mut()?;
         // One that a reading for another reason came upon may be on its way to close by itself.
-        if has_hole && !self.unchecked {
+        if self.watch.begin_reading(has_hole)? {
             metrics.holes.inc();
         }
-        self.reading = Reading::Running;
-        self.unchecked = false;
+        self.claims.ask();
         Some(sequencer.begin_read())
     }
 
     /// The reading failed and has to be made again.
     pub(super) fn reading_failed(&mut self) {
-        self.reading = Reading::None;
-        (self.unchecked, self.has_failed) = (true, true);
+        self.watch.reading_failed();
     }
 
     /// The log was read.
-    pub(super) fn fill(&mut self, slice: LogSlice<Frame>, channel: &Channel, metrics: &Metrics) {
-        (self.reading, self.has_failed) = (Reading::None, false);
-        let Some(sequencer) = &mut self.sequencer else { return };
-        let audience = &mut self.audience;
+    pub(super) fn fill(&mut self, slice: LogSlice<Frame>, now: Instant, metrics: &Metrics) {
+        let Some(mut sequencer) = self.sequencer.take() else { return };
         let before = sequencer.position();
+        let slice = LogSlice { top: slice.top, entries: slice.entries.into_iter().map(entry).collect() };
         sequencer.fill(slice, |effect| match effect {
-            Effect::Deliver(frame) => {
+            Effect::Deliver(entry) => {
                 metrics.messages_recovered.inc();
-                audience.deliver(&frame);
+                self.hand_on(entry, now);
             }
+            Effect::Reset(to, ResetReason::Trimmed) if self.behind.is_some() => self.recent.gone(to.seq),
             Effect::Reset(to, reason) => {
-                audience.deliver(&reset(channel.room(), to.into(), reason, metrics));
+                if reason == ResetReason::NewEpoch {
+                    self.recent.clear();
+                    self.behind = None;
+                }
+                self.recent.gone(to.seq);
+                self.audience.deliver(reset(&self.channel, to, reason, metrics));
             }
         });
         // A long hole takes several readings, and there is nothing to wait for between them.
-        self.unchecked |= sequencer.is_behind() && sequencer.position() != before;
-        self.call_in_if_open();
+        self.watch.reading_done(sequencer.is_behind() && sequencer.position() != before);
+        let (position, known) = (sequencer.position(), sequencer.known());
+        self.sequencer = Some(sequencer);
+        let recent = &self.recent;
+        let foreign = self.claims.decide(|claim| verdict(claim, position, known, recent));
+        foreign.iter().for_each(|frame| _ = self.deliver(&frame.without_place()));
+        self.wake();
+    }
+
+    /// From where a part of the log is to be read for those who wait for it; `None` if nobody does any more.
+    pub(super) fn begin_page(&mut self) -> Option<ReadFrom> {
+        let known = self.known()?;
+        let seq = self.pages.begin()?;
+        Some(ReadFrom { position: Position::new(known.epoch, seq), known: known.seq, void: false })
+    }
+
+    /// A part of the log was read; `None` if it could not be. Returns false if it is of no use, so that
+    /// [`LocalRoom::retry_page`] has to follow.
+    pub(super) fn end_page(
+        &mut self,
+        from: Position,
+        slice: Option<LogSlice<Frame>>,
+        now: Instant,
+        metrics: &Metrics,
+    ) -> bool {
+        let position = self.sequencer.as_ref().and_then(Sequencer::position);
+        let Some(slice) = slice else {
+            self.pages.end(None);
+            return false;
+        };
+        if position.is_none_or(|position| position.epoch != from.epoch) || slice.top.epoch != from.epoch {
+            // Those who wait ask again when the room stands in the epoch that holds now.
+            self.observe(slice.top, now);
+            self.pages.end(None);
+            return false;
+        }
+        let to = slice.entries.last().map_or(slice.top.seq, |entry| entry.position.seq);
+        let entries = slice.entries.into_iter().map(|placed| entry(placed).item);
+        let read = Arc::new(Stretch::of_reading(from.seq, slice.top.seq, entries));
+        self.recent.absorb(&read, position.map_or(0, |position| position.seq), now);
+        self.pages.end(Some((&read, from.seq, to)));
+        self.go_on(Some(&read), now, metrics);
+        true
+    }
+
+    /// Asks once more for what the room itself needs of its log.
+    pub(super) fn retry_page(&mut self, now: Instant, metrics: &Metrics) {
+        self.go_on(None, now, metrics);
+    }
+
+    // Memory.
+
+    /// How many bytes of messages it keeps, and when they were used last.
+    pub(super) fn kept(&self) -> (usize, Instant) {
+        self.recent.usage()
+    }
+
+    /// Keeps nothing from before `oldest` (Unix milliseconds).
+    pub(super) fn expire(&mut self, oldest: u64) {
+        self.recent.expire(oldest);
+    }
+
+    /// Keeps no messages any more: they can be read from the log.
+    pub(super) fn forget(&mut self) {
+        self.recent.clear();
+    }
+}
+
+/// A publication as members get it.
+fn entry(placed: Placed<Frame>) -> Placed<Entry> {
+    let Placed { position, ts, item } = placed;
+    Placed { position, ts, item: Entry { seq: position.seq, ts, batch: Batch::from(&item) } }
+}
+
+/// What the log, which has been read, says of a claim.
+fn verdict(claim: &Claim, at: Option<Position>, known: Option<Position>, recent: &Recent) -> Verdict {
+    let Position { epoch, seq } = claim.position;
+    match (at, known) {
+        (Some(at), _) if at.epoch == epoch && seq <= at.seq => match recent.get(seq) {
+            Some(entry) if *entry.batch.wire() != claim.frame.to_wire() => Verdict::Foreign,
+            // What is no longer kept cannot be compared. Members have had the message that stands there.
+            _ => Verdict::Genuine,
+        },
+        (_, Some(known)) if known.epoch == epoch && seq <= known.seq => Verdict::Open,
+        _ => Verdict::Foreign,
     }
 }
 
@@ -345,9 +542,215 @@ fn sequencer_is_off() -> bool {
     *IS_OFF
 }
 
-/// The event that tells of a gap, which is counted.
-pub(super) fn reset(room: Option<&RoomId>, place: Place, reason: ResetReason, metrics: &Metrics) -> Frame {
+/// The event that tells members of a gap, which is counted.
+fn reset(channel: &Channel, to: Position, reason: ResetReason, metrics: &Metrics) -> Batch {
     let reason = reason.as_str();
     metrics.reset(reason);
-    Event::Reset { room, place, reason }.encode()
+    Batch::from(&Event::Reset { room: channel.room(), place: to.into(), reason }.encode())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use tokio::net::TcpStream;
+
+    use super::{
+        super::outbox::tests::{connect, received, wide},
+        *,
+    };
+    use crate::protocol::Epoch;
+
+    const EPOCH: Epoch = Epoch(7);
+
+    /// A room with one member, its true log, and what has to be done about them.
+    struct Stage {
+        room: LocalRoom,
+        log: Vec<Placed<Frame>>,
+        metrics: Metrics,
+        member: Arc<Outbox>,
+        client: TcpStream,
+        page: Option<ReadFrom>,
+    }
+
+    fn placed(seq: u64) -> Placed<Frame> {
+        Placed { position: Position::new(EPOCH, seq), ts: 1000 + seq, item: format!("m{seq}").into() }
+    }
+
+    impl Stage {
+        /// In line may be so many messages, and so many bytes are kept in memory.
+        async fn new(line: usize, memory: usize) -> Self {
+            let counter = prometheus::IntCounter::new("sent", "sent").unwrap();
+            let rules = RoomRules {
+                keeps_history: true,
+                compare_interval: Duration::from_secs(5),
+                recent: RecentLimits { length: 1000, bytes: 1 << 20, age: 1_000_000 },
+                budget: Arc::new(Budget::new(memory)),
+                bounds: Arc::new(Bounds::new(line, 1 << 20, 1 << 20, counter)),
+            };
+            let mut room = LocalRoom::new(Channel::Broadcast, 1, &rules);
+            let (metrics, now) = (Metrics::new(), Instant::now());
+            room.subscribed(now);
+            assert_eq!(room.begin_reading(&metrics), Some(None));
+            room.fill(LogSlice { top: Position::new(EPOCH, 0), entries: Vec::new() }, now, &metrics);
+            let (member, client) = connect(&wide()).await;
+            let member = Arc::new(member);
+            room.admit(1, member.clone());
+            Self { room, log: Vec::new(), metrics, member, client, page: None }
+        }
+
+        fn publish(&mut self) {
+            let next = placed(self.log.len() as u64 + 1);
+            self.log.push(next.clone());
+            self.room.accept(next, Instant::now());
+        }
+
+        fn serve(&mut self) -> usize {
+            self.room.serve(10, Instant::now(), &self.metrics)
+        }
+
+        /// Reads a page of at most three messages, if one is wanted.
+        fn read(&mut self) -> bool {
+            if self.page.is_none() && self.room.upkeep(Instant::now()).page {
+                self.page = self.room.begin_page();
+            }
+            let Some(from) = self.page.take() else { return false };
+            let after = self.log.iter().filter(|entry| entry.position.seq >= from.position.seq).take(3);
+            let top = Position::new(EPOCH, self.log.len() as u64);
+            let slice = LogSlice { top, entries: after.cloned().collect() };
+            assert!(self.room.end_page(from.position, Some(slice), Instant::now(), &self.metrics));
+            true
+        }
+
+        /// Serves and reads until nothing is left to be done, and returns what the member got.
+        async fn end(mut self) -> Vec<String> {
+            while self.serve() > 0 || self.read() {
+                self.room.turn_is_over();
+            }
+            assert!(!self.room.is_pressed());
+            self.member.shut();
+            received(&mut self.client).await
+        }
+    }
+
+    fn numbers(count: u64) -> Vec<String> {
+        (1..=count).map(|seq| format!("m{seq}")).collect()
+    }
+
+    #[tokio::test]
+    async fn a_flooded_room_writes_nothing_by_itself_and_its_members_get_all_from_memory() {
+        let mut stage = Stage::new(4, 1 << 20).await;
+        (0..100).for_each(|_| stage.publish());
+        assert!(stage.room.is_pressed() && stage.room.audience.in_line().0 == 4);
+        assert_eq!(stage.end().await, numbers(100));
+    }
+
+    #[tokio::test]
+    async fn what_is_not_in_memory_is_taken_from_the_log() {
+        let mut stage = Stage::new(4, 0).await;
+        (0..100).for_each(|_| stage.publish());
+        assert_eq!(stage.end().await, numbers(100));
+    }
+
+    #[tokio::test]
+    async fn only_what_the_log_no_longer_has_is_told_as_a_gap() {
+        let mut stage = Stage::new(4, 0).await;
+        (0..100).for_each(|_| stage.publish());
+        stage.log.drain(..50);
+        // The log's top is the number of messages there ever were.
+        let from = loop {
+            while stage.serve() > 0 {
+                stage.room.turn_is_over();
+            }
+            if let Some(from) = stage.room.upkeep(Instant::now()).page.then(|| stage.room.begin_page()).flatten() {
+                break from;
+            }
+        };
+        let slice = LogSlice { top: Position::new(EPOCH, 100), entries: stage.log.clone() };
+        stage.room.end_page(from.position, Some(slice), Instant::now(), &stage.metrics);
+        let got = stage.end().await;
+        assert_eq!(got[..4], numbers(4));
+        assert!(got[4].contains(r#""type":"reset""#) && got[4].contains(r#""seq":50"#), "{}", got[4]);
+        assert_eq!(got[5..], numbers(100)[50..]);
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    enum Doing {
+        Publish,
+        Serve,
+        Read,
+        Forget,
+        Arrive,
+    }
+
+    fn doing() -> impl Strategy<Value = Doing> {
+        prop_oneof![
+            8 => Just(Doing::Publish),
+            3 => Just(Doing::Serve),
+            2 => Just(Doing::Read),
+            1 => Just(Doing::Forget),
+            1 => Just(Doing::Arrive),
+        ]
+    }
+
+    async fn run(steps: Vec<Doing>) {
+        let mut stage = Stage::new(3, 6 * 150).await;
+        let room = crate::protocol::RoomId::parse("lobby", 10).unwrap();
+        let mut others = Vec::new();
+        for step in steps {
+            match step {
+                Doing::Publish => stage.publish(),
+                Doing::Serve => {
+                    stage.serve();
+                    stage.room.turn_is_over();
+                }
+                Doing::Read => _ = stage.read(),
+                Doing::Forget => stage.room.forget(),
+                Doing::Arrive => {
+                    let number = others.len() as u64 + 2;
+                    let (outbox, client) = connect(&wide()).await;
+                    let mut arrival = Arrival::new(number, &room, History::After(EPOCH, 0));
+                    let (outbox, mut read) = (Arc::new(outbox), None::<Arc<Stretch>>);
+                    loop {
+                        let step = stage.room.arrive(&mut arrival, read.as_deref(), Instant::now(), &stage.metrics);
+                        read = None;
+                        match step {
+                            Step::Enter(batches) => {
+                                outbox.push_batch(&Batch::join(batches.iter()));
+                                stage.room.admit(number, outbox.clone());
+                                break;
+                            }
+                            Step::Send(batches) => outbox.push_batch(&Batch::join(batches.iter())),
+                            Step::Wait(_) => panic!("the room is open"),
+                            Step::Read(mut page) => {
+                                assert!(stage.read());
+                                read = page.try_recv().ok();
+                            }
+                        }
+                    }
+                    others.push((outbox, client));
+                }
+            }
+        }
+        let count = stage.log.len() as u64;
+        let got = stage.end().await;
+        assert_eq!(got, numbers(count));
+        for (outbox, mut client) in others {
+            outbox.shut();
+            let got = received(&mut client).await;
+            assert!(got[0].contains(r#""type":"joined""#) && got[0].contains(r#""seq":0"#), "{}", got[0]);
+            assert_eq!(got[1..], numbers(count));
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// However a room is flooded, served, read and forgotten: whoever is a member or comes in with a position gets
+        /// everything after it, in order and once.
+        #[test]
+        fn nobody_misses_anything_whatever_is_shed(steps in prop::collection::vec(doing(), 1..80)) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(run(steps));
+        }
+    }
 }

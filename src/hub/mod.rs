@@ -6,15 +6,20 @@
 //! it waits in the member's outbox.
 
 mod agenda;
+mod arrival;
 mod audience;
 mod batch;
 mod bounds;
 mod catch_up;
+mod claims;
 mod fan_out;
 mod join;
 mod local_room;
+mod log_watch;
 mod membership;
 mod outbox;
+mod page_requests;
+mod recent;
 
 use std::{
     collections::HashMap,
@@ -27,12 +32,23 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::{net::tcp::OwnedWriteHalf, time::Instant};
+use tokio::{
+    net::tcp::OwnedWriteHalf,
+    sync::Semaphore,
+    time::{Instant, timeout_at},
+};
 use tracing::Instrument;
 
-use self::{agenda::Agenda, fan_out::Queue, local_room::LocalRoom};
+use self::{
+    agenda::Agenda,
+    claims::Claim,
+    fan_out::Queue,
+    local_room::{LocalRoom, RoomRules, Upkeep},
+    recent::{Budget, RecentLimits},
+};
 use self::{batch::Batch, bounds::Bounds};
 pub use self::{
+    join::JoinError,
     membership::{Client, Membership},
     outbox::Outbox,
 };
@@ -47,6 +63,12 @@ use crate::{
 /// More than there are cores, so that rooms seldom share a lock that is in use.
 const SHARDS: usize = 64;
 
+/// How many clients that come in are dealt with at a time, beside all else.
+const ARRIVAL_TURNS: usize = 4;
+
+/// How long a publisher waits, at most, for members that are given more than they are sent.
+const PATIENCE: Duration = Duration::from_millis(100);
+
 type Rooms = HashMap<Channel, LocalRoom>;
 
 /// The meeting point of this server's sessions and its broker.
@@ -55,15 +77,21 @@ pub struct Hub {
     broker: Arc<dyn Broker>,
     shards: [Mutex<Rooms>; SHARDS],
     hasher: RandomState,
+    /// Rooms whose log is to be read.
     agenda: Agenda,
+    /// Rooms of whose log the top is to be looked up.
+    look_ups: Agenda,
+    /// Rooms of whose log a part is to be read for those who wait for it.
+    pages: Queue,
+    /// Rooms that have something in line for their members.
     queue: Queue,
     /// Rooms that have something in line, and rest.
     resting: Agenda,
+    arrival_turns: Semaphore,
     next_number: AtomicU64,
     outbox_bounds: Arc<Bounds>,
-    keeps_history: bool,
+    rules: RoomRules,
     max_last: u64,
-    compare_interval: Duration,
     join_timeout: Duration,
     closing: OnceLock<CloseCode>,
     metrics: Arc<Metrics>,
@@ -73,24 +101,38 @@ pub struct Hub {
 impl Hub {
     /// A hub with no clients. It hears nothing until [`Hub::run`] runs.
     pub fn new(origin_server: String, broker: Arc<dyn Broker>, config: &Config, metrics: Arc<Metrics>) -> Self {
+        let outbox_bounds = Arc::new(Bounds::new(
+            config.outbox_messages,
+            config.outbox_bytes,
+            config.outbox_total_bytes,
+            metrics.messages_sent.clone(),
+        ));
+        let rules = RoomRules {
+            keeps_history: config.history_length > 0,
+            compare_interval: config.compare_interval,
+            recent: RecentLimits {
+                length: config.history_length,
+                bytes: config.history_bytes,
+                age: u64::try_from(config.history_age.as_millis()).unwrap_or(u64::MAX),
+            },
+            budget: Arc::new(Budget::new(config.recent_bytes)),
+            bounds: outbox_bounds.clone(),
+        };
         let hub = Self {
             origin_server,
             broker,
             shards: std::array::from_fn(|_| Mutex::default()),
             hasher: RandomState::new(),
             agenda: Agenda::default(),
+            look_ups: Agenda::default(),
+            pages: Queue::default(),
             queue: Queue::default(),
             resting: Agenda::default(),
+            arrival_turns: Semaphore::new(ARRIVAL_TURNS),
             next_number: AtomicU64::new(1),
-            outbox_bounds: Arc::new(Bounds::new(
-                config.outbox_messages,
-                config.outbox_bytes,
-                config.outbox_total_bytes,
-                metrics.messages_sent.clone(),
-            )),
-            keeps_history: config.history_length > 0,
+            outbox_bounds,
+            rules,
             max_last: config.max_last as u64,
-            compare_interval: config.compare_interval,
             // A join waits for a subscription and for a reading of the log.
             join_timeout: 2 * config.redis_command_timeout,
             closing: OnceLock::new(),
@@ -98,7 +140,7 @@ impl Hub {
             tracer: Tracer::new(config),
         };
         // The broadcast channel has every client as its member and is wanted for as long as the server runs.
-        let broadcast = hub.new_room();
+        let broadcast = hub.new_room(Channel::Broadcast);
         hub.rooms(&Channel::Broadcast).insert(Channel::Broadcast, broadcast);
         hub
     }
@@ -112,7 +154,7 @@ impl Hub {
     /// membership is dropped.
     pub fn connect(self: &Arc<Self>, socket: OwnedWriteHalf) -> (Client, Membership) {
         let client = Client::new(self.number(), Outbox::new(socket, self.outbox_bounds.clone()));
-        self.with(&Channel::Broadcast, |room| room.admit(client.number(), client.outbox().clone()));
+        self.settle(&Channel::Broadcast, |room| room.admit(client.number(), client.outbox().clone()));
         // Either this sees that the hub closes, or the hub, closing, sees the new member.
         if let Some(code) = self.closing.get() {
             client.outbox().close(*code);
@@ -164,13 +206,13 @@ impl Hub {
     }
 
     async fn publish_in_place(&self, channel: &Channel, draft: &Draft) -> Result<Option<Position>, PublishError> {
-        let known = self.with(channel, |room| room.is_open().then(|| room.known())).flatten();
+        let known = self.peek(channel, |room| room.is_open().then(|| room.known())).flatten();
         let Some(known) = known else {
             // There is no place yet from which members could be served.
             return Err(Unavailable("the channel is not open yet".into()).into());
         };
         let started = Instant::now();
-        let published = if self.keeps_history {
+        let published = if self.rules.keeps_history {
             self.publish_in_order(channel, draft, known).await
         } else {
             self.send(channel, draft).await
@@ -178,6 +220,9 @@ impl Hub {
         self.metrics.publish_duration.observe(started.elapsed().as_secs_f64());
         if matches!(published, Err(PublishError::Unavailable(_))) {
             self.metrics.publishes_failed.inc();
+        }
+        if published.is_ok() {
+            self.relieve(channel).await;
         }
         published
     }
@@ -191,13 +236,13 @@ impl Hub {
         let position = match self.broker.publish(channel, draft, known).await? {
             Published::Placed(placed) => {
                 let position = placed.position;
-                self.settle(channel, |room| room.accept(placed));
+                self.settle(channel, |room| room.accept(placed, Instant::now()));
                 position
             }
             Published::Repeated(position) => {
                 self.metrics.publishes_repeated.inc();
                 // The answer of the first try may have been lost on its way here, and its delivery with it.
-                self.settle(channel, |room| room.observe(position));
+                self.settle(channel, |room| room.observe(position, Instant::now()));
                 position
             }
         };
@@ -206,15 +251,35 @@ impl Hub {
 
     async fn send(&self, channel: &Channel, draft: &Draft) -> Result<Option<Position>, PublishError> {
         let frame = draft.unnumbered(unix_millis());
-        self.settle(channel, |room| room.deliver(&frame));
+        self.deliver(channel, &frame);
         self.broker.send(channel, &frame).await?;
         Ok(None)
+    }
+
+    /// Hands a message that has no place in the order to the members.
+    fn deliver(&self, channel: &Channel, frame: &Frame) {
+        if self.settle(channel, |room| room.deliver(frame)) == Some(false) {
+            self.metrics.unplaced_dropped.inc();
+        }
+    }
+
+    /// Waits a moment while the members of a channel are given more than they are sent. So whoever sends most is slowed, and
+    /// nobody in other channels.
+    async fn relieve(&self, channel: &Channel) {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let changed = self.settle(channel, |room| room.is_pressed().then(|| room.changed())).flatten();
+            let Some(changed) = changed else { return };
+            if timeout_at(until, changed).await.is_err() {
+                return;
+            }
+        }
     }
 
     /// Sends a client what is in line for it in a channel, and then, if there is one, an answer to what it said there. So
     /// whatever it asks next is answered after that.
     pub fn answer(&self, channel: &Channel, client: &Client, answer: Option<&Frame>) {
-        let is_member = self.with(channel, |room| room.answer(client.number(), answer)).unwrap_or(false);
+        let is_member = self.settle(channel, |room| room.answer(client.number(), answer)).unwrap_or(false);
         if let (false, Some(answer)) = (is_member, answer) {
             client.outbox().push(answer);
         }
@@ -222,19 +287,19 @@ impl Hub {
 
     /// The outboxes of all clients that are connected now.
     pub fn outboxes(&self) -> Vec<Arc<Outbox>> {
-        self.with(&Channel::Broadcast, |room| room.outboxes()).unwrap_or_default()
+        self.peek(&Channel::Broadcast, LocalRoom::outboxes).unwrap_or_default()
     }
 
     /// Has every client closed with this code, those that are still to come too, once it has been sent what waits for it.
     pub fn close_all(&self, code: CloseCode) {
         let code = *self.closing.get_or_init(|| code);
-        self.with(&Channel::Broadcast, |room| room.close_all(code));
+        self.peek(&Channel::Broadcast, |room| room.close_all(code));
     }
 
     /// Everything that keeps this server from carrying messages at the moment; nothing if all is well.
     pub fn troubles(&self) -> Vec<Trouble> {
         let mut troubles = self.broker.troubles();
-        let is_open = self.with(&Channel::Broadcast, |room| room.is_open()).unwrap_or(false);
+        let is_open = self.peek(&Channel::Broadcast, LocalRoom::is_open).unwrap_or(false);
         if !is_open && troubles.is_empty() {
             troubles.push(Trouble::SubscriptionsMissing);
         }
@@ -246,8 +311,19 @@ impl Hub {
         self.next_number.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn new_room(&self) -> LocalRoom {
-        LocalRoom::new(self.number(), self.keeps_history)
+    fn new_room(&self, channel: Channel) -> LocalRoom {
+        LocalRoom::new(channel, self.number(), &self.rules)
+    }
+
+    /// Makes a room if it is not there. Returns whether it was not.
+    fn open(&self, channel: &Channel) -> bool {
+        let mut rooms = self.rooms(channel);
+        let is_new = !rooms.contains_key(channel);
+        if is_new {
+            self.metrics.rooms.inc();
+            rooms.insert(channel.clone(), self.new_room(channel.clone()));
+        }
+        is_new
     }
 
     fn rooms(&self, channel: &Channel) -> MutexGuard<'_, Rooms> {
@@ -255,28 +331,41 @@ impl Hub {
         self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn with<T>(&self, channel: &Channel, action: impl FnOnce(&mut LocalRoom) -> T) -> Option<T> {
-        self.rooms(channel).get_mut(channel).map(action)
+    /// Looks at a room, if it is there.
+    fn peek<T>(&self, channel: &Channel, look: impl FnOnce(&LocalRoom) -> T) -> Option<T> {
+        self.rooms(channel).get(channel).map(look)
     }
 
-    /// Acts on a room, has its log read if that showed something to be missing, and its members served if it put
-    /// something in line for them.
-    fn settle(&self, channel: &Channel, action: impl FnOnce(&mut LocalRoom)) {
-        let now = Instant::now();
-        let settled = self.with(channel, |room| {
-            action(room);
-            let is_crowded = room.is_crowded(&self.outbox_bounds);
-            (room.next_reading(now), room.queue_once(now).map(|due| (due, room.number())), is_crowded)
-        });
-        let Some((reading, turn, is_crowded)) = settled else { return };
-        if let Some((due, number)) = reading {
+    /// Acts on a room, if it is there, and has done what follows from that: its log read if something is missing, its
+    /// members served if something is in line for them.
+    fn settle<T>(&self, channel: &Channel, action: impl FnOnce(&mut LocalRoom) -> T) -> Option<T> {
+        let (value, number, upkeep, now) = {
+            let mut rooms = self.rooms(channel);
+            let room = rooms.get_mut(channel)?;
+            let value = action(room);
+            let now = Instant::now();
+            (value, room.number(), room.upkeep(now), now)
+        };
+        let Upkeep { reading, look_up, turn, page } = upkeep;
+        if let Some(due) = reading {
             self.agenda.add(due, channel.clone(), number);
         }
-        if let Some((due, number)) = turn {
+        if let Some(due) = look_up {
+            self.look_ups.add(due, channel.clone(), number);
+        }
+        if let Some(due) = turn {
             self.queue(channel.clone(), number, due, now);
         }
-        if is_crowded {
-            self.relieve(channel);
+        if page {
+            self.pages.push(channel.clone(), number);
+        }
+        Some(value)
+    }
+
+    fn for_each_room(&self, mut action: impl FnMut(&Channel, &mut LocalRoom)) {
+        for shard in &self.shards {
+            let mut rooms = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            rooms.iter_mut().for_each(|(channel, room)| action(channel, room));
         }
     }
 }
@@ -292,40 +381,51 @@ impl Listener for Hub {
     }
 
     fn subscribed(&self, channel: &Channel) {
-        self.settle(channel, LocalRoom::subscribed);
+        self.settle(channel, |room| room.subscribed(Instant::now()));
     }
 
-    fn heard(&self, channel: &Channel, payload: Bytes) {
-        let read = Frame::new(payload).ok().and_then(|frame| {
-            let envelope = Envelope::read(&frame).ok()?;
-            let is_own = envelope.origin_server == self.origin_server;
-            let place = envelope.placed.map(|(epoch, seq, ts)| (Position::new(epoch, seq), ts));
-            let traceparent = envelope.traceparent.filter(|_| !is_own);
-            let span = self.tracer.deliver(channel, traceparent);
-            Some((is_own, place, span, frame))
-        });
-        let kind = match read {
-            None => EnvelopeKind::Unreadable,
-            // Nobody could be sent what does not fit into an outbox.
-            Some((false, None, _, frame)) if frame.len() > self.outbox_bounds.max_bytes() => EnvelopeKind::Unreadable,
+    fn heard(&self, channel: &Channel, payload: Bytes, is_vouched: bool) {
+        let kind = self.hear(channel, payload, is_vouched).unwrap_or(EnvelopeKind::Unreadable);
+        self.metrics.envelope_heard(kind);
+    }
+}
+
+impl Hub {
+    /// Deals with what was published on a channel; `None` if it is none of what members may get.
+    fn hear(&self, channel: &Channel, payload: Bytes, is_vouched: bool) -> Option<EnvelopeKind> {
+        let frame = Frame::new(payload).ok()?;
+        let envelope = Envelope::read(&frame).ok()?;
+        // Who is in another room must not take it for what was said there.
+        if envelope.room.as_deref().is_some_and(|room| channel.room().is_none_or(|id| id.as_str() != room)) {
+            return None;
+        }
+        let place = envelope.placed.map(|(epoch, seq, ts)| (Position::new(epoch, seq), ts));
+        if envelope.origin_server == self.origin_server {
             // Our members get it, or have had it, from the answer to the publish. The echo only shows that there
             // is such a message, should the answer have been lost.
-            Some((true, place, ..)) => {
-                if let Some((position, _)) = place {
-                    self.settle(channel, |room| room.observe(position));
-                }
-                EnvelopeKind::OwnEcho
+            if let Some((position, _)) = place.filter(|_| is_vouched) {
+                self.settle(channel, |room| room.observe(position, Instant::now()));
             }
-            Some((false, Some((position, ts)), span, item)) => {
-                span.in_scope(|| self.settle(channel, |room| room.accept(Placed { position, ts, item })));
-                EnvelopeKind::Numbered
+            return Some(EnvelopeKind::OwnEcho);
+        }
+        let span = self.tracer.deliver(channel, envelope.traceparent);
+        match place {
+            Some((position, ts)) if is_vouched => {
+                let accept = |room: &mut LocalRoom| room.accept(Placed { position, ts, item: frame }, Instant::now());
+                span.in_scope(|| self.settle(channel, accept));
+                Some(EnvelopeKind::Numbered)
             }
-            Some((false, None, span, frame)) => {
-                span.in_scope(|| self.settle(channel, |room| room.deliver(&frame)));
-                EnvelopeKind::Foreign
+            // Nobody could be sent what does not fit into an outbox.
+            _ if frame.len() > self.outbox_bounds.max_bytes() => None,
+            Some((position, _)) => {
+                let is_taken = span.in_scope(|| self.settle(channel, |room| room.claim(Claim { position, frame })));
+                (is_taken != Some(false)).then_some(EnvelopeKind::Unvouched)
             }
-        };
-        self.metrics.envelope_heard(kind);
+            None => {
+                span.in_scope(|| self.deliver(channel, &frame));
+                Some(EnvelopeKind::Foreign)
+            }
+        }
     }
 }
 

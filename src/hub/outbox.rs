@@ -75,11 +75,6 @@ impl Outbox {
         Self { state: Mutex::new(state), bounds }
     }
 
-    /// The bounds it keeps to.
-    pub(super) fn bounds(&self) -> &Bounds {
-        &self.bounds
-    }
-
     /// Sends a message. It is dropped if the outbox has ended, or ends it by overflowing.
     pub fn push(&self, frame: &Frame) {
         self.push_batch(&frame.into());
@@ -143,10 +138,10 @@ impl Outbox {
             && (bounds.total.load(Ordering::Relaxed) <= bounds.max_total || state.bytes <= share())
     }
 
-    /// Sends a batch when nothing waits any more. Returns false if the outbox has ended or is about to. For one writer
-    /// at a time; cancel-safe.
-    pub(super) async fn push_when_free(&self, batch: &Batch) -> bool {
-        let is_open = poll_fn(|context| {
+    /// Waits until nothing waits any more. Returns false if the outbox has ended or is about to. For one writer at a time;
+    /// cancel-safe.
+    pub(super) async fn free(&self) -> bool {
+        poll_fn(|context| {
             let mut state = self.state();
             if state.has_ended || state.closing.is_some() {
                 return Poll::Ready(false);
@@ -156,12 +151,8 @@ impl Outbox {
             }
             state.writer = Some(context.waker().clone());
             Poll::Pending
-        });
-        let is_open = is_open.await;
-        if is_open {
-            self.push_batch(batch);
-        }
-        is_open
+        })
+        .await
     }
 
     /// Has the connection closed with this code. The first code given stands, unless the outbox overflows.
@@ -518,22 +509,21 @@ pub(super) mod tests {
     #[tokio::test]
     async fn a_writer_that_waits_goes_on_when_nothing_waits_or_at_an_end() {
         let (outbox, mut client) = connect(&wide()).await;
-        let batch = Batch::from(&frame("a"));
-        assert!(outbox.push_when_free(&batch).await);
+        assert!(outbox.free().await);
         fill(&outbox);
-        assert_eq!(outbox.push_when_free(&batch).now_or_never(), None);
+        assert_eq!(outbox.free().now_or_never(), None);
         let reading = async {
             let mut bytes = [0; 4096];
             while client.read(&mut bytes).await.unwrap() > 0 {}
         };
         tokio::select! {
-            is_in = outbox.push_when_free(&batch) => assert!(is_in),
+            is_open = outbox.free() => assert!(is_open),
             ended = outbox.attend(TIMEOUT) => panic!("{ended:?}"),
             () = reading => panic!("the client has been closed"),
         }
         fill(&outbox);
         let close = async { outbox.close(CloseCode::Idle) };
-        let (is_in, ()) = tokio::join!(outbox.push_when_free(&batch), close);
-        assert!(!is_in);
+        let (is_open, ()) = tokio::join!(outbox.free(), close);
+        assert!(!is_open);
     }
 }

@@ -1,7 +1,7 @@
 //! What servers say to each other. The envelope is the client frame: a server that hears one reads a few fields
 //! and forwards the bytes as they are.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -102,9 +102,30 @@ pub struct Envelope<'a> {
     pub origin_server: Cow<'a, str>,
     /// Its place in the order, and when it got it; a foreign server's message has none.
     pub placed: Option<(Epoch, u64, u64)>,
+    /// The room that it says it is of.
+    pub room: Option<Cow<'a, str>>,
     /// Its trace context, which the one who uses it has to check: any text may be in it.
     pub traceparent: Option<&'a str>,
 }
+
+/// Types of what a server says of itself to its clients, today or by the plan. Nobody else may say such things to them.
+const OF_SERVERS: [&str; 15] = [
+    "ack",
+    "authenticated",
+    "error",
+    "expiring",
+    "history",
+    "joined",
+    "left",
+    "member_joined",
+    "member_left",
+    "member_updated",
+    "members",
+    "pong",
+    "reconnect",
+    "reset",
+    "signal",
+];
 
 #[derive(Deserialize)]
 struct Header<'a> {
@@ -119,13 +140,30 @@ struct Header<'a> {
     ts: Option<&'a RawValue>,
     #[serde(default, borrow)]
     traceparent: Option<&'a RawValue>,
+    #[serde(default, borrow, rename = "type")]
+    kind: Option<&'a RawValue>,
+    #[serde(default, borrow)]
+    room: Option<&'a RawValue>,
+}
+
+impl Frame {
+    /// An envelope without `epoch` and `seq`: what it says of its place is not so.
+    pub fn without_place(&self) -> Self {
+        let fields: Result<BTreeMap<Cow<'_, str>, &RawValue>, _> = serde_json::from_slice(self.as_bytes());
+        let placeless = fields.and_then(|mut fields| {
+            fields.retain(|name, _| name != "epoch" && name != "seq");
+            serde_json::to_string(&fields)
+        });
+        placeless.map_or_else(|_| self.clone(), Self::from)
+    }
 }
 
 impl<'a> Envelope<'a> {
     /// Reads what the server needs to know; the rest of the object is skipped.
     ///
     /// # Errors
-    /// If this is not a JSON object with a text called `originServer`.
+    /// If this is not a JSON object with a text called `originServer`, or if its `type` is one that clients take for the
+    /// word of their server.
     pub fn read(frame: &'a Frame) -> Result<Self, serde_json::Error> {
         let bytes = frame.as_bytes();
         // A JSON array would do for serde, which reads it as the fields in their order.
@@ -133,6 +171,10 @@ impl<'a> Envelope<'a> {
             return Err(serde::de::Error::custom("not a JSON object"));
         }
         let header: Header<'a> = serde_json::from_slice(bytes)?;
+        let text = |raw: Option<&'a RawValue>| serde_json::from_str::<Cow<'a, str>>(raw?.get()).ok();
+        if text(header.kind).is_some_and(|kind| OF_SERVERS.contains(&&*kind)) {
+            return Err(serde::de::Error::custom("only a client's own server says that"));
+        }
         let number = |raw: Option<&RawValue>| raw?.get().parse().ok();
         let epoch = header.epoch.and_then(|raw| serde_json::from_str(raw.get()).ok());
         let placed = match (epoch, number(header.seq), number(header.ts)) {
@@ -141,7 +183,7 @@ impl<'a> Envelope<'a> {
         };
         // A trace context has nothing that JSON escapes, so what stands between the quotes is the text itself.
         let traceparent = header.traceparent.and_then(|raw| raw.get().strip_prefix('"')?.strip_suffix('"'));
-        Ok(Self { origin_server: header.origin_server, placed, traceparent })
+        Ok(Self { origin_server: header.origin_server, placed, room: text(header.room), traceparent })
     }
 }
 
@@ -185,6 +227,26 @@ mod tests {
         for text in ["", "hello", "[\"node-1\"]", "{}", r#"{"originServer":7}"#, "null", "{"] {
             assert!(Envelope::read(&Frame::from(text.to_owned())).is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn nobody_speaks_for_a_server_to_its_clients() {
+        for kind in OF_SERVERS.into_iter().chain(["err\\u006fr"]) {
+            let frame = Frame::from(format!(r#"{{"originServer":"node-1","type":"{kind}","code":"x"}}"#));
+            assert!(Envelope::read(&frame).is_err(), "{kind}");
+        }
+        for kind in [r#""message""#, r#""typing""#, "7", "null"] {
+            assert!(Envelope::read(&Frame::from(format!(r#"{{"originServer":"node-1","type":{kind}}}"#))).is_ok());
+        }
+    }
+
+    #[test]
+    fn without_its_place_an_envelope_says_the_rest_unchanged() {
+        let frame = Frame::from(
+            r#"{"epoch":"0000000000000abc","seq":3,"text":"\u00e9 ","n":1.50,"originServer":"a"}"#.to_owned(),
+        );
+        let expected = r#"{"n":1.50,"originServer":"a","text":"\u00e9 "}"#;
+        assert_eq!(frame.without_place().as_bytes(), expected.as_bytes());
     }
 
     #[test]

@@ -17,9 +17,9 @@ use super::{
     state::{Action, Rules, Session, published},
 };
 use crate::{
-    broker::{PublishError, Unavailable},
+    broker::PublishError,
     config::Config,
-    hub::{Client, Hub, Membership},
+    hub::{Client, Hub, JoinError, Membership},
     protocol::{Channel, CloseCode, MessageId, Rejection, RoomId, Username},
     room::Position,
     telemetry::Metrics,
@@ -79,7 +79,7 @@ enum End {
 /// before it has ended: this keeps the order of a client's messages, and slows a client that sends faster than
 /// they are kept. What waits for the client is written all the while.
 enum Outcome {
-    Joined(RoomId, Username, Result<Membership, Unavailable>),
+    Joined(RoomId, Username, Result<Membership, JoinError>),
     Published(Channel, Option<MessageId>, Result<Option<Position>, PublishError>),
 }
 
@@ -204,7 +204,10 @@ impl Serving {
                 self.memberships.push(membership);
                 self.session.joined(room, username);
             }
-            Outcome::Joined(room, _, Err(_)) => self.refuse(&Session::not_joined(room)),
+            Outcome::Joined(room, _, Err(JoinError::Unavailable(_))) => self.refuse(&Session::not_joined(room)),
+            Outcome::Joined(room, _, Err(JoinError::Interrupted)) => {
+                self.client.outbox().push(&Session::put_out(&room));
+            }
             Outcome::Published(channel, id, result) => match published(&channel, id.as_ref(), &result) {
                 Ok(ack) => self.server.hub.answer(&channel, &self.client, ack.as_ref()),
                 Err(rejection) => self.refuse(&rejection),

@@ -80,6 +80,12 @@ impl Session {
         about(room, ErrorCode::Unavailable, "the room cannot be opened at the moment; join again")
     }
 
+    /// [`Action::Join`] succeeded, but the history that was asked for could not be read to its end. Returns what the client
+    /// is to be told: it goes on from what it has had.
+    pub(super) fn put_out(room: &RoomId) -> Frame {
+        Event::Left { room, reason: Some(ErrorCode::Unavailable.as_str()) }.encode()
+    }
+
     fn leave(&mut self, room: RoomId) -> Result<Action, Rejection> {
         let Some(index) = self.rooms.iter().position(|(joined, _)| *joined == room) else {
             return Err(about(room, ErrorCode::NotMember, "this connection is not a member of the room"));

@@ -17,6 +17,8 @@ pub enum EnvelopeKind {
     Numbered,
     /// This server's own.
     OwnEcho,
+    /// From another server, with a place in the order that Redis does not vouch for.
+    Unvouched,
     /// From a server that gives no place in the order.
     Foreign,
     /// Not an envelope at all.
@@ -24,12 +26,13 @@ pub enum EnvelopeKind {
 }
 
 impl EnvelopeKind {
-    const ALL: [Self; 4] = [Self::Numbered, Self::OwnEcho, Self::Foreign, Self::Unreadable];
+    const ALL: [Self; 5] = [Self::Numbered, Self::OwnEcho, Self::Unvouched, Self::Foreign, Self::Unreadable];
 
     fn as_str(self) -> &'static str {
         match self {
             Self::Numbered => "numbered",
             Self::OwnEcho => "own_echo",
+            Self::Unvouched => "unvouched",
             Self::Foreign => "foreign",
             Self::Unreadable => "unreadable",
         }
@@ -63,6 +66,9 @@ pub struct Metrics {
     pub subscriber_deaf: IntCounter,
     pub holes: IntCounter,
     pub messages_recovered: IntCounter,
+    pub pages_read: IntCounter,
+    pub recent_bytes: IntGauge,
+    pub unplaced_dropped: IntCounter,
     disconnects: IntCounterVec,
     errors: IntCounterVec,
     envelopes: [IntCounter; EnvelopeKind::ALL.len()],
@@ -85,7 +91,7 @@ impl Metrics {
         let error_codes: Vec<&str> = ErrorCode::ALL.iter().map(|code| code.as_str()).collect();
         let envelopes = counters(
             "roomcast_envelopes_received_total",
-            "Messages heard on channels: from other servers, own echoes, from servers that do not number, unreadable.",
+            "Messages heard on channels: from other servers, own echoes, with a place that Redis does not vouch for, from servers that do not number, unreadable.",
             "kind",
             &EnvelopeKind::ALL.map(EnvelopeKind::as_str),
         );
@@ -140,6 +146,18 @@ impl Metrics {
             messages_recovered: counter(
                 "roomcast_messages_recovered_total",
                 "Messages delivered on a reading of the log.",
+            ),
+            pages_read: counter(
+                "roomcast_pages_read_total",
+                "Parts of logs read for clients or rooms that needed older messages than this server keeps.",
+            ),
+            recent_bytes: gauge(
+                "roomcast_recent_bytes",
+                "Bytes of recent messages kept in memory, of all rooms together, to bring clients up to date.",
+            ),
+            unplaced_dropped: counter(
+                "roomcast_unplaced_dropped_total",
+                "Messages without a place in the order that were dropped in rooms whose members were behind.",
             ),
             resets: counters(
                 "roomcast_resets_total",

@@ -53,7 +53,7 @@ impl Listener for Recorder {
         self.subscribed.lock().unwrap().push(channel.clone());
     }
 
-    fn heard(&self, channel: &Channel, payload: Bytes) {
+    fn heard(&self, channel: &Channel, payload: Bytes, _: bool) {
         self.heard.lock().unwrap().push((channel.clone(), payload));
     }
 }

@@ -183,3 +183,20 @@ async fn a_redis_that_takes_no_writes_is_not_stormed() {
     let _: () = redis::cmd("REPLICAOF").arg("NO").arg("ONE").query_async(&mut connection).await.unwrap();
     server.is_ready().await;
 }
+
+/// It would wait for minutes for a room that cannot be opened, were it not refused.
+#[tokio::test]
+async fn a_join_is_refused_at_once_while_redis_is_known_to_be_away() {
+    let Some(mut redis) = Redis::start().await else { return };
+    let patient = [("ROOMCAST_REDIS_COMMAND_TIMEOUT", "1m"), ("ROOMCAST_REDIS_CONNECT_TIMEOUT", "300ms")];
+    let server = Server::with(&redis, "one", &patient).await;
+    let mut ann = server.member("lobby", "ann").await;
+    redis.kill();
+    is_unready(&server, &["redis_unreachable", "subscriber_disconnected"]).await;
+    for room in ["one", "two", "three"] {
+        ann.send(&json!({"type": "join", "room": room, "username": "ann"})).await;
+        let error = ann.expect("error").await;
+        assert_eq!((&error["code"], &error["room"]), (&json!("unavailable"), &json!(room)));
+    }
+    ann.hears_nothing().await;
+}

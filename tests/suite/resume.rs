@@ -38,7 +38,8 @@ async fn what_was_missed_comes_in_order_and_once_on_any_server() {
     for server in [&one, &two] {
         let mut bob = server.client().await;
         let joined = rejoin(&mut bob, "lobby", &after(&last)).await;
-        assert_eq!((&joined["resumed"], seq(&joined)), (&json!(true), live));
+        // It goes on after what it has, up to what was the end when it came.
+        assert_eq!((&joined["resumed"], seq(&joined), &joined["until"]), (&json!(true), seq(&last), &json!(live)));
         let texts = bob.texts(700).await;
         assert_eq!(texts, (0..700).map(|number| format!("missed {number}")).collect::<Vec<_>>());
         bob.texts(usize::try_from(live).unwrap() - 701).await;
@@ -50,7 +51,7 @@ async fn what_was_missed_comes_in_order_and_once_on_any_server() {
     // Whoever missed nothing is told so and gets nothing.
     let mut bob = two.client().await;
     let joined = rejoin(&mut bob, "lobby", &json!({"after": {"epoch": last["epoch"], "seq": live}})).await;
-    assert_eq!((&joined["resumed"], seq(&joined)), (&json!(true), live));
+    assert_eq!((&joined["resumed"], seq(&joined), &joined["until"]), (&json!(true), live, &Value::Null));
     bob.hears_nothing().await;
 }
 
@@ -110,7 +111,7 @@ async fn a_log_that_no_longer_reaches_back_is_told_and_what_is_left_comes() {
     ann.texts(500).await;
     let mut back = server.client().await;
     let joined = rejoin(&mut back, "lobby", &after(&last)).await;
-    assert_eq!((&joined["resumed"], seq(&joined)), (&json!(false), 501));
+    assert_eq!((&joined["resumed"], seq(&joined), &joined["until"]), (&json!(false), seq(&last), &json!(501)));
     let reset = back.expect("reset").await;
     assert_eq!(
         (&reset["reason"], &reset["epoch"], &reset["room"]),
@@ -136,7 +137,9 @@ async fn a_position_of_another_life_or_from_the_future_is_a_reset() {
     for (top, position) in (1..).zip(positions) {
         let mut back = server.client().await;
         let joined = rejoin(&mut back, "lobby", &json!({"after": position})).await;
-        assert_eq!((&joined["resumed"], seq(&joined)), (&json!(false), top));
+        // Whoever is cut off before the reset comes back with the same position, and is told again.
+        assert_eq!((&joined["resumed"], seq(&joined)), (&json!(false), seq(&position)));
+        assert_eq!((&joined["epoch"], &joined["until"]), (&position["epoch"], &Value::Null));
         let reset = back.expect("reset").await;
         assert_eq!((&reset["epoch"], seq(&reset), &reset["reason"]), (&last["epoch"], top, &json!("unknown_position")));
         ann.say("lobby", "live").await;
@@ -154,15 +157,17 @@ async fn the_last_messages_can_be_asked_for() {
         let mut client = server.client().await;
         let joined = rejoin(&mut client, "lobby", &json!({"last": last})).await;
         assert!(joined.get("resumed").is_none(), "{joined}");
-        client
+        (client, joined)
     };
-    ask(3).await.hears_nothing().await;
+    ask(3).await.0.hears_nothing().await;
     for number in 1..=8 {
         ann.say("lobby", &number.to_string()).await;
     }
     ann.texts(8).await;
     for (last, expected) in [(0, &[][..]), (3, &["6", "7", "8"]), (100, &["4", "5", "6", "7", "8"])] {
-        let mut client = ask(last).await;
+        let (mut client, joined) = ask(last).await;
+        assert_eq!(seq(&joined), 8 - expected.len() as u64, "the position before the first that follows");
+        assert_eq!(joined["until"], if expected.is_empty() { Value::Null } else { json!(8) });
         assert_eq!(client.texts(expected.len()).await, expected);
         client.hears_nothing().await;
     }
@@ -271,5 +276,150 @@ async fn a_rewind_that_was_overtaken_is_told() {
         assert_eq!((&message["text"], &message["epoch"]), (&json!("after"), &reset["epoch"]));
         ann.leave("lobby").await;
         server.metric_is("roomcast_rooms", 0.0).await;
+    }
+}
+
+/// The rule of docs/protocol.md to the letter, for a connection that breaks right after `joined`, or after any of the
+/// messages that follow it.
+#[tokio::test]
+async fn whoever_is_cut_off_at_any_point_of_a_replay_goes_on_from_the_last_position() {
+    let server = Server::embedded(&[]).await;
+    let mut ann = server.member("lobby", "ann").await;
+    for number in 1..=6 {
+        ann.say("lobby", &number.to_string()).await;
+    }
+    let first = ann.expect("message").await;
+    ann.texts(5).await;
+    for ask in [after(&first), json!({"last": 5})] {
+        for heard in 0..=5 {
+            let mut client = server.client().await;
+            let mut last = rejoin(&mut client, "lobby", &ask).await;
+            for _ in 0..heard {
+                last = client.expect("message").await;
+            }
+            drop(client);
+            let mut client = server.client().await;
+            assert_eq!(rejoin(&mut client, "lobby", &after(&last)).await["resumed"], true);
+            let rest: Vec<String> = (heard + 2..=6).map(|number| number.to_string()).collect();
+            assert_eq!(client.texts(rest.len()).await, rest);
+            client.hears_nothing().await;
+        }
+    }
+}
+
+/// A server that was restarted, to which everybody comes back at once: the log is read once for all of them, and then no
+/// more for those that come later.
+#[tokio::test]
+async fn a_herd_is_brought_up_to_date_by_a_few_readings() {
+    let Some(redis) = Redis::start().await else { return };
+    let one = Server::on(&redis, "one").await;
+    let mut ann = one.member("lobby", "ann").await;
+    for _ in 0..10 {
+        for _ in 0..100 {
+            ann.say("lobby", &"x".repeat(100)).await;
+        }
+        ann.texts(100).await;
+    }
+    let start = json!({"epoch": redis_epoch(&redis).await, "seq": 0});
+    let two = Server::on(&redis, "two").await;
+    let herd = (0..200).map(async |_| {
+        let mut client = two.client().await;
+        assert_eq!(rejoin(&mut client, "lobby", &after(&start)).await["resumed"], true);
+        for number in 1..=1000 {
+            assert_eq!(seq(&client.expect("message").await), number);
+        }
+        client
+    });
+    let clients = futures_util::future::join_all(herd).await;
+    // Four pages have it all, and some clients came while an earlier one was being read.
+    let read = two.metric("roomcast_pages_read_total").await;
+    assert!(read <= 10.0, "{read} readings");
+    drop(clients);
+    let mut late = two.client().await;
+    rejoin(&mut late, "lobby", &json!({"last": 100})).await;
+    late.texts(100).await;
+}
+
+/// Where nothing is kept in memory all comes from the log, and each gets all of it.
+#[tokio::test]
+async fn without_memory_for_recent_messages_the_log_is_read() {
+    let Some(redis) = Redis::start().await else { return };
+    let one = Server::with(&redis, "one", &[("ROOMCAST_RECENT_BYTES", "0")]).await;
+    let mut ann = one.member("lobby", "ann").await;
+    for number in 0..600 {
+        ann.say("lobby", &number.to_string()).await;
+    }
+    ann.texts(600).await;
+    let start = json!({"epoch": redis_epoch(&redis).await, "seq": 0});
+    for _ in 0..2 {
+        let mut back = one.client().await;
+        rejoin(&mut back, "lobby", &after(&start)).await;
+        assert_eq!(back.texts(600).await, (0..600).map(|number| number.to_string()).collect::<Vec<_>>());
+        back.hears_nothing().await;
+    }
+    assert_eq!(one.metric("roomcast_recent_bytes").await, 0.0);
+}
+
+/// Redis stops while a client gets what it missed. It has been told `joined`, so no `error` about the join may follow.
+#[tokio::test]
+async fn a_replay_that_stops_is_taken_up_again_or_ends_the_membership() {
+    let Some(redis) = Redis::start().await else { return };
+    let settings = [
+        ("ROOMCAST_RECENT_BYTES", "0"),
+        ("ROOMCAST_REDIS_COMMAND_TIMEOUT", "500ms"),
+        ("ROOMCAST_REDIS_CONNECT_TIMEOUT", "500ms"),
+        ("ROOMCAST_HISTORY_BYTES", "64MiB"),
+        ("ROOMCAST_WRITE_TIMEOUT", "1m"),
+    ];
+    let server = Server::with(&redis, "one", &settings).await;
+    let mut ann = server.member("lobby", "ann").await;
+    // More than the sockets' buffers hold, so that the client decides when the next part of the log is read.
+    let text = "x".repeat(16_000);
+    for _ in 0..900 {
+        ann.say("lobby", &text).await;
+        ann.texts(1).await;
+    }
+    drop(ann);
+    let start = json!({"epoch": redis_epoch(&redis).await, "seq": 0});
+    for comes_back in [true, false] {
+        let mut back = server.client().await;
+        assert_eq!(rejoin(&mut back, "lobby", &after(&start)).await["resumed"], true);
+        redis.signal("STOP");
+        let mut at = 0;
+        let mut is_stopped = true;
+        let end = loop {
+            let event = back.next().await;
+            match event["type"].as_str().unwrap() {
+                "message" => {
+                    at += 1;
+                    assert_eq!(seq(&event), at);
+                    if at == 900 {
+                        break event;
+                    }
+                }
+                _ => break event,
+            }
+            if comes_back && is_stopped && at == 100 {
+                redis.signal("CONT");
+                is_stopped = false;
+            }
+        };
+        if comes_back {
+            assert_eq!(at, 900, "{end}");
+        } else {
+            assert_eq!(
+                (&end["type"], &end["reason"], &end["room"]),
+                (&json!("left"), &json!("unavailable"), &json!("lobby"))
+            );
+            redis.signal("CONT");
+            server.is_ready().await;
+            let last = json!({"epoch": start["epoch"], "seq": at});
+            let joined = rejoin(&mut back, "lobby", &after(&last)).await;
+            assert_eq!(joined["resumed"], true);
+            for number in at + 1..=900 {
+                assert_eq!(seq(&back.expect("message").await), number);
+            }
+        }
+        back.hears_nothing().await;
     }
 }

@@ -267,7 +267,7 @@ fn ear(
                 if let Ok([Value::BulkString(name), Value::BulkString(payload)]) = <[Value; 2]>::try_from(data)
                     && let Some(channel) = keys.parse(&name)
                 {
-                    listener.heard(&channel, payload.into());
+                    listener.heard(&channel, payload.into(), true);
                 }
             }
             PushKind::Disconnection => closed.notify_one(),

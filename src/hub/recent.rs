@@ -1,0 +1,337 @@
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use tokio::time::Instant;
+
+use super::Batch;
+
+/// Most bytes of messages that are handed out at a time.
+pub(super) const CALL: usize = 64 * 1024;
+
+/// What a message takes beside its bytes, roughly: its place in the map and its share of the allocator's classes.
+const OVERHEAD: usize = 128;
+
+/// A message of one channel, as it goes over the socket.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) seq: u64,
+    /// When it got its place, in Unix milliseconds by the broker's clock.
+    pub(super) ts: u64,
+    pub(super) batch: Batch,
+}
+
+/// What follows a position.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// These messages, up to and with this `seq`.
+    Messages { batch: Batch, to: u64 },
+    /// Nothing up to this `seq`: the log no longer reaches back there.
+    Gone { to: u64 },
+    /// Only the log can tell.
+    Unknown,
+}
+
+/// A part of one epoch of a channel's log, perhaps with holes that nothing is known of.
+#[derive(Debug, Default)]
+pub(super) struct Stretch {
+    entries: BTreeMap<u64, Entry>,
+    /// What is not in `entries` up to this `seq` is not in the log either.
+    gone: u64,
+}
+
+impl Stretch {
+    /// What a reading of the log after `asked` found, with `top` as the last `seq` given out at that moment.
+    pub(super) fn of_reading(asked: u64, top: u64, entries: impl IntoIterator<Item = Entry>) -> Self {
+        let entries = entries.into_iter().filter(|entry| entry.seq > asked).map(|entry| (entry.seq, entry));
+        let entries: BTreeMap<u64, Entry> = entries.collect();
+        // The log keeps the last messages without a hole, so what is missing before its first one is gone.
+        let first = entries.first_key_value().map_or(top.saturating_add(1), |(first, _)| *first);
+        let gone = if first > asked + 1 { first - 1 } else { 0 };
+        Self { entries, gone }
+    }
+
+    /// What follows `seq`, up to `end` and at most [`CALL`] bytes, but at least one message.
+    pub(super) fn after(&self, seq: u64, end: u64) -> Next {
+        let (mut found, mut bytes, mut to) = (Vec::new(), 0, seq);
+        for (next, entry) in self.entries.range(seq + 1..=end.max(seq + 1)) {
+            bytes += entry.batch.wire().len();
+            if *next != to + 1 || (bytes > CALL && !found.is_empty()) || *next > end {
+                break;
+            }
+            found.push(&entry.batch);
+            to = *next;
+        }
+        if !found.is_empty() {
+            return Next::Messages { batch: Batch::join(found.into_iter()), to };
+        }
+        if seq >= self.gone {
+            return Next::Unknown;
+        }
+        let first = self.entries.range(seq + 1..).next().map_or(u64::MAX, |(first, _)| *first);
+        Next::Gone { to: self.gone.min(first - 1).min(end) }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.values()
+    }
+}
+
+/// How many bytes the recent messages of all channels of a server may take.
+#[derive(Debug)]
+pub(super) struct Budget {
+    max: usize,
+    used: AtomicUsize,
+}
+
+impl Budget {
+    pub(super) fn new(max: usize) -> Self {
+        Self { max, used: AtomicUsize::new(0) }
+    }
+
+    pub(super) fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// How many bytes are to be given back so that rooms that speak find room for what is new.
+    pub(super) fn excess(&self) -> usize {
+        let is_tight = self.used() > self.max / 8 * 7;
+        if is_tight { self.used().saturating_sub(self.max / 4 * 3) } else { 0 }
+    }
+
+    fn is_over(&self) -> bool {
+        self.used() > self.max
+    }
+}
+
+/// The recent part of one channel's log, from which clients that come back are served without asking the broker.
+///
+/// It holds at most what the log holds, and all channels together keep to a [`Budget`]: a channel that speaks gives up
+/// its own oldest messages first, and those that have not been used for longest are emptied now and then. What is not
+/// here is read from the log.
+#[derive(Debug)]
+pub(super) struct Recent {
+    stretch: Stretch,
+    bytes: usize,
+    limits: RecentLimits,
+    budget: Arc<Budget>,
+    used: Instant,
+}
+
+/// What one channel keeps at most.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RecentLimits {
+    pub(super) length: usize,
+    pub(super) bytes: usize,
+    /// In milliseconds.
+    pub(super) age: u64,
+}
+
+impl Recent {
+    pub(super) fn new(limits: RecentLimits, budget: Arc<Budget>) -> Self {
+        Self { stretch: Stretch::default(), bytes: 0, limits, budget, used: Instant::now() }
+    }
+
+    /// See [`Stretch::after`].
+    pub(super) fn after(&mut self, seq: u64, end: u64, now: Instant) -> Next {
+        self.used = now;
+        self.stretch.after(seq, end)
+    }
+
+    /// The message with this number, if it is here.
+    pub(super) fn get(&self, seq: u64) -> Option<&Entry> {
+        self.stretch.entries.get(&seq)
+    }
+
+    /// Keeps a message, as far as the limits allow.
+    pub(super) fn keep(&mut self, entry: Entry, now: Instant) {
+        self.used = now;
+        let newest = entry.ts;
+        self.add(entry);
+        self.expire(newest.saturating_sub(self.limits.age));
+        self.shrink();
+    }
+
+    /// Keeps what was read of the log, as far as the limits allow and up to `end`.
+    pub(super) fn absorb(&mut self, read: &Stretch, end: u64, now: Instant) {
+        self.used = now;
+        self.stretch.gone = self.stretch.gone.max(read.gone.min(end));
+        read.iter().filter(|entry| entry.seq <= end).for_each(|entry| self.add(entry.clone()));
+        self.shrink();
+    }
+
+    /// The log has nothing up to this `seq` but what is here.
+    pub(super) fn gone(&mut self, to: u64) {
+        self.stretch.gone = self.stretch.gone.max(to);
+    }
+
+    /// Forgets what got its place before this time.
+    pub(super) fn expire(&mut self, oldest: u64) {
+        while self.stretch.entries.first_key_value().is_some_and(|(_, entry)| entry.ts < oldest) {
+            self.drop_first();
+        }
+    }
+
+    /// Forgets everything: another epoch has begun, or others need the memory.
+    pub(super) fn clear(&mut self) {
+        self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
+        (self.stretch, self.bytes) = (Stretch::default(), 0);
+    }
+
+    /// How many bytes it takes, and when it was used last.
+    pub(super) fn usage(&self) -> (usize, Instant) {
+        (self.bytes, self.used)
+    }
+
+    fn add(&mut self, entry: Entry) {
+        let bytes = size(&entry);
+        let before = self.stretch.entries.insert(entry.seq, entry).as_ref().map_or(0, size);
+        self.bytes = self.bytes + bytes - before;
+        self.budget.used.fetch_add(bytes, Ordering::Relaxed);
+        self.budget.used.fetch_sub(before, Ordering::Relaxed);
+    }
+
+    fn shrink(&mut self) {
+        while self.stretch.entries.len() > self.limits.length
+            || self.bytes > self.limits.bytes
+            || (self.budget.is_over() && self.bytes > 0)
+        {
+            self.drop_first();
+        }
+    }
+
+    fn drop_first(&mut self) {
+        if let Some((_, entry)) = self.stretch.entries.pop_first() {
+            self.bytes -= size(&entry);
+            self.budget.used.fetch_sub(size(&entry), Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Recent {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+fn size(entry: &Entry) -> usize {
+    entry.batch.wire().len() + OVERHEAD
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn entry(seq: u64, bytes: usize) -> Entry {
+        Entry { seq, ts: seq, batch: Batch::new(Bytes::from(vec![0; bytes]), 1) }
+    }
+
+    fn recent(budget: usize) -> Recent {
+        let limits = RecentLimits { length: 100, bytes: 1 << 20, age: 1000 };
+        Recent::new(limits, Arc::new(Budget::new(budget)))
+    }
+
+    /// What `after` says, as a pair: how many messages, up to where; a gap has none.
+    fn after(stretch: &Stretch, seq: u64, end: u64) -> Option<(usize, u64)> {
+        match stretch.after(seq, end) {
+            Next::Messages { batch, to } => Some((batch.messages(), to)),
+            Next::Gone { to } => Some((0, to)),
+            Next::Unknown => None,
+        }
+    }
+
+    #[test]
+    fn a_reading_tells_what_is_there_what_is_gone_and_what_only_the_log_knows() {
+        let read = Stretch::of_reading(5, 20, [5, 9, 10, 11].map(|seq| entry(seq, 10)));
+        assert_eq!(after(&read, 5, 20), Some((0, 8)));
+        assert_eq!(after(&read, 8, 20), Some((3, 11)));
+        assert_eq!(after(&read, 8, 10), Some((2, 10)), "no further than asked");
+        assert_eq!(after(&read, 11, 20), None, "there may be more after a reading's end");
+        let nothing = Stretch::of_reading(5, 20, []);
+        assert_eq!(after(&nothing, 5, 20), Some((0, 20)), "the log has nothing, and 20 was given out");
+        assert_eq!(after(&nothing, 20, 30), None);
+        let the_end = Stretch::of_reading(20, 20, [entry(20, 10)]);
+        assert_eq!(after(&the_end, 10, 20), None, "nothing was asked about what comes before");
+    }
+
+    #[test]
+    fn what_is_handed_out_at_a_time_is_bounded_but_never_nothing() {
+        let large = Stretch::of_reading(0, 4, (1..=4).map(|seq| entry(seq, CALL / 2 + 1)));
+        assert_eq!(after(&large, 0, 4), Some((1, 1)));
+        let larger = Stretch::of_reading(0, 1, [entry(1, 2 * CALL)]);
+        assert_eq!(after(&larger, 0, 1), Some((1, 1)));
+    }
+
+    #[test]
+    fn what_was_kept_and_what_was_read_join() {
+        let (mut recent, now) = (recent(1 << 20), Instant::now());
+        (5..=6).for_each(|seq| recent.keep(entry(seq, 10), now));
+        assert_eq!(after(&recent.stretch, 2, 6), None);
+        recent.absorb(&Stretch::of_reading(2, 6, (4..=6).map(|seq| entry(seq, 10))), 6, now);
+        assert_eq!(after(&recent.stretch, 2, 6), Some((0, 3)));
+        assert_eq!(after(&recent.stretch, 3, 6), Some((3, 6)));
+    }
+
+    #[test]
+    fn all_channels_together_keep_to_the_budget_and_give_it_back() {
+        let budget = Arc::new(Budget::new(10 * (100 + OVERHEAD)));
+        let limits = RecentLimits { length: 100, bytes: 1 << 20, age: 1000 };
+        let (mut one, mut two) = (Recent::new(limits, budget.clone()), Recent::new(limits, budget.clone()));
+        let now = Instant::now();
+        (1..=8).for_each(|seq| one.keep(entry(seq, 100), now));
+        (1..=8).for_each(|seq| two.keep(entry(seq, 100), now));
+        assert_eq!((one.usage().0, two.usage().0), (8 * (100 + OVERHEAD), 2 * (100 + OVERHEAD)));
+        assert_eq!(after(&two.stretch, 6, 8), Some((2, 8)), "the newest stay");
+        assert!(budget.excess() > 0);
+        drop(one);
+        assert_eq!(budget.excess(), 0);
+        drop(two);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn nothing_is_kept_for_longer_than_the_log_keeps_it() {
+        let (mut recent, now) = (recent(1 << 20), Instant::now());
+        recent.keep(entry(1, 10), now);
+        recent.keep(Entry { ts: 1500, ..entry(2, 10) }, now);
+        assert!(recent.get(1).is_none() && recent.get(2).is_some());
+        recent.expire(1501);
+        assert_eq!(recent.usage().0, 0);
+    }
+
+    proptest! {
+        /// Whatever is kept, read and dropped: what is handed out is consecutive, and the books agree.
+        #[test]
+        fn what_follows_is_consecutive(
+            steps in prop::collection::vec((0..40_u64, 1..8_u64, any::<bool>()), 0..40),
+            seq in 0..40_u64,
+        ) {
+            let (mut recent, now) = (recent(20 * (10 + OVERHEAD)), Instant::now());
+            for (from, count, is_reading) in steps {
+                let entries = (from + 1..from + 1 + count).map(|seq| entry(seq, 10));
+                if is_reading {
+                    recent.absorb(&Stretch::of_reading(from, from + count, entries), 60, now);
+                } else {
+                    entries.for_each(|entry| recent.keep(entry, now));
+                }
+            }
+            let bytes: usize = recent.stretch.iter().map(size).sum();
+            prop_assert_eq!((bytes, recent.budget.used()), (recent.bytes, bytes));
+            match recent.after(seq, 50, now) {
+                Next::Messages { batch, to } => {
+                    prop_assert_eq!(batch.messages() as u64, to - seq);
+                    prop_assert!((seq + 1..=to).all(|seq| recent.get(seq).is_some()));
+                }
+                Next::Gone { to } => prop_assert!(to > seq && (seq + 1..=to).all(|seq| recent.get(seq).is_none())),
+                Next::Unknown => prop_assert!(recent.get(seq + 1).is_none()),
+            }
+        }
+    }
+}
