@@ -6,8 +6,8 @@ use crate::record::{Client, MessageId, Room, What};
 
 /// The messages that were sent and not yet answered.
 ///
-/// The answer is an `ack`. When the connection that a message was sent on is lost, its sender takes the message itself
-/// for the answer, as docs/protocol.md says; while that connection lasts, the `ack` is owed.
+/// The answer is an `ack`. When none can come any more, as the connection that a message was sent on is lost or an `error`
+/// has come instead, its sender takes the message itself for the answer, as docs/protocol.md says. Else the `ack` is owed.
 #[derive(Debug, Default)]
 pub struct Answers {
     connections: HashMap<Client, u32>,
@@ -20,6 +20,7 @@ struct Open {
     /// The connection of its sender on which it was last sent.
     connection: u32,
     has_come_back: bool,
+    is_refused: bool,
 }
 
 impl Answers {
@@ -29,16 +30,20 @@ impl Answers {
             What::Connected { .. } => *self.connections.entry(client).or_default() += 1,
             What::Sent { room, id } => {
                 let connection = self.connection(client);
-                self.open.insert(id, Open { room, connection, has_come_back: false });
+                self.open.insert(id, Open { room, connection, has_come_back: false, is_refused: false });
             }
             What::Acked { id, .. } => drop(self.open.remove(&id)),
             What::Delivered { id, .. } if id.client == client => {
                 let connection = self.connection(client);
                 match self.open.get_mut(&id) {
-                    Some(open) if open.connection == connection => open.has_come_back = true,
+                    Some(open) if open.connection == connection && !open.is_refused => open.has_come_back = true,
                     _ => drop(self.open.remove(&id)),
                 }
             }
+            What::Refused { id: Some(id), .. } => match self.open.get_mut(&id) {
+                Some(open) if !open.has_come_back => open.is_refused = true,
+                _ => drop(self.open.remove(&id)),
+            },
             What::Disconnected { .. } => self.open.retain(|id, open| id.client != client || !open.has_come_back),
             _ => {}
         }
@@ -80,6 +85,10 @@ mod tests {
         assert_eq!(unanswered(&[connected(), sent.clone(), delivered.clone()]), 1);
         assert_eq!(unanswered(&[connected(), sent.clone(), delivered.clone(), gone.clone()]), 0);
         assert_eq!(unanswered(&[connected(), sent.clone(), gone.clone()]), 1);
+        let refused = What::Refused { code: "unavailable".into(), id: Some(ID), room: Some(room) };
+        assert_eq!(unanswered(&[connected(), sent.clone(), refused.clone()]), 1);
+        assert_eq!(unanswered(&[connected(), sent.clone(), refused.clone(), delivered.clone()]), 0);
+        assert_eq!(unanswered(&[connected(), sent.clone(), delivered.clone(), refused]), 0);
         assert_eq!(unanswered(&[connected(), sent, gone, connected(), delivered]), 0);
     }
 }

@@ -223,7 +223,7 @@ pub const SCENARIOS: &[Scenario] = &[
         about: "SIGSTOP of Redis for 2 s, then for 8 s, while slow clients get what they missed from a server that has \
                 just started",
         counted_from: "the second SIGCONT",
-        load: Load { clients: 4, rooms: 1, rate: 160.0, text: 14_000 },
+        load: Load { clients: 4, rooms: 1, rate: 80.0, text: 14_000 },
         settings: &[("HISTORY_BYTES", "64MiB")],
         fault: Fault::StopRedisInReplay,
         ..BASE

@@ -29,7 +29,7 @@ impl World {
             for (frames, client) in clients.iter().enumerate() {
                 self.swarm.order(*client, Order::ComeBack(vec![frames, 1, frames]))?;
             }
-            self.all_caught_up().await?;
+            self.all_caught_up().await;
             self.swarm.send(true);
         }
         Ok(self.now())
@@ -43,7 +43,7 @@ impl World {
             rooms: vec![ROOM],
             server: Some(server),
             small_buffer: true,
-            rest: Duration::from_millis(4),
+            rest: Duration::from_millis(2),
             ..Plan::listener()
         };
         let clients = self.add_clients(12, &slow).await?;
@@ -61,7 +61,7 @@ impl World {
             sleep(pause).await;
             thawed = self.now();
             self.cluster.redis()?.thaw().await?;
-            self.all_caught_up().await?;
+            self.all_caught_up().await;
         }
         Ok(thawed)
     }
@@ -85,11 +85,12 @@ impl World {
     }
 
     /// Waits until everybody is where it belongs and has what it missed.
-    pub(super) async fn all_caught_up(&self) -> Result<()> {
+    pub(super) async fn all_caught_up(&mut self) {
         let recorder = &self.swarm.recorder;
         let all = async || recorder.missing() == 0 && recorder.replaying() == 0;
-        let caught_up = until("all have what they missed", PATIENCE, all).await;
-        let (missing, replaying) = (recorder.missing(), recorder.replaying());
-        caught_up.map_err(|error| format!("{error}; {missing} are not back, {replaying} are being caught up").into())
+        if let Err(error) = until("all have what they missed", PATIENCE, all).await {
+            let (missing, replaying) = (recorder.missing(), recorder.replaying());
+            self.unexpected(format!("{error}; {missing} are not back, {replaying} are being caught up"));
+        }
     }
 }
