@@ -5,7 +5,7 @@ use std::io::{self, BufRead, Write};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use crate::client::{Failure, Socket};
+use crate::client::{Failure, Socket, plain};
 
 /// Lines that were typed and not sent yet; whoever types faster than that waits.
 const TYPED: usize = 16;
@@ -37,10 +37,14 @@ pub(crate) async fn run(url: &str, room: &str, username: &str) -> Result<(), Fai
                     unanswered -= 1;
                 }
                 if let Some(line) = line(&event) {
-                    writeln!(io::stdout(), "{line}")?;
+                    // One line for each event, so that nobody can say what looks like another's message.
+                    writeln!(io::stdout(), "{}", plain(&line))?;
                 }
                 if event["type"] == "error" && event.get("id").is_none() {
                     return Err("the room was not joined".into());
+                }
+                if event["type"] == "left" {
+                    return Err("the server cannot keep this chat in the room".into());
                 }
             }
         }

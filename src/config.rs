@@ -146,8 +146,8 @@ settings! {
     log: String = "info", log_filter;
     /// How the log is written: `pretty` for people, `json` for collectors.
     log_format: LogFormat = "pretty", log_format;
-    /// Where traces go: the base URL of an OTLP/HTTP collector, such as `http://otel-collector:4318`. If it is not
-    /// set, no traces are made.
+    /// Where traces go: the base URL of an OTLP/HTTP collector, such as `http://otel-collector:4318`, without a password
+    /// (`OTEL_EXPORTER_OTLP_HEADERS` is for that). If it is not set, no traces are made.
     otlp_endpoint: Option<String> = "", optional(otlp_endpoint);
     /// Share of messages that are traced, from 0 to 1.
     trace_ratio: f64 = "0.01", ratio;
@@ -427,9 +427,12 @@ fn redis_url(value: &str) -> Result<Secret, String> {
 }
 
 fn otlp_endpoint(value: &str) -> Result<String, String> {
+    // Somebody may have put a password into it, so it is not shown.
     match value.split_once("://") {
-        Some(("http", rest)) if !rest.is_empty() => Ok(value.trim_end_matches('/').to_owned()),
-        _ => Err(format!("is {value:?}, but must be a URL such as http://otel-collector:4318")),
+        Some(("http", rest)) if !rest.is_empty() && !rest.contains('@') => Ok(value.trim_end_matches('/').to_owned()),
+        _ => Err("(hidden) must be a URL such as http://otel-collector:4318, without a name and a password; \
+                  OTEL_EXPORTER_OTLP_HEADERS is for those"
+            .into()),
     }
 }
 

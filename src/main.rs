@@ -25,7 +25,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{check::patiently, client::Failure};
+use crate::{
+    check::patiently,
+    client::{Failure, plain},
+};
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -162,7 +165,8 @@ fn run(name: &str, client: impl Future<Output = Result<(), Failure>>) -> ExitCod
     match runtime.block_on(client) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("roomcast {name}: {error}");
+            // A server may have said what is in it.
+            eprintln!("roomcast {name}: {}", plain(&error.to_string()));
             ExitCode::FAILURE
         }
     }

@@ -14,6 +14,7 @@ use std::{
 };
 
 use crate::{
+    answers::Answers,
     member::{Member, show},
     record::{Client, Event, MessageId, Position, Room, What},
     verdict::{Kind, Verdict, Violation},
@@ -30,19 +31,25 @@ pub fn judge(record: &[Event], healed: Duration) -> Verdict {
 struct Bench {
     members: BTreeMap<(Room, Client), Member>,
     /// Where each message is, as members and senders were told.
-    placements: BTreeMap<(Room, Position), Vec<(MessageId, Client)>>,
+    placements: BTreeMap<(Room, Position), Vec<(MessageId, Vec<Client>)>>,
     /// The epochs of a room, in the order in which anybody heard of them.
     epochs: HashMap<Room, Vec<u64>>,
-    sent: BTreeMap<MessageId, (Client, Room)>,
+    sent: HashSet<MessageId>,
     acked: HashMap<MessageId, Position>,
+    answers: Answers,
     verdict: Verdict,
 }
 
 impl Bench {
     fn see(&mut self, event: &Event) {
         let client = event.client;
+        self.answers.see(client, &event.what);
         match event.what {
-            What::Joining { room, .. } | What::Joined { room, .. } | What::Reset { room, .. } => {
+            What::Joining { room, .. }
+            | What::Joined { room, .. }
+            | What::Left { room, .. }
+            | What::Reset { room, .. }
+            | What::Refused { room: Some(room), id: None, .. } => {
                 self.members.entry((room, client)).or_insert_with(|| Member::new(client, room)).see(&event.what);
                 if let What::Joined { position, .. } | What::Reset { position, .. } = event.what {
                     self.know(room, position);
@@ -57,7 +64,7 @@ impl Bench {
                     member.see(&event.what);
                 }
             }
-            What::Sent { id, room } => drop(self.sent.entry(id).or_insert((client, room))),
+            What::Sent { id, .. } => drop(self.sent.insert(id)),
             What::Acked { room, id, position } => {
                 let first = *self.acked.entry(id).or_insert(position);
                 if first.epoch == position.epoch && first.seq != position.seq {
@@ -77,7 +84,11 @@ impl Bench {
 
     fn place(&mut self, room: Room, position: Position, id: MessageId, client: Client) {
         self.know(room, position);
-        self.placements.entry((room, position)).or_default().push((id, client));
+        let holders = self.placements.entry((room, position)).or_default();
+        match holders.iter_mut().find(|(held, _)| *held == id) {
+            Some((_, clients)) => clients.push(client),
+            None => holders.push((id, vec![client])),
+        }
     }
 
     fn know(&mut self, room: Room, position: Position) {
@@ -100,9 +111,11 @@ impl Bench {
         for member in self.members.values_mut() {
             verdict.delivered += member.delivered;
             verdict.replayed += member.replayed;
+            verdict.interrupted += member.interrupted;
             verdict.violations.append(&mut member.violations);
         }
-        (verdict.sent, verdict.acked) = (self.sent.len(), self.acked.len());
+        verdict.sent = self.sent.len();
+        verdict.acked = verdict.sent - self.answers.unanswered().count();
         verdict.live_again = live_again(record, healed, &self.members.keys().copied().collect::<Vec<_>>());
         verdict
     }
@@ -111,9 +124,8 @@ impl Bench {
     fn check_numbers(&mut self) {
         let mut violations = Vec::new();
         for ((room, position), holders) in &self.placements {
-            let (first, _) = holders[0];
-            let Some((other, _)) = holders.iter().find(|(id, _)| *id != first) else { continue };
-            let clients: HashSet<Client> = holders.iter().map(|(_, client)| *client).collect();
+            let [(first, _), (other, _), ..] = &holders[..] else { continue };
+            let clients: HashSet<Client> = holders.iter().flat_map(|(_, clients)| clients.iter().copied()).collect();
             for client in clients {
                 let member = self.members.get(&(*room, client));
                 let was_told = member.is_some_and(|member| {
@@ -199,9 +211,9 @@ impl Bench {
             };
             self.verdict.violations.push(Violation::of(Kind::NotConverged, *client, *room, text));
         }
-        for (id, (client, room)) in self.sent.iter().filter(|(id, _)| !self.acked.contains_key(id)) {
+        for (id, room) in self.answers.unanswered() {
             let text = format!("never got an ack for {id}");
-            self.verdict.violations.push(Violation::of(Kind::NotConverged, *client, *room, text));
+            self.verdict.violations.push(Violation::of(Kind::NotConverged, id.client, room, text));
         }
     }
 }

@@ -34,14 +34,14 @@ impl Story {
 
     fn join(&mut self, client: Client, position: Position) -> &mut Self {
         self.event(client, What::Joining { room: ROOM, after: None });
-        self.event(client, What::Joined { room: ROOM, position, resumed: None })
+        self.event(client, What::Joined { room: ROOM, position, until: None, resumed: None })
     }
 
-    /// Loses the connection, comes back, and hears whether it is resumed.
-    fn come_back(&mut self, client: Client, after: Position, live: Position, resumed: Option<bool>) -> &mut Self {
+    /// Loses the connection, comes back, and hears whether it is resumed, and up to where there is something for it.
+    fn come_back(&mut self, client: Client, after: Position, until: Option<u64>, resumed: Option<bool>) -> &mut Self {
         self.event(client, What::Disconnected { code: None });
         self.event(client, What::Joining { room: ROOM, after: Some(after) });
-        self.event(client, What::Joined { room: ROOM, position: live, resumed })
+        self.event(client, What::Joined { room: ROOM, position: after, until, resumed })
     }
 
     fn reset(&mut self, client: Client, position: Position) -> &mut Self {
@@ -179,7 +179,7 @@ fn a_position_that_is_two_messages_is_seen() {
 fn a_resumed_client_gets_what_it_missed() {
     let mut story = begun();
     story.event(BOB, What::Disconnected { code: Some(1012) });
-    story.send(2, old(12)).get(ANN, 2, old(12)).come_back(BOB, old(11), old(12), Some(true)).get(BOB, 2, old(12));
+    story.send(2, old(12)).get(ANN, 2, old(12)).come_back(BOB, old(11), Some(12), Some(true)).get(BOB, 2, old(12));
     story.good(3, old(13));
     story.is_clean();
     assert_eq!(story.judged().replayed, 1);
@@ -189,19 +189,19 @@ fn a_resumed_client_gets_what_it_missed() {
 fn a_wrong_resumed_is_seen() {
     // What was missed does not come.
     let mut story = begun();
-    story.send(2, old(12)).get(ANN, 2, old(12)).come_back(BOB, old(11), old(12), Some(true)).good(3, old(13));
+    story.send(2, old(12)).get(ANN, 2, old(12)).come_back(BOB, old(11), Some(12), Some(true)).good(3, old(13));
     assert_eq!(story.kinds(), [Kind::SilentlyLost]);
     // The same at the end of the record.
     let mut story = begun();
-    story.send(2, old(12)).get(ANN, 2, old(12)).come_back(BOB, old(11), old(12), Some(true));
+    story.send(2, old(12)).get(ANN, 2, old(12)).come_back(BOB, old(11), Some(12), Some(true));
     assert_eq!(story.kinds(), [Kind::SilentlyLost, Kind::NotConverged]);
     // Another epoch cannot be resumed into.
     let mut story = begun();
-    story.come_back(BOB, old(11), new(0), Some(true));
+    story.come_back(BOB, old(11), Some(1), Some(true)).send(2, new(1)).get(BOB, 2, new(1));
     assert!(story.kinds().contains(&Kind::OutOfOrder));
     // What was there already comes again.
     let mut story = begun();
-    story.come_back(BOB, old(11), old(11), Some(true)).get(BOB, 1, old(11));
+    story.come_back(BOB, old(11), None, Some(true)).get(BOB, 1, old(11));
     assert_eq!(story.kinds(), [Kind::Doubled]);
 }
 
@@ -209,14 +209,69 @@ fn a_wrong_resumed_is_seen() {
 fn not_resumed_needs_a_reset() {
     for resumed in [Some(false), None] {
         let mut story = begun();
-        story.send(2, old(12)).get(ANN, 2, old(12)).come_back(BOB, old(11), old(12), resumed).good(3, old(13));
+        story.send(2, old(12)).get(ANN, 2, old(12)).come_back(BOB, old(11), None, resumed).good(3, old(13));
         assert_eq!(story.kinds(), [Kind::SilentlyLost, Kind::OutOfOrder]);
     }
     let mut story = begun();
-    story.send(2, old(12)).get(ANN, 2, old(12)).come_back(BOB, old(11), old(13), Some(false));
+    story.send(2, old(12)).get(ANN, 2, old(12)).come_back(BOB, old(11), Some(12), Some(false));
     story.reset(BOB, old(12)).good(3, old(13));
     story.is_clean();
     assert_eq!(story.judged().reported_lost, 1);
+}
+
+#[test]
+fn a_replay_that_breaks_off_goes_on_from_the_last_frame_that_had_a_position() {
+    let mut story = begun();
+    story.event(BOB, What::Disconnected { code: None });
+    for number in 2..=5 {
+        let position = old(u64::from(number) + 10);
+        story.send(number, position).get(ANN, number, position);
+    }
+    // Cut after `joined`, then after one message; then all that is left comes.
+    story.come_back(BOB, old(11), Some(15), Some(true));
+    story.come_back(BOB, old(11), Some(15), Some(true)).get(BOB, 2, old(12));
+    story.come_back(BOB, old(12), Some(15), Some(true));
+    for number in 3..=5 {
+        story.get(BOB, number, old(u64::from(number) + 10));
+    }
+    story.is_clean();
+    assert_eq!((story.judged().replayed, story.judged().interrupted), (4, 2));
+}
+
+#[test]
+fn a_joined_that_runs_ahead_of_what_follows_is_seen_and_so_is_what_it_loses() {
+    let mut story = begun();
+    story.event(BOB, What::Disconnected { code: None });
+    for number in 2..=5 {
+        let position = old(u64::from(number) + 10);
+        story.send(number, position).get(ANN, number, position);
+    }
+    // The live position, with what was missed to come after it; and the network goes in between.
+    story.event(BOB, What::Joining { room: ROOM, after: Some(old(11)) });
+    story.event(BOB, What::Joined { room: ROOM, position: old(15), until: None, resumed: Some(true) });
+    assert!(story.kinds().contains(&Kind::OutOfOrder));
+    story.come_back(BOB, old(15), None, Some(true)).good(6, old(16));
+    assert_eq!(story.judged().count(Kind::SilentlyLost), 4);
+}
+
+#[test]
+fn an_error_after_joined_is_seen_and_to_be_put_out_with_a_reason_is_allowed() {
+    let refused = What::Refused { code: "unavailable".into(), id: None, room: Some(ROOM) };
+    let mut story = begun();
+    story.event(BOB, refused.clone());
+    assert_eq!(story.kinds(), [Kind::Unexpected]);
+    let mut story = begun();
+    story.event(BOB, What::Disconnected { code: None }).event(BOB, refused).come_back(BOB, old(11), None, Some(true));
+    story.is_clean();
+
+    for (reason, kinds) in [(Some("unavailable".to_owned()), vec![]), (None, vec![Kind::Unexpected])] {
+        let mut story = begun();
+        story.event(BOB, What::Left { room: ROOM, reason }).come_back(BOB, old(11), None, Some(true));
+        assert_eq!(story.kinds(), kinds);
+    }
+    let mut story = begun();
+    story.event(BOB, What::Left { room: ROOM, reason: Some("unavailable".to_owned()) });
+    assert_eq!(story.kinds(), [Kind::NotConverged], "it never came back");
 }
 
 #[test]

@@ -2,14 +2,17 @@
 
 #![allow(unreachable_pub, reason = "a program has no outside")]
 
+mod answers;
 mod arguments;
 mod client;
 mod cluster;
+mod herd;
 mod inject;
 mod judge;
 mod member;
 mod record;
 mod recorder;
+mod replay;
 mod report;
 mod run;
 mod scenario;
@@ -24,6 +27,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::{
@@ -49,6 +53,7 @@ fn main() -> ExitCode {
             }
             return Ok(true);
         }
+        take_all_files();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         runtime.block_on(until_interrupted(run_all(&arguments)))
     });
@@ -105,6 +110,13 @@ async fn until_interrupted(work: impl Future<Output = Result<bool>>) -> Result<b
         _ = interrupt.recv() => Err("interrupted".into()),
         _ = terminate.recv() => Err("terminated".into()),
     }
+}
+
+/// Lets this process open as many files as it may: every client is one.
+fn take_all_files() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    // If it cannot be raised, the scenarios with many clients say what they lack.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }
 
 fn beside_this_program() -> Result<PathBuf> {

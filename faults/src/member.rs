@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::{
     record::{Client, MessageId, Position, Room, What},
+    replay::Replay,
     verdict::{Kind, Violation},
 };
 
@@ -27,12 +28,16 @@ pub struct Member {
     /// Deliveries in all, and those among them that made up for what was missed.
     pub delivered: usize,
     pub replayed: usize,
+    /// Replays that ended too early, as the connection was lost or the server gave up.
+    pub interrupted: usize,
+    /// Where the last frame that had a position has put it. A client that comes back asks to go on from here.
+    place: Option<Position>,
     /// The position that the last `join` asked to go on from.
     asked: Option<Position>,
     /// A `joined` said that it does not go on where the client was, but no `reset` has said from where it does.
-    unexplained: Option<Position>,
-    /// Up to here a resumed client is being brought up to date.
-    replay_to: Option<Position>,
+    is_unexplained: bool,
+    /// What it had missed, while that is still coming.
+    replay: Option<Replay>,
     since_reset: HashSet<MessageId>,
     pub violations: Vec<Violation>,
 }
@@ -51,9 +56,11 @@ impl Member {
             skipped: HashSet::new(),
             delivered: 0,
             replayed: 0,
+            interrupted: 0,
+            place: None,
             asked: None,
-            unexplained: None,
-            replay_to: None,
+            is_unexplained: false,
+            replay: None,
             since_reset: HashSet::new(),
             violations: Vec::new(),
         }
@@ -63,16 +70,27 @@ impl Member {
     pub fn see(&mut self, what: &What) {
         match *what {
             What::Joining { after, .. } => {
-                (self.asked, self.unexplained) = (after, None);
-                if after.is_some() && after != self.at {
-                    let text = format!("asked to go on after {}, but stands at {}", show(after), show(self.at));
+                self.asked = after;
+                if after != self.place {
+                    let text = format!("asked to go on after {}, but stands at {}", show(after), show(self.place));
                     self.wrong(Kind::Unexpected, text);
                 }
             }
-            What::Joined { position, resumed, .. } => self.joined(position, resumed),
+            What::Joined { position, until, resumed, .. } => self.joined(position, until, resumed),
             What::Reset { position, .. } => self.reset(position),
             What::Delivered { position, id, .. } => self.delivered(position, id),
-            What::Disconnected { .. } => self.is_live = false,
+            What::Left { ref reason, .. } => {
+                if reason.is_none() {
+                    self.wrong(Kind::Unexpected, "was put out of the room without a reason".to_owned());
+                }
+                self.leave();
+            }
+            // What it missed is told before it is live, or never.
+            What::Refused { ref code, .. } if self.is_live => {
+                let text = format!("was refused ({code}) though it had joined; it stood at {}", show(self.at));
+                self.wrong(Kind::Unexpected, text);
+            }
+            What::Disconnected { .. } => self.leave(),
             _ => {}
         }
     }
@@ -82,25 +100,29 @@ impl Member {
         self.explain_nothing();
     }
 
-    fn joined(&mut self, position: Position, resumed: Option<bool>) {
-        self.is_live = true;
-        self.replay_to = None;
+    fn joined(&mut self, position: Position, until: Option<u64>, resumed: Option<bool>) {
+        (self.is_live, self.place) = (true, Some(position));
+        self.replay = until.map(Replay::up_to);
         self.first.get_or_insert(position);
-        if self.asked.is_none() {
+        let Some(asked) = self.asked else {
             self.at = Some(position);
-        } else if resumed == Some(true) {
-            self.replay_to = Some(position);
-            if self.at.is_some_and(|at| at.epoch != position.epoch) {
-                let text = format!("was told that it is resumed at {position}, but stood at {}", show(self.at));
-                self.wrong(Kind::OutOfOrder, text);
-            }
-        } else {
-            self.unexplained = Some(position);
+            return;
+        };
+        if position != asked {
+            let text = format!("asked to go on after {asked}, but was let in after {position}");
+            self.wrong(Kind::OutOfOrder, text);
         }
+        self.is_unexplained = resumed != Some(true);
+    }
+
+    fn leave(&mut self) {
+        self.interrupted += usize::from(self.replay.take().is_some());
+        (self.is_live, self.is_unexplained) = (false, false);
     }
 
     fn reset(&mut self, to: Position) {
-        self.unexplained = None;
+        (self.is_unexplained, self.place) = (false, Some(to));
+        self.replay = self.replay.and_then(|replay| replay.after(to));
         if let Some(at) = self.at.filter(|at| at.epoch == to.epoch && to.seq < at.seq) {
             self.wrong(Kind::OutOfOrder, format!("was reset to {to}, but has had everything up to {at}"));
         }
@@ -108,7 +130,6 @@ impl Member {
         if self.at.is_none_or(|at| at.epoch != to.epoch) {
             self.since_reset.clear();
         }
-        self.replay_to = self.replay_to.filter(|end| end.epoch == to.epoch);
         self.at = Some(to);
         self.resets.push(to);
     }
@@ -116,9 +137,9 @@ impl Member {
     fn delivered(&mut self, position: Position, id: MessageId) {
         self.delivered += 1;
         self.explain_nothing();
-        if self.replay_to.is_some_and(|end| end.epoch == position.epoch && position.seq <= end.seq) {
-            self.replayed += 1;
-        }
+        self.place = Some(position);
+        self.replayed += usize::from(self.replay.is_some_and(|replay| replay.includes(position)));
+        self.replay = self.replay.and_then(|replay| replay.after(position));
         self.had.entry(id).or_insert(position);
         let Some(at) = self.at else {
             self.wrong(Kind::OutOfOrder, format!("got {id} at {position} before it had joined"));
@@ -148,17 +169,12 @@ impl Member {
         self.skipped.extend((at.seq + 1..=up_to).map(|seq| Position { epoch: at.epoch, seq }));
     }
 
-    /// A client that was not resumed has to hear from where it goes on; if it does not, what it missed is lost
-    /// without a word.
+    /// A client that was not resumed has to hear at once from where it goes on.
     fn explain_nothing(&mut self) {
-        let (Some(position), Some(at)) = (self.unexplained.take(), self.at) else { return };
-        if at.epoch == position.epoch {
-            self.skip(at, position.seq);
-        }
-        if at != position {
-            let text = format!("was let in at {position}, not resumed, and no reset said so; it stood at {at}");
+        if std::mem::take(&mut self.is_unexplained) {
+            let text =
+                format!("was not resumed, and no reset said from where it goes on; it stood at {}", show(self.at));
             self.wrong(Kind::OutOfOrder, text);
-            self.at = Some(position);
         }
     }
 

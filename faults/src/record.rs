@@ -70,7 +70,9 @@ pub enum What {
     /// `join` was sent.
     Joining { room: Room, after: Option<Position> },
     /// `joined` came.
-    Joined { room: Room, position: Position, resumed: Option<bool> },
+    Joined { room: Room, position: Position, until: Option<u64>, resumed: Option<bool> },
+    /// `left` came, though nobody had asked for it.
+    Left { room: Room, reason: Option<String> },
     /// `reset` came.
     Reset { room: Room, position: Position },
     /// A `message` of the room came.
@@ -93,9 +95,10 @@ impl Event {
             What::Connected { server } => json!({ "connected": server }),
             What::Disconnected { code } => json!({ "disconnected": code }),
             What::Joining { room, after } => json!({ "joining": room, "after": after.as_ref().map(place) }),
-            What::Joined { room, position, resumed } => {
-                json!({ "joined": room, "position": place(position), "resumed": resumed })
+            What::Joined { room, position, until, resumed } => {
+                json!({ "joined": room, "position": place(position), "until": until, "resumed": resumed })
             }
+            What::Left { room, reason } => json!({ "left": room, "reason": reason }),
             What::Reset { room, position } => json!({ "reset": room, "position": place(position) }),
             What::Delivered { room, position, id } => {
                 json!({ "delivered": room, "position": place(position), "id": id.to_string() })

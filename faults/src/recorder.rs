@@ -8,7 +8,11 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::record::{Client, Event, MessageId, Position, Room, What};
+use crate::{
+    answers::Answers,
+    record::{Client, Event, Position, Room, What},
+    replay::Replay,
+};
 
 /// The record of a run in the making. Shared by all clients of the run; nothing waits under its lock.
 #[derive(Debug)]
@@ -21,16 +25,19 @@ pub struct Recorder {
 struct State {
     events: Vec<Event>,
     members: BTreeMap<(Client, Room), Standing>,
+    /// The servers to which clients are connected.
+    servers: BTreeMap<Client, String>,
     /// The highest position of a room's newest epoch.
     newest: HashMap<Room, Position>,
     epochs: HashSet<(Room, u64)>,
-    unanswered: HashSet<MessageId>,
+    answers: Answers,
 }
 
 #[derive(Debug, Default)]
 struct Standing {
     is_live: bool,
     at: Option<Position>,
+    replay: Option<Replay>,
 }
 
 impl Recorder {
@@ -62,11 +69,22 @@ impl Recorder {
         self.state().members.values().filter(|standing| !standing.is_live).count()
     }
 
+    /// Who is connected to the server at this address.
+    pub fn clients_of(&self, address: &str) -> Vec<Client> {
+        let state = self.state();
+        state.servers.iter().filter(|(_, server)| *server == address).map(|(client, _)| *client).collect()
+    }
+
+    /// How many members are still getting what they missed.
+    pub fn replaying(&self) -> usize {
+        self.state().members.values().filter(|standing| standing.replay.is_some()).count()
+    }
+
     /// Whether everybody is back, has everything that is known to exist, and has an answer to all that it sent.
     pub fn has_converged(&self) -> bool {
         let state = self.state();
         let mut standings = state.members.iter();
-        state.unanswered.is_empty()
+        state.answers.unanswered().next().is_none()
             && standings.all(|((_, room), at)| at.is_live && at.at == state.newest.get(room).copied())
     }
 
@@ -97,36 +115,37 @@ impl Recorder {
 
 impl State {
     fn follow(&mut self, client: Client, what: &What) {
+        self.answers.see(client, what);
         match *what {
+            What::Connected { ref server } => drop(self.servers.insert(client, server.clone())),
             What::Disconnected { .. } => {
+                self.servers.remove(&client);
                 for (_, standing) in self.members.range_mut((client, 0)..=(client, Room::MAX)) {
-                    standing.is_live = false;
+                    (standing.is_live, standing.replay) = (false, None);
                 }
             }
-            What::Joined { room, position, resumed } => {
+            What::Left { room, .. } => {
                 let standing = self.members.entry((client, room)).or_default();
-                standing.is_live = true;
-                // A resumed client still gets what it missed, and one that is not is told by `reset` where it is.
-                if standing.at.is_none() || resumed.is_none() {
-                    standing.at = Some(position);
-                }
-                self.know(room, position);
+                (standing.is_live, standing.replay) = (false, None);
+            }
+            What::Joined { room, position, until, .. } => {
+                let standing = self.stand(client, room, position);
+                (standing.is_live, standing.replay) = (true, until.map(Replay::up_to));
             }
             What::Reset { room, position } | What::Delivered { room, position, .. } => {
-                self.stand(client, room, position);
+                let standing = self.stand(client, room, position);
+                standing.replay = standing.replay.and_then(|replay| replay.after(position));
             }
-            What::Sent { id, .. } => drop(self.unanswered.insert(id)),
-            What::Acked { room, id, position } => {
-                self.unanswered.remove(&id);
-                self.know(room, position);
-            }
+            What::Acked { room, position, .. } => self.know(room, position),
             _ => {}
         }
     }
 
-    fn stand(&mut self, client: Client, room: Room, position: Position) {
-        self.members.entry((client, room)).or_default().at = Some(position);
+    fn stand(&mut self, client: Client, room: Room, position: Position) -> &mut Standing {
         self.know(room, position);
+        let standing = self.members.entry((client, room)).or_default();
+        standing.at = Some(position);
+        standing
     }
 
     fn know(&mut self, room: Room, position: Position) {
@@ -141,12 +160,13 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::MessageId;
 
     #[test]
     fn all_have_converged_when_all_stand_at_the_newest_position_and_nothing_is_unanswered() {
         let (recorder, room, id) = (Recorder::new(), 0, MessageId { client: 1, number: 1 });
         let at = |epoch, seq| Position { epoch, seq };
-        let joined = |position| What::Joined { room, position, resumed: None };
+        let joined = |position| What::Joined { room, position, until: None, resumed: None };
         recorder.expect(1, room);
         recorder.expect(2, room);
         recorder.record(1, joined(at(1, 5)));
@@ -167,7 +187,7 @@ mod tests {
         recorder.record(1, What::Reset { room, position: at(2, 0) });
         recorder.record(1, What::Disconnected { code: Some(4008) });
         assert_eq!((recorder.missing(), recorder.closes(1)), (1, vec![4008]));
-        recorder.record(1, What::Joined { room, position: at(2, 0), resumed: Some(true) });
+        recorder.record(1, What::Joined { room, position: at(2, 0), until: None, resumed: Some(true) });
         assert!(recorder.has_converged());
     }
 }

@@ -65,7 +65,7 @@ fn row(cells: &[String; 10]) -> String {
     text
 }
 
-/// What was wrong in a scenario; nothing if all was well.
+/// What was wrong in a scenario, and what else there is to say; nothing if all was well and that is all.
 pub fn explanation(outcome: &Outcome) -> String {
     let mut text = String::new();
     for kind in Kind::ALL {
@@ -77,6 +77,9 @@ pub fn explanation(outcome: &Outcome) -> String {
         if more > 0 {
             let _ = writeln!(text, "  {kind}: {more} more");
         }
+    }
+    if let Some(herd) = &outcome.verdict.herd {
+        let _ = writeln!(text, "  {herd}");
     }
     if let Some(kept) = &outcome.kept {
         let _ = writeln!(text, "  record and logs: {}", kept.display());
@@ -94,6 +97,7 @@ pub fn json(outcomes: &[Outcome], seed: u64) -> Value {
             "acked": verdict.acked,
             "delivered": verdict.delivered,
             "replayed": verdict.replayed,
+            "interrupted": verdict.interrupted,
             "reported_lost": verdict.reported_lost,
             "silently_lost": verdict.count(Kind::SilentlyLost),
             "doubled": verdict.count(Kind::Doubled),
@@ -101,6 +105,7 @@ pub fn json(outcomes: &[Outcome], seed: u64) -> Value {
             "not_converged": verdict.count(Kind::NotConverged),
             "unexpected": verdict.count(Kind::Unexpected),
             "live_again_seconds": verdict.live_again.map(|time| time.as_secs_f64()),
+            "herd": verdict.herd,
         })
     };
     json!({ "seed": seed, "scenarios": outcomes.iter().map(scenario).collect::<Vec<_>>() })
@@ -114,6 +119,9 @@ pub fn markdown(outcomes: &[Outcome], seed: u64, date: &str, command: &str) -> S
     text += &format!("|---|{}\n", "--:|".repeat(COLUMNS.len() - 1));
     for outcome in outcomes {
         text += &table_row(&cells(outcome));
+    }
+    for (outcome, herd) in outcomes.iter().filter_map(|outcome| Some((outcome, outcome.verdict.herd.as_ref()?))) {
+        text += &format!("\n{}: {herd}\n", outcome.scenario.name);
     }
     text += "\n| scenario | what happens | \"live again\" counts from |\n|---|---|---|\n";
     for outcome in outcomes {

@@ -14,10 +14,11 @@ use crate::{
     Result,
     client::Plan,
     cluster::Cluster,
+    herd::Herd,
     inject::World,
     judge::judge,
     record::{Event, Room, What},
-    scenario::{Load, SETTINGS, Scenario},
+    scenario::{Fault, Load, SETTINGS, Scenario},
     seed::Seed,
     swarm::Swarm,
     verdict::{Kind, Verdict, Violation},
@@ -25,7 +26,7 @@ use crate::{
 };
 
 /// Nothing takes so long; a scenario that does has failed.
-const LONGEST: Duration = Duration::from_secs(180);
+const LONGEST: Duration = Duration::from_secs(300);
 const JOINED: Duration = Duration::from_secs(60);
 const CONVERGED: Duration = Duration::from_secs(30);
 
@@ -80,11 +81,11 @@ async fn play(scenario: &Scenario, options: &Options, directory: &Path) -> Resul
     sleep(Duration::from_secs_f64(if short { 1.0 } else { 3.0 })).await;
 
     let (load, rng, violations) = (scenario.load, seed.rng("fault"), Vec::new());
-    let mut world = World { cluster, swarm, load, rng, short, violations };
+    let mut world = World { cluster, swarm, load, rng, short, violations, herd: None };
     let healed = world.inject(scenario.fault).await?;
     sleep(Duration::from_secs_f64(if short { 2.0 } else { 5.0 })).await;
 
-    let World { cluster, swarm, mut violations, .. } = world;
+    let World { cluster, swarm, mut violations, herd, .. } = world;
     swarm.send(false);
     swarm.converge(CONVERGED).await;
     // What comes after all have everything would come twice.
@@ -93,10 +94,25 @@ async fn play(scenario: &Scenario, options: &Options, directory: &Path) -> Resul
     cluster.stop().await?;
     let mut verdict = judge(&record, healed);
     verdict.violations.append(&mut violations);
+    verdict.herd = herd.map(|marks| Herd::of(&record, &marks));
+    verdict.violations.extend(shortfall(scenario.fault, &verdict));
     if !scenario.loses {
         verdict.violations.extend(resets(&record));
     }
     Ok((record, verdict))
+}
+
+/// What a scenario that is about coming back has to show beside the promises: counts, no times.
+fn shortfall(fault: Fault, verdict: &Verdict) -> Option<Violation> {
+    let text = match (fault, &verdict.herd) {
+        (Fault::CutInReplay | Fault::StopRedisInReplay, _) if verdict.replayed == 0 => {
+            "nothing was replayed".to_owned()
+        }
+        (Fault::CutInReplay, _) if verdict.interrupted == 0 => "no replay was interrupted".to_owned(),
+        (_, Some(herd)) if herd.caught_up < herd.returned || herd.refused > 0 => herd.to_string(),
+        _ => return None,
+    };
+    Some(Violation { kind: Kind::Unexpected, client: None, room: None, text })
 }
 
 /// Members that were told of a loss where there was none.
@@ -122,8 +138,7 @@ fn plans(load: Load, seed: Seed) -> Vec<Plan> {
         rooms: rooms(number, rng.random_range(0..load.rooms)),
         pace: Some(pace),
         text: load.text,
-        server: None,
-        small_buffer: false,
+        ..Plan::listener()
     };
     (0..load.clients).map(plan).collect()
 }

@@ -21,6 +21,9 @@ pub enum Fault {
     StayAwayTooLong,
     MassReconnect,
     FreezeRedisAndKillServer,
+    CutInReplay,
+    StopRedisInReplay,
+    Herd,
 }
 
 /// What clients there are and how much they send.
@@ -203,6 +206,35 @@ pub const SCENARIOS: &[Scenario] = &[
         about: "SIGKILL of a server while Redis hangs",
         counted_from: "SIGCONT of Redis",
         fault: Fault::FreezeRedisAndKillServer,
+        ..BASE
+    },
+    Scenario {
+        name: "cut-in-replay",
+        about: "clients that come back lose the network again after each number of frames from `join` on, 0 to 400 (60), \
+                with messages flowing and without",
+        counted_from: "the moment in which all are caught up",
+        short: true,
+        load: Load { clients: 6, rooms: 1, rate: 300.0, text: 64 },
+        fault: Fault::CutInReplay,
+        ..BASE
+    },
+    Scenario {
+        name: "redis-stops-in-replay",
+        about: "SIGSTOP of Redis for 2 s, then for 8 s, while slow clients get what they missed from a server that has \
+                just started",
+        counted_from: "the second SIGCONT",
+        load: Load { clients: 4, rooms: 1, rate: 80.0, text: 14_000 },
+        settings: &[("HISTORY_BYTES", "64MiB")],
+        fault: Fault::StopRedisInReplay,
+        ..BASE
+    },
+    Scenario {
+        name: "herd",
+        about: "SIGKILL of one of three servers with 2,000 clients in 20 rooms with full logs; its clients come back at \
+                once, and with them 250 that have missed hundreds of messages",
+        counted_from: "the kill",
+        load: Load { clients: 40, rooms: 20, rate: 1600.0, text: 64 },
+        fault: Fault::Herd,
         ..BASE
     },
 ];

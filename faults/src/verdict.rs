@@ -2,7 +2,10 @@
 
 use std::{fmt, time::Duration};
 
-use crate::record::{Client, Room};
+use crate::{
+    herd::Herd,
+    record::{Client, Room},
+};
 
 /// The three things that must never happen, and what else may be wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -78,10 +81,14 @@ pub struct Verdict {
     pub delivered: usize,
     /// Those of them that a resumed client got because it had missed them.
     pub replayed: usize,
+    /// Replays that ended too early, as the connection was lost or the server gave up.
+    pub interrupted: usize,
     /// Per member and message: not delivered, and a `reset` said so.
     pub reported_lost: usize,
     /// From the healing of the fault to the first delivery, at the member that was last, of something sent later.
     pub live_again: Option<Duration>,
+    /// What came of a crowd that came back, where there was one.
+    pub herd: Option<Herd>,
     /// All that was wrong.
     pub violations: Vec<Violation>,
 }

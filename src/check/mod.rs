@@ -20,7 +20,7 @@ pub(crate) use self::{
     redis_refuses::redis_refuses,
     upgrade::upgrade,
 };
-use crate::client::Failure;
+use crate::client::{Failure, plain};
 
 /// How long to wait before the next try.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -42,7 +42,7 @@ pub(crate) async fn patiently(patience: Duration, check: impl AsyncFn() -> Resul
         }
         let text = failure.to_string();
         if text != last {
-            eprintln!("not yet: {text}");
+            eprintln!("not yet: {}", plain(&text));
             last = text;
         }
         sleep(PAUSE).await;
@@ -51,5 +51,5 @@ pub(crate) async fn patiently(patience: Duration, check: impl AsyncFn() -> Resul
 
 /// Tells the user what has been found so far.
 fn say(text: &str) -> io::Result<()> {
-    writeln!(io::stdout(), "{text}")
+    writeln!(io::stdout(), "{}", plain(text))
 }

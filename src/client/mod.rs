@@ -1,11 +1,13 @@
-//! What the program's own clients share: one GET, and a WebSocket that speaks JSON. Both give up after a time.
+//! What the program's own clients share: one GET, and a WebSocket that speaks JSON, which both give up after a time; and
+//! how to show what came over them.
 
 mod get;
+mod plain;
 mod socket;
 
 use std::time::Duration;
 
-pub(crate) use self::{get::get, socket::Socket};
+pub(crate) use self::{get::get, plain::plain, socket::Socket};
 
 /// What went wrong, as the user is told.
 pub(crate) type Failure = Box<dyn std::error::Error>;

@@ -16,7 +16,7 @@ pub enum ErrorCode {
     BadField,
     /// The room id is empty, too long or has characters that are not allowed.
     BadRoom,
-    /// The username is empty, too long or has control characters.
+    /// The username is blank, too long or has characters that cannot be seen.
     BadUsername,
     /// The message id is empty, too long or has control characters.
     BadId,

@@ -10,10 +10,12 @@ mod envelope;
 mod event;
 mod frame;
 mod names;
+mod username;
 
 pub use codes::{CloseCode, ErrorCode};
 pub use command::{Command, History, Rejection};
 pub use envelope::{Draft, Envelope, Identity};
 pub use event::{Event, Place};
 pub use frame::Frame;
-pub use names::{Channel, Epoch, Limits, MessageId, NameError, RoomId, Username};
+pub use names::{Channel, Epoch, Limits, MessageId, NameError, RoomId};
+pub use username::Username;

@@ -45,9 +45,17 @@ pub enum NameError {
     /// It has a control character.
     #[error("must not have control characters")]
     Control,
+    /// It begins with what would be drawn over whatever stands before it.
+    #[error("must not begin with a combining mark")]
+    Mark,
+    /// It has a character without a form of its own.
+    #[error(
+        "must not have characters that cannot be seen, such as zero-width, direction-changing and private-use ones"
+    )]
+    Unseen,
 }
 
-fn check_length(name: &str, max: usize) -> Result<(), NameError> {
+pub(super) fn check_length(name: &str, max: usize) -> Result<(), NameError> {
     if name.is_empty() {
         return Err(NameError::Empty);
     }
@@ -80,26 +88,6 @@ impl RoomId {
     }
 }
 
-/// A name of a member: 1 to 64 (a setting) characters, no control characters.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
-pub struct Username(Arc<str>);
-
-impl Username {
-    /// Checks the length, in characters, and that there are no control characters.
-    pub fn parse(name: &str, max: usize) -> Result<Self, NameError> {
-        check_length(name, max)?;
-        if name.chars().any(char::is_control) {
-            return Err(NameError::Control);
-        }
-        Ok(Self(name.into()))
-    }
-
-    /// The name as it stands in JSON.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
 /// What a client calls a message of its own, so that sending it again makes no second one. It must be unique in
 /// its room (a UUID, say): 1 to 128 (a setting) characters, no control characters.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -108,7 +96,11 @@ pub struct MessageId(Arc<str>);
 impl MessageId {
     /// Checks the length, in characters, and that there are no control characters.
     pub fn parse(id: &str, max: usize) -> Result<Self, NameError> {
-        Username::parse(id, max).map(|name| Self(name.0))
+        check_length(id, max)?;
+        if id.chars().any(char::is_control) {
+            return Err(NameError::Control);
+        }
+        Ok(Self(id.into()))
     }
 
     /// The id as it stands in JSON and in keys.
@@ -194,11 +186,11 @@ mod tests {
     }
 
     #[test]
-    fn usernames_are_measured_in_characters_not_bytes() {
-        assert!(Username::parse("日本語の名前", 6).is_ok());
-        assert_eq!(Username::parse("日本語の名前です", 6), Err(NameError::TooLong(6)));
-        assert_eq!(Username::parse("a\u{7f}", 6), Err(NameError::Control));
-        assert_eq!(Username::parse("", 6), Err(NameError::Empty));
+    fn message_ids_have_no_control_characters() {
+        assert_eq!(MessageId::parse(" \u{200b}é", 3).unwrap().as_str(), " \u{200b}é");
+        assert_eq!(MessageId::parse("a\u{7f}", 6), Err(NameError::Control));
+        assert_eq!(MessageId::parse("", 6), Err(NameError::Empty));
+        assert_eq!(MessageId::parse("éééé", 3), Err(NameError::TooLong(3)));
     }
 
     #[test]

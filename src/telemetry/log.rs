@@ -1,12 +1,20 @@
 //! What is logged goes to standard error, as lines for people or as JSON for collectors.
 
-use std::io::IsTerminal;
+use std::{
+    fmt::{self, Write},
+    io::IsTerminal,
+};
 
 use opentelemetry_otlp::ExporterBuildError;
 use tracing::{Level, Metadata};
 use tracing_subscriber::{
     EnvFilter, Layer, Registry,
+    field::RecordFields,
     filter::{FilterExt, LevelFilter, filter_fn},
+    fmt::{
+        FormatFields,
+        format::{DefaultFields, Writer},
+    },
     layer::SubscriberExt,
     util::SubscriberInitExt,
 };
@@ -26,7 +34,8 @@ pub fn start(config: &Config, origin_server: &str) -> Result<Traces, ExporterBui
     let format: Box<dyn Layer<Registry> + Send + Sync> = match config.log_format {
         LogFormat::Pretty => {
             let colours = std::io::stderr().is_terminal();
-            tracing_subscriber::fmt::layer().with_ansi(colours).with_writer(std::io::stderr).boxed()
+            let layer = tracing_subscriber::fmt::layer().fmt_fields(OneLine);
+            layer.with_ansi(colours).with_writer(std::io::stderr).boxed()
         }
         LogFormat::Json => {
             tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(std::io::stderr).boxed()
@@ -39,6 +48,31 @@ pub fn start(config: &Config, origin_server: &str) -> Result<Traces, ExporterBui
     Ok(traces)
 }
 
+/// Writes what an event says in one line. Libraries log what clients and Redis send as it came, with line breaks and
+/// escape sequences in it, which could pass for other lines of the log.
+struct OneLine;
+
+impl<'writer> FormatFields<'writer> for OneLine {
+    fn format_fields<R: RecordFields>(&self, mut writer: Writer<'writer>, fields: R) -> fmt::Result {
+        DefaultFields::new().format_fields(Writer::new(&mut Escaped(&mut writer)), fields)
+    }
+}
+
+/// Passes on what it is given, with control characters and what ends a line as Rust would write them.
+struct Escaped<'a, W>(&'a mut W);
+
+impl<W: Write> Write for Escaped<'_, W> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let breaks = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
+        for part in text.split_inclusive(breaks) {
+            let end = part.chars().next_back().filter(|c| breaks(*c));
+            self.0.write_str(&part[..part.len() - end.map_or(0, char::len_utf8)])?;
+            end.map_or(Ok(()), |end| write!(self.0, "{}", end.escape_debug()))?;
+        }
+        Ok(())
+    }
+}
+
 /// Spans that are traced are not logged. Of OpenTelemetry itself only warnings are, and nothing of its exporter,
 /// which warns for every batch: [`Traces`] says once when a collector fails.
 fn fits_the_log(metadata: &Metadata<'_>) -> bool {
@@ -47,4 +81,46 @@ fn fits_the_log(metadata: &Metadata<'_>) -> bool {
     target != trace::TARGET
         && target != "opentelemetry-otlp"
         && (!from_opentelemetry || *metadata.level() <= Level::WARN)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io,
+        sync::{Arc, Mutex},
+    };
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Kept {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_is_logged_is_one_line_whatever_is_in_it() {
+        let kept = Kept::default();
+        let writer = kept.clone();
+        let layer = tracing_subscriber::fmt::layer().fmt_fields(OneLine).with_ansi(false);
+        let layer = layer.with_writer(move || writer.clone());
+        let said = "one\r\n2026-11-26T00:00:00Z  INFO forged\u{1b}[2J\u{9b}31m\u{2028}é";
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            tracing::info!(field = %said, plain = 7, "{said}");
+        });
+        let log = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
+        let shown = r"one\r\n2026-11-26T00:00:00Z  INFO forged\u{1b}[2J\u{9b}31m\u{2028}é";
+        // The library has a way of its own for escapes in a message.
+        let message = shown.replace(r"\u{1b}", r"\x1b");
+        assert!(log.ends_with(&format!(" {message} field={shown} plain=7\n")), "{log}");
+        assert_eq!(log.lines().count(), 1);
+    }
 }

@@ -1,8 +1,15 @@
 //! The first whole path: who says what reaches whom, on one server and across two.
 
-use serde_json::json;
+use std::process::Stdio;
 
-use crate::support::{Redis, Server};
+use serde_json::json;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::Command,
+    time::timeout,
+};
+
+use crate::support::{DEADLINE, Redis, Server};
 
 #[tokio::test]
 async fn one_server_alone_carries_a_chat() {
@@ -58,4 +65,43 @@ async fn a_broadcast_from_one_port_reaches_a_client_on_the_other_once() {
     for client in [&mut ann, &mut bob] {
         assert_eq!(client.expect("broadcast").await["text"], "again");
     }
+}
+
+/// However its owner's keyboard made it, so that sending again after a restart makes no second message.
+#[tokio::test]
+async fn a_name_is_the_same_in_all_its_forms() {
+    let server = Server::embedded(&[]).await;
+    let mut bob = server.member("lobby", "bob").await;
+    for (name, messages) in [("Zoe\u{308}  B.", 1), (" Zo\u{eb}\u{a0}B. ", 0)] {
+        let mut zoe = server.member("lobby", name).await;
+        zoe.send(&json!({"type": "message", "room": "lobby", "text": "hi", "id": "m-1"})).await;
+        zoe.texts_until_ack(messages).await;
+    }
+    assert_eq!(bob.expect("message").await["username"], "Zo\u{eb} B.");
+    bob.hears_nothing().await;
+}
+
+/// `roomcast chat` gives a terminal one line for each message, and nothing in it that the terminal would obey.
+#[tokio::test]
+async fn the_chat_for_the_terminal_shows_what_would_be_obeyed() {
+    let Some(redis) = Redis::start().await else { return };
+    let server = Server::on(&redis, "one").await;
+    let mut chat = Command::new(env!("CARGO_BIN_EXE_roomcast"));
+    chat.args(["chat", "lobby", "bob", &format!("ws://{}/ws", server.address)]);
+    let spawned = chat.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn();
+    let mut chat = spawned.expect("it starts");
+    let mut lines = BufReader::new(chat.stdout.take().expect("a pipe")).lines();
+    let mut next =
+        async || timeout(DEADLINE, lines.next_line()).await.expect("in time").expect("UTF-8").expect("a line");
+    assert_eq!(next().await, "-- joined lobby, after message 0");
+
+    let mut eve = server.member("lobby", "eve").await;
+    eve.say("lobby", "\u{1b}]0;owned\u{7}\u{1b}[2J\r\nann: your password?\u{202e}").await;
+    let shown = r"eve: \u{1b}]0;owned\u{7}\u{1b}[2J\r\nann: your password?\u{202e}   (message 1, by way of one)";
+    assert_eq!(next().await, shown);
+    // The names of others' servers are checked by nobody.
+    let foreign =
+        json!({"originServer": "x\n", "type": "message", "room": "lobby", "username": "\u{9b}31m\nann", "text": "hi"});
+    redis.publish("ws:room:lobby", foreign.to_string()).await;
+    assert_eq!(next().await, r"\u{9b}31m\nann: hi   (message null, by way of x\n)");
 }

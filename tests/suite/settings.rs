@@ -28,6 +28,18 @@ fn a_url_that_only_redis_can_judge_is_named_and_hidden() {
     assert!(text.contains("ROOMCAST_REDIS_URL (hidden)") && !text.contains("hunter2"), "{text}");
 }
 
+/// Its password would not be sent, and would stand in the log of the HTTP client.
+#[test]
+fn a_password_for_the_collector_is_refused_where_it_would_be_of_no_use_and_not_shown() {
+    for endpoint in
+        ["http//otel:hunter2@collector", "https://otel:hunter2@collector", "http://otel:hunter2@collector:4318"]
+    {
+        let (code, text) = refuses_to_start(&[("ROOMCAST_OTLP_ENDPOINT", endpoint)]);
+        assert_eq!(code, Some(64), "{text}");
+        assert!(text.contains("ROOMCAST_OTLP_ENDPOINT (hidden)") && !text.contains("hunter2"), "{text}");
+    }
+}
+
 #[test]
 fn a_port_in_use_is_named() {
     let taken = std::net::TcpListener::bind(("127.0.0.1", free_port())).unwrap();
@@ -51,6 +63,16 @@ async fn an_unknown_name_is_warned_about_and_a_service_link_is_not() {
         "{log}"
     );
     assert!(!log.contains("ROOMCAST_PORT") && !log.contains("SERVICE_HOST"), "{log}");
+}
+
+/// Nobody else can write lines into the log: not by a name, and not by a frame that a library logs at `trace`.
+#[tokio::test]
+async fn what_is_logged_is_one_line_whatever_is_in_it() {
+    let server = Server::embedded(&[("ROOMCAST_A\n2026-01-01T00:00:00Z  INFO forged\u{1b}[2J", "1")]).await;
+    let log = server.log();
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("forged")).collect();
+    let [line] = lines[..] else { panic!("one line, not {lines:?}") };
+    assert!(line.contains(r"WARN roomcast: ROOMCAST_A\n2026") && !line.contains('\u{1b}'), "{line:?}");
 }
 
 /// Container runtimes and systemd start a program with few files and let it take more.

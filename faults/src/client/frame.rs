@@ -12,7 +12,9 @@ struct Frame<'a> {
     epoch: Option<&'a str>,
     seq: Option<u64>,
     id: Option<&'a str>,
+    until: Option<u64>,
     resumed: Option<bool>,
+    reason: Option<&'a str>,
     code: Option<&'a str>,
     after_ms: Option<u64>,
 }
@@ -38,7 +40,13 @@ impl Frame<'_> {
     /// `None` if a field that must be there is not.
     fn heard(&self) -> Option<Heard> {
         Some(Heard::Event(match self.kind {
-            "joined" => What::Joined { room: self.room()?, position: self.position()?, resumed: self.resumed },
+            "joined" => What::Joined {
+                room: self.room()?,
+                position: self.position()?,
+                until: self.until,
+                resumed: self.resumed,
+            },
+            "left" => What::Left { room: self.room()?, reason: self.reason.map(str::to_owned) },
             // Of the channel of broadcasts, in which nothing is sent here.
             "reset" if self.room.is_none() => return Some(Heard::Other),
             "reset" => What::Reset { room: self.room()?, position: self.position()? },
@@ -46,7 +54,7 @@ impl Frame<'_> {
             "ack" => What::Acked { room: self.room()?, id: self.id()?, position: self.position()? },
             "error" => What::Refused { code: self.code?.to_owned(), id: self.id(), room: self.room() },
             "reconnect" => return Some(Heard::Leave(self.after_ms?)),
-            "member_joined" | "member_left" | "pong" | "left" => return Some(Heard::Other),
+            "member_joined" | "member_left" | "pong" => return Some(Heard::Other),
             _ => return None,
         }))
     }
@@ -73,6 +81,9 @@ pub fn join(room: Room, username: &str, after: Option<Position>) -> String {
     }
     command.to_string()
 }
+
+/// The `ping` command.
+pub const PING: &str = r#"{"type":"ping"}"#;
 
 /// The `message` command, with a text of so many characters.
 pub fn message(room: Room, id: MessageId, length: usize) -> String {

@@ -5,7 +5,12 @@ pub mod frame;
 mod outstanding;
 mod session;
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use rand::{Rng, rngs::StdRng};
 use tokio::{
@@ -41,11 +46,26 @@ pub struct Plan {
     pub server: Option<usize>,
     /// Its socket takes in little that is not read, as that of a small device.
     pub small_buffer: bool,
+    /// How long it rests after each frame that it reads.
+    pub rest: Duration,
+}
+
+impl Plan {
+    /// A client in no room yet that says nothing, on any server.
+    pub fn listener() -> Self {
+        Self { rooms: Vec::new(), pace: None, text: 0, server: None, small_buffer: false, rest: Duration::ZERO }
+    }
 }
 
 /// What a scenario makes a client do.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Order {
+    /// Lose the connection and stay away until told to come back.
+    GoAway,
+    /// Come back. Each number is of one connection from now on: so many frames after its first `join` it is lost.
+    ComeBack(Vec<usize>),
+    /// Send messages at this pace from now on.
+    Pace(Duration),
     /// Lose the connection, as if the network were gone, and come back.
     Cut,
     /// Stay away for a while first.
@@ -63,6 +83,8 @@ enum End {
     Gone(Option<u16>),
     /// The client gave it up, and comes back after this time.
     Left(Duration),
+    /// The client gave it up, and stays away until it is told to come back.
+    Away,
 }
 
 /// One client, over all of its connections.
@@ -77,6 +99,7 @@ pub struct Client {
     stop: CancellationToken,
     rng: StdRng,
     positions: BTreeMap<Room, Position>,
+    cuts: VecDeque<usize>,
     outstanding: Outstanding,
     next_message: Instant,
 }
@@ -103,6 +126,7 @@ impl Client {
             stop,
             rng,
             positions,
+            cuts: VecDeque::new(),
             outstanding,
             next_message,
         };
@@ -126,7 +150,14 @@ impl Client {
                         return;
                     }
                     self.record(What::Disconnected { code });
-                    if let End::Left(pause) = end { pause } else { self.pause(failures) }
+                    match end {
+                        End::Left(pause) => pause,
+                        End::Away => match stop.run_until_cancelled(self.stay_away()).await {
+                            Some(()) => Duration::ZERO,
+                            None => return,
+                        },
+                        _ => self.pause(failures),
+                    }
                 }
                 Err(_) => {
                     failures += 1;
@@ -148,6 +179,20 @@ impl Client {
         let socket = timeout(CONNECT, open(address, self.plan.small_buffer)).await??;
         self.record(What::Connected { server: address.to_string() });
         Ok((number, socket))
+    }
+
+    async fn stay_away(&mut self) {
+        while let Some(order) = self.orders.recv().await {
+            if let Order::ComeBack(cuts) = order {
+                self.cuts = cuts.into();
+                return;
+            }
+        }
+    }
+
+    fn set_pace(&mut self, pace: Duration) {
+        self.plan.pace = Some(pace);
+        self.plan_next_message(0.0, 1.0);
     }
 
     fn record(&self, what: What) {

@@ -14,7 +14,8 @@ const ANSWER: Duration = Duration::from_secs(15);
 /// The messages of one client that are not acknowledged yet, each with the time at which it is sent, or sent again.
 #[derive(Debug, Default)]
 pub struct Outstanding {
-    messages: BTreeMap<MessageId, (Room, Instant)>,
+    /// Without a time: not before the client is in the room again and has been brought up to date.
+    messages: BTreeMap<MessageId, (Room, Option<Instant>)>,
     last: u32,
 }
 
@@ -28,7 +29,7 @@ impl Outstanding {
     pub fn add(&mut self, client: u32, room: Room) -> MessageId {
         self.last += 1;
         let id = MessageId { client, number: self.last };
-        self.messages.insert(id, (room, Instant::now()));
+        self.messages.insert(id, (room, Some(Instant::now())));
         id
     }
 
@@ -40,26 +41,36 @@ impl Outstanding {
     /// It has to be sent again after this time.
     pub fn again_in(&mut self, id: MessageId, pause: Duration) {
         if let Some((_, due)) = self.messages.get_mut(&id) {
-            *due = Instant::now() + pause;
+            *due = Some(Instant::now() + pause);
         }
     }
 
-    /// The client is in this room again, over a new connection. What was sent over the last one may have got
-    /// lost on either way.
+    /// The connection is lost: what was sent over it may have got lost on either way.
+    pub fn hold_all(&mut self) {
+        self.messages.values_mut().for_each(|(_, due)| *due = None);
+    }
+
+    /// The client is no longer in this room.
+    pub fn hold(&mut self, room: Room) {
+        self.set(room, None);
+    }
+
+    /// The client is in this room again and has all that it missed, so that its own messages among that are known.
     pub fn all_again(&mut self, room: Room) {
-        for (_, due) in self.messages.values_mut().filter(|(of, _)| *of == room) {
-            *due = Instant::now();
-        }
+        self.set(room, Some(Instant::now()));
     }
 
-    /// It was acknowledged.
-    pub fn acked(&mut self, id: MessageId) {
+    /// It is known to be kept.
+    pub fn kept(&mut self, id: MessageId) {
         self.messages.remove(&id);
     }
 
-    /// What has to be sent next, and when, of all that goes to a room for which `is_open` holds.
-    pub fn next(&self, is_open: impl Fn(Room) -> bool) -> Option<(Instant, MessageId, Room)> {
-        let open = self.messages.iter().filter(|(_, (room, _))| is_open(*room));
-        open.map(|(id, (room, due))| (*due, *id, *room)).min()
+    /// What has to be sent next, and when.
+    pub fn next(&self) -> Option<(Instant, MessageId, Room)> {
+        self.messages.iter().filter_map(|(id, (room, due))| Some(((*due)?, *id, *room))).min()
+    }
+
+    fn set(&mut self, room: Room, due: Option<Instant>) {
+        self.messages.values_mut().filter(|(of, _)| *of == room).for_each(|message| message.1 = due);
     }
 }

@@ -18,20 +18,33 @@ use super::{
     Client, End, Order,
     frame::{self, Heard},
 };
-use crate::record::{Room, What};
+use crate::{
+    record::{Room, What},
+    replay::Replay,
+};
 
 const WRITE: Duration = Duration::from_secs(10);
 
 /// Longest time to wait for `joined` or an error. Servers answer much sooner.
 const JOIN: Duration = Duration::from_secs(15);
 
+/// After how long a silence the client asks for a `pong`, and how long it then waits until it gives the connection up.
+const QUIET: Duration = Duration::from_secs(5);
+const DEAD: Duration = Duration::from_secs(10);
+
 /// One connection of a client.
 pub(super) struct Session<'a> {
     client: &'a mut Client,
     socket: WebSocketStream<TcpStream>,
     joined: BTreeSet<Room>,
+    /// Those among them of which the client is still getting what it missed.
+    replays: BTreeMap<Room, Replay>,
     /// When to join the other rooms, for the first time or again.
     joins: BTreeMap<Room, Instant>,
+    /// After how many frames from here the network goes; counted from the first `join`.
+    cut_after: Option<usize>,
+    heard_at: Instant,
+    pinged_at: Option<Instant>,
     /// The server asked to be left at this time.
     leave_at: Option<Instant>,
 }
@@ -39,7 +52,10 @@ pub(super) struct Session<'a> {
 impl<'a> Session<'a> {
     pub(super) fn new(client: &'a mut Client, socket: WebSocketStream<TcpStream>) -> Self {
         let joins = client.plan.rooms.iter().map(|room| (*room, Instant::now())).collect();
-        Self { client, socket, joined: BTreeSet::new(), joins, leave_at: None }
+        client.outstanding.hold_all();
+        let cut_after = client.cuts.pop_front();
+        let (joined, replays, heard_at) = (BTreeSet::new(), BTreeMap::new(), Instant::now());
+        Self { client, socket, joined, replays, joins, cut_after, heard_at, pinged_at: None, leave_at: None }
     }
 
     pub(super) async fn run(mut self) -> End {
@@ -49,7 +65,13 @@ impl<'a> Session<'a> {
             let result = tokio::select! {
                 () = stop.cancelled() => Err(End::Stop),
                 Some(order) = self.client.orders.recv() => self.obey(order).await,
-                frame = self.socket.next() => self.hear(frame),
+                frame = self.socket.next() => {
+                    let heard = self.hear(frame);
+                    if !self.client.plan.rest.is_zero() {
+                        sleep(self.client.plan.rest).await;
+                    }
+                    heard
+                }
                 _ = self.client.sending.changed() => Ok(()),
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => self.act().await,
             };
@@ -61,10 +83,11 @@ impl<'a> Session<'a> {
 
     /// When there is something to do next.
     fn due(&self) -> Option<Instant> {
-        let again = self.client.outstanding.next(|room| self.joined.contains(&room)).map(|(due, ..)| due);
+        let again = self.client.outstanding.next().map(|(due, ..)| due);
         let join = self.joins.values().min().copied();
         let new = self.may_send().then_some(self.client.next_message);
-        [again, join, new, self.leave_at].into_iter().flatten().min()
+        let sign = self.pinged_at.map_or(self.heard_at + QUIET, |at| at + DEAD);
+        [again, join, new, self.leave_at, Some(sign)].into_iter().flatten().min()
     }
 
     fn may_send(&self) -> bool {
@@ -81,11 +104,19 @@ impl<'a> Session<'a> {
         if self.leave_at.is_some_and(|at| at <= now) {
             return Err(End::Left(Duration::ZERO));
         }
+        if self.pinged_at.is_some_and(|at| at + DEAD <= now) {
+            return Err(End::Gone(None));
+        }
+        if self.pinged_at.is_none() && self.heard_at + QUIET <= now {
+            self.pinged_at = Some(now);
+            return self.send(frame::PING.to_owned()).await;
+        }
         if let Some(room) = self.joins.iter().find(|(_, due)| **due <= now).map(|(room, _)| *room) {
             self.joins.insert(room, now + JOIN);
             let after = self.client.positions.get(&room).copied();
             self.client.record(What::Joining { room, after });
-            return self.send(frame::join(room, &format!("client-{}", self.client.number), after)).await;
+            self.send(frame::join(room, &format!("client-{}", self.client.number), after)).await?;
+            return self.cut_here();
         }
         if self.may_send() && self.client.next_message <= now {
             self.client.plan_next_message(0.5, 1.5);
@@ -94,7 +125,7 @@ impl<'a> Session<'a> {
                 self.client.outstanding.add(self.client.number, *room);
             }
         }
-        match self.client.outstanding.next(|room| self.joined.contains(&room)) {
+        match self.client.outstanding.next() {
             Some((due, id, room)) if due <= Instant::now() => {
                 self.client.outstanding.sent(id);
                 self.client.record(What::Sent { room, id });
@@ -123,14 +154,16 @@ impl<'a> Session<'a> {
     }
 
     fn hear(&mut self, frame: Option<Result<Message, Error>>) -> Result<(), End> {
+        (self.heard_at, self.pinged_at) = (Instant::now(), None);
         match frame {
             Some(Ok(Message::Text(text))) => {
+                self.cut_after = self.cut_after.map(|frames| frames.saturating_sub(1));
                 match frame::read(&text) {
                     Heard::Event(what) => self.take(what),
                     Heard::Leave(after) => self.leave_at = Some(Instant::now() + Duration::from_millis(after)),
                     Heard::Other => {}
                 }
-                Ok(())
+                self.cut_here()
             }
             Some(Ok(Message::Close(frame))) => Err(End::Gone(frame.map(|frame| frame.code.into()))),
             Some(Ok(_)) => Ok(()),
@@ -138,23 +171,51 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// Loses the network, if this is the moment for it.
+    fn cut_here(&self) -> Result<(), End> {
+        if self.cut_after == Some(0) { Err(End::Left(Duration::ZERO)) } else { Ok(()) }
+    }
+
     fn take(&mut self, what: What) {
         let client = &mut self.client;
+        // The last frame of a room that has a position says where to go on, whichever frame that is.
+        if let What::Joined { room, position, .. }
+        | What::Reset { room, position }
+        | What::Delivered { room, position, .. } = what
+        {
+            client.positions.insert(room, position);
+        }
         match what {
-            What::Joined { room, position, resumed } => {
+            What::Joined { room, until, .. } => {
                 self.joined.insert(room);
                 self.joins.remove(&room);
-                // A client that is resumed, or not, hears what it missed, or from where it goes on.
-                if resumed.is_none() {
-                    client.positions.insert(room, position);
+                match until {
+                    Some(until) => drop(self.replays.insert(room, Replay::up_to(until))),
+                    None => client.outstanding.all_again(room),
                 }
-                client.outstanding.all_again(room);
             }
             What::Reset { room, position } | What::Delivered { room, position, .. } => {
-                client.positions.insert(room, position);
+                if let What::Delivered { id, .. } = what
+                    && id.client == client.number
+                {
+                    client.outstanding.kept(id);
+                }
+                if let Some(replay) = self.replays.remove(&room) {
+                    match replay.after(position) {
+                        Some(rest) => drop(self.replays.insert(room, rest)),
+                        None => client.outstanding.all_again(room),
+                    }
+                }
             }
-            What::Acked { id, .. } => client.outstanding.acked(id),
-            What::Refused { id: Some(id), .. } => {
+            What::Left { room, .. } => {
+                self.joined.remove(&room);
+                self.replays.remove(&room);
+                client.outstanding.hold(room);
+                let pause = Duration::from_millis(client.rng.random_range(50..300));
+                self.joins.insert(room, Instant::now() + pause);
+            }
+            What::Acked { id, .. } => client.outstanding.kept(id),
+            What::Refused { id: Some(id), room, .. } if room.is_none_or(|room| self.joined.contains(&room)) => {
                 let pause = Duration::from_millis(client.rng.random_range(50..300));
                 client.outstanding.again_in(id, pause);
             }
@@ -169,10 +230,18 @@ impl<'a> Session<'a> {
 
     async fn obey(&mut self, order: Order) -> Result<(), End> {
         match order {
+            Order::GoAway => Err(End::Away),
+            // It is here already.
+            Order::ComeBack(_) => Ok(()),
+            Order::Pace(pace) => {
+                self.client.set_pace(pace);
+                Ok(())
+            }
             Order::Cut => Err(End::Left(Duration::from_millis(self.client.rng.random_range(0..50)))),
             Order::StayAway(pause) => Err(End::Left(pause)),
             Order::Stall(pause) => {
                 sleep(pause).await;
+                self.heard_at = Instant::now();
                 Ok(())
             }
         }

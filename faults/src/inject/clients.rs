@@ -47,7 +47,7 @@ impl World {
     /// A server has three signs that a client does not read: too much waits for it, by number or by bytes, or a
     /// write takes too long. Which comes first depends on how much the system's own buffers take.
     pub(super) async fn stop_reading(&mut self) -> Result<Duration> {
-        let slow = self.swarm.add(Plan { rooms: vec![0], pace: None, text: 0, server: None, small_buffer: true });
+        let slow = self.swarm.add(Plan { rooms: vec![0], small_buffer: true, ..Plan::listener() });
         self.swarm.all_in(Duration::from_secs(10)).await?;
         let stall = Duration::from_secs(7);
         self.swarm.order(slow, Order::Stall(stall))?;

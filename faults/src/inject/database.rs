@@ -60,13 +60,8 @@ impl World {
         let newcomer = self.cluster.add_server().await?;
         for room in 0..self.load.rooms {
             let pace = Some(Duration::from_millis(10));
-            self.swarm.add(Plan {
-                rooms: vec![room],
-                pace,
-                text: self.load.text,
-                server: Some(newcomer),
-                small_buffer: false,
-            });
+            let text = self.load.text;
+            self.swarm.add(Plan { rooms: vec![room], pace, text, server: Some(newcomer), ..Plan::listener() });
         }
         for (room, top) in tops {
             let key = format!("ws:meta:{{ws:room:{}}}", room_name(room));

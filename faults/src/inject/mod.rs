@@ -2,7 +2,9 @@
 
 mod clients;
 mod database;
+mod herd;
 mod network;
+mod replays;
 mod servers;
 
 use std::time::Duration;
@@ -12,6 +14,7 @@ use rand::rngs::StdRng;
 use crate::{
     Result,
     cluster::Cluster,
+    herd::Marks,
     scenario::{Fault, Load},
     swarm::Swarm,
     verdict::{Kind, Violation},
@@ -28,6 +31,8 @@ pub struct World {
     pub short: bool,
     /// What the scenario itself found wrong.
     pub violations: Vec<Violation>,
+    /// Set by a scenario in which a crowd came back.
+    pub herd: Option<Marks>,
 }
 
 impl World {
@@ -49,6 +54,9 @@ impl World {
             Fault::StayAwayTooLong => self.stay_away_too_long().await,
             Fault::MassReconnect => self.mass_reconnect(),
             Fault::FreezeRedisAndKillServer => self.freeze_redis_and_kill_server().await,
+            Fault::CutInReplay => self.cut_in_replay().await,
+            Fault::StopRedisInReplay => self.stop_redis_in_replay().await,
+            Fault::Herd => self.herd().await,
         }
     }
 

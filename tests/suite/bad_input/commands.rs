@@ -130,6 +130,14 @@ fn usernames() -> Vec<Case> {
         ("a username with a NUL", "\0".into()),
         ("a username with DEL", "a\u{7f}".into()),
         ("a username with a control character beyond ASCII", "a\u{85}b".into()),
+        ("a username with an escape sequence", "\u{1b}[31m".into()),
+        ("a username of nothing but blanks", " \u{a0}\u{3000}".into()),
+        ("a username that cannot be seen", "\u{3164}".into()),
+        ("a username with a zero-width space", "a\u{200b}nn".into()),
+        ("a username that turns the direction around", "\u{202e}nna".into()),
+        ("a username of two lines", "ann\u{2028}admin".into()),
+        ("a username with tags", "ann\u{e0041}".into()),
+        ("a username that each font draws as it likes", "\u{e000}".into()),
     ]
     .into_iter()
     .map(|(name, username)| Case::refused(name, join(&username), BadUsername).about(json!({"room": "other"})))
