@@ -275,3 +275,65 @@ fn heartbeat(period: Duration) -> Interval {
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     heartbeat
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncWriteExt, copy, sink},
+        net::TcpListener,
+    };
+
+    use super::*;
+    use crate::broker::MemoryBroker;
+
+    /// A masked frame; the mask is zero, so that the payload stays as it is.
+    fn frame(first: u8, payload: &str) -> Vec<u8> {
+        let head = [first, 0x80 | u8::try_from(payload.len()).unwrap(), 0, 0, 0, 0];
+        [&head, payload.as_bytes()].concat()
+    }
+
+    /// How many messages of these frames are dealt with, at most, between two turns of others.
+    async fn longest_turn(frames: Vec<u8>, messages: u64) -> u64 {
+        let (config, metrics) = (Config::from_env([]).unwrap().0, Arc::new(Metrics::new()));
+        let hub = Arc::new(Hub::new("a:1".into(), Arc::new(MemoryBroker::new(&config)), &config, metrics.clone()));
+        let connection = Arc::new(Connection::new(hub, &config, metrics.clone()));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        client.write_all(&frames).await.unwrap();
+        let (mut answers, _sending) = client.split();
+        let watching = async {
+            let (mut before, mut longest) = (0, 0);
+            while before < messages {
+                yield_now().await;
+                let now = metrics.messages_received.get();
+                longest = longest.max(now - before);
+                before = now;
+            }
+            longest
+        };
+        let serving = tokio::spawn(connection.serve(stream, Bytes::new(), Connected::new(&metrics)));
+        let mut nowhere = sink();
+        let longest = tokio::select! {
+            longest = watching => longest,
+            _ = copy(&mut answers, &mut nowhere) => panic!("the connection has ended"),
+        };
+        serving.abort();
+        longest
+    }
+
+    #[tokio::test]
+    async fn others_have_their_turn_after_some_frames_of_whatever_kind() {
+        let text = |text| frame(0x81, text);
+        for command in ["{}", "[", r#"{"type":"ping"}"#, r#"{"type":"broadcast","text":""}"#] {
+            let longest = longest_turn(text(command).repeat(1000), 1000).await;
+            assert!(longest <= 2 * TURN as u64, "{longest} of {command}");
+        }
+        let control_frames = [frame(0x89, "").repeat(20), frame(0x8a, "x").repeat(11)].concat();
+        let longest = longest_turn([control_frames, text("{}")].concat().repeat(300), 300).await;
+        assert!(longest <= 2 * TURN as u64 / 32, "{longest}");
+        let parts = [frame(0x01, ""), frame(0x00, "").repeat(30), frame(0x80, "{}")].concat();
+        let longest = longest_turn(parts.repeat(300), 300).await;
+        assert!(longest <= 2 * TURN as u64 / 32, "{longest}");
+    }
+}
