@@ -16,7 +16,7 @@ use crate::{
     hub::{Client, Hub, Membership},
     protocol::{Channel, CloseCode, MessageId, Rejection, RoomId, Username},
     room::Position,
-    socket::{Buffers, End, Inbound, Intake, Received, Total},
+    socket::{Batch, Buffers, End, Inbound, Intake, Received, Total},
     telemetry::Metrics,
 };
 
@@ -102,6 +102,7 @@ impl Connection {
             session: Session::default(),
             memberships: vec![broadcasts],
             pending: None,
+            answers: Vec::new(),
             inbound,
             server: self.clone(),
         };
@@ -119,6 +120,8 @@ struct Serving {
     session: Session,
     memberships: Vec<Membership>,
     pending: Pending,
+    /// Answers that go out together before anything else is done or waited for.
+    answers: Vec<Batch>,
     heartbeat: Interval,
     /// How many heartbeats ago the client gave a sign of life.
     silent_beats: u32,
@@ -135,6 +138,7 @@ impl Serving {
                 self.turn += 1;
                 self.receive(&received)?;
             }
+            self.send_answers();
             if self.turn >= TURN {
                 self.turn = 0;
                 self.inbound.answer_pings();
@@ -174,8 +178,9 @@ impl Serving {
     /// Does what the session says about a text frame.
     fn act(&mut self, text: &str) {
         match self.session.receive(text, &self.server.rules) {
-            Ok(Action::Reply(frame)) => self.client.outbox().push(&frame),
+            Ok(Action::Reply(frame)) => self.answers.push(Batch::from(&frame)),
             Ok(Action::Join(room, username, history)) => {
+                self.send_answers();
                 let (hub, client) = (self.server.hub.clone(), self.client.clone());
                 self.pending = Some(Box::pin(async move {
                     let result = hub.join(&client, &room, history).await;
@@ -183,10 +188,12 @@ impl Serving {
                 }));
             }
             Ok(Action::Leave(room, left)) => {
+                self.send_answers();
                 self.memberships.retain(|membership| membership.room() != Some(&room));
-                self.client.outbox().push(&left);
+                self.answers.push(Batch::from(&left));
             }
             Ok(Action::Publish(channel, draft)) => {
+                self.send_answers();
                 let hub = self.server.hub.clone();
                 self.pending = Some(Box::pin(async move {
                     let result = hub.publish(&channel, &draft).await;
@@ -212,9 +219,16 @@ impl Serving {
         }
     }
 
-    fn refuse(&self, rejection: &Rejection) {
+    fn refuse(&mut self, rejection: &Rejection) {
         self.server.metrics.error_sent(rejection.code);
-        self.client.outbox().push(&rejection.encode());
+        self.answers.push(Batch::from(&rejection.encode()));
+    }
+
+    fn send_answers(&mut self) {
+        if !self.answers.is_empty() {
+            let answers = std::mem::take(&mut self.answers);
+            self.client.outbox().push_batch(&Batch::join(answers.iter()));
+        }
     }
 
     fn beat(&mut self) -> Result<(), End> {
@@ -247,6 +261,7 @@ impl Serving {
             };
             self.conclude(outcome);
         }
+        self.send_answers();
         self.memberships.clear();
         if outbox.has_overflowed() {
             end = CloseCode::SlowConsumer.into();

@@ -22,6 +22,9 @@ use crate::protocol::{CloseCode, Frame};
 /// Most pieces of a backlog that are written with one call.
 const PIECES: usize = 32;
 
+/// How often within its time a client that seems to take nothing is looked at more closely.
+const LOOKS: u32 = 4;
+
 /// The sending side of one client's socket, and what waits for it.
 ///
 /// Whoever has something for the client writes it there and then, as long as the system takes it: a message to a room
@@ -262,13 +265,17 @@ impl Outbox {
                 }
                 let Some(stuck_since) = state.stuck_since.filter(|_| !is_idle) else { return Poll::Pending };
                 drop(state);
-                let due = stuck_since + write_timeout;
-                let deadline = deadline.get_or_insert_with(|| Box::pin(sleep_until(due)));
-                if deadline.deadline() != due {
-                    deadline.as_mut().reset(due);
+                let (stuck, look) = (stuck_since.elapsed(), write_timeout / LOOKS);
+                if stuck < write_timeout {
+                    let looks = u32::try_from(stuck.as_nanos() / look.as_nanos().max(1)).unwrap_or(LOOKS);
+                    let next = stuck_since + look * (looks + 1);
+                    let deadline = deadline.get_or_insert_with(|| Box::pin(sleep_until(next)));
+                    if deadline.deadline() != next {
+                        deadline.as_mut().reset(next);
+                    }
+                    ready!(deadline.as_mut().poll(context));
                 }
-                ready!(deadline.as_mut().poll(context));
-                if !self.insist() {
+                if !self.insist() && stuck_since.elapsed() >= write_timeout {
                     self.close(CloseCode::SlowConsumer);
                 }
             }
@@ -329,15 +336,15 @@ impl Outbox {
     /// Writes whatever the system takes. It says that there is room only when a good part of its buffer is free, which a
     /// client on a slow line may take long for. Returns whether there was any.
     fn insist(&self) -> bool {
-        let mut state = self.state();
-        let (Some(socket), Some(first)) = (&state.socket, state.backlog.front()) else { return false };
-        match send(socket.as_ref(), first.wire(), SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
-            Ok(length @ 1..) => {
-                self.written(&mut state, length);
-                true
+        let (mut state, mut has_moved) = (self.state(), false);
+        while let (Some(socket), Some(first)) = (&state.socket, state.backlog.front()) {
+            match send(socket.as_ref(), first.wire(), SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+                Ok(length) => self.written(&mut state, length),
+                Err(_) => break,
             }
-            _ => false,
+            has_moved = true;
         }
+        has_moved
     }
 
     fn written(&self, state: &mut State, mut length: usize) {
