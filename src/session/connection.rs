@@ -16,7 +16,7 @@ use crate::{
     hub::{Client, Hub, JoinError, Membership},
     protocol::{Channel, CloseCode, MessageId, Rejection, RoomId, Username},
     room::Position,
-    socket::{Buffers, End, Inbound, Intake, Received, Total},
+    socket::{Batch, Buffers, End, Inbound, Intake, Received, Total},
     telemetry::Metrics,
 };
 
@@ -102,6 +102,7 @@ impl Connection {
             session: Session::default(),
             memberships: vec![broadcasts],
             pending: None,
+            answers: Vec::new(),
             inbound,
             server: self.clone(),
         };
@@ -119,6 +120,8 @@ struct Serving {
     session: Session,
     memberships: Vec<Membership>,
     pending: Pending,
+    /// Answers that go out together before anything else is done or waited for.
+    answers: Vec<Batch>,
     heartbeat: Interval,
     /// How many heartbeats ago the client gave a sign of life.
     silent_beats: u32,
@@ -135,6 +138,7 @@ impl Serving {
                 self.turn += 1;
                 self.receive(&received)?;
             }
+            self.send_answers();
             if self.turn >= TURN {
                 self.turn = 0;
                 self.inbound.answer_pings();
@@ -174,8 +178,9 @@ impl Serving {
     /// Does what the session says about a text frame.
     fn act(&mut self, text: &str) {
         match self.session.receive(text, &self.server.rules) {
-            Ok(Action::Reply(frame)) => self.client.outbox().push(&frame),
+            Ok(Action::Reply(frame)) => self.answers.push(Batch::from(&frame)),
             Ok(Action::Join(room, username, history)) => {
+                self.send_answers();
                 let (hub, client) = (self.server.hub.clone(), self.client.clone());
                 self.pending = Some(Box::pin(async move {
                     let result = hub.join(&client, &room, history).await;
@@ -183,10 +188,12 @@ impl Serving {
                 }));
             }
             Ok(Action::Leave(room, left)) => {
+                self.send_answers();
                 self.memberships.retain(|membership| membership.room() != Some(&room));
-                self.client.outbox().push(&left);
+                self.answers.push(Batch::from(&left));
             }
             Ok(Action::Publish(channel, draft)) => {
+                self.send_answers();
                 let hub = self.server.hub.clone();
                 self.pending = Some(Box::pin(async move {
                     let result = hub.publish(&channel, &draft).await;
@@ -215,9 +222,16 @@ impl Serving {
         }
     }
 
-    fn refuse(&self, rejection: &Rejection) {
+    fn refuse(&mut self, rejection: &Rejection) {
         self.server.metrics.error_sent(rejection.code);
-        self.client.outbox().push(&rejection.encode());
+        self.answers.push(Batch::from(&rejection.encode()));
+    }
+
+    fn send_answers(&mut self) {
+        if !self.answers.is_empty() {
+            let answers = std::mem::take(&mut self.answers);
+            self.client.outbox().push_batch(&Batch::join(answers.iter()));
+        }
     }
 
     fn beat(&mut self) -> Result<(), End> {
@@ -250,6 +264,7 @@ impl Serving {
             };
             self.conclude(outcome);
         }
+        self.send_answers();
         self.memberships.clear();
         if outbox.has_overflowed() {
             end = CloseCode::SlowConsumer.into();
@@ -277,4 +292,66 @@ fn heartbeat(period: Duration) -> Interval {
     let mut heartbeat = interval_at(Instant::now() + period.mul_f64(rand::random_range(0.5..1.0)), period);
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     heartbeat
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncWriteExt, copy, sink},
+        net::TcpListener,
+    };
+
+    use super::*;
+    use crate::broker::MemoryBroker;
+
+    /// A masked frame; the mask is zero, so that the payload stays as it is.
+    fn frame(first: u8, payload: &str) -> Vec<u8> {
+        let head = [first, 0x80 | u8::try_from(payload.len()).unwrap(), 0, 0, 0, 0];
+        [&head, payload.as_bytes()].concat()
+    }
+
+    /// How many messages of these frames are dealt with, at most, between two turns of others.
+    async fn longest_turn(frames: Vec<u8>, messages: u64) -> u64 {
+        let (config, metrics) = (Config::from_env([]).unwrap().0, Arc::new(Metrics::new()));
+        let hub = Arc::new(Hub::new("a:1".into(), Arc::new(MemoryBroker::new(&config)), &config, metrics.clone()));
+        let connection = Arc::new(Connection::new(hub, &config, metrics.clone()));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        client.write_all(&frames).await.unwrap();
+        let (mut answers, _sending) = client.split();
+        let watching = async {
+            let (mut before, mut longest) = (0, 0);
+            while before < messages {
+                yield_now().await;
+                let now = metrics.messages_received.get();
+                longest = longest.max(now - before);
+                before = now;
+            }
+            longest
+        };
+        let serving = tokio::spawn(connection.serve(stream, Bytes::new(), Connected::new(&metrics)));
+        let mut nowhere = sink();
+        let longest = tokio::select! {
+            longest = watching => longest,
+            _ = copy(&mut answers, &mut nowhere) => panic!("the connection has ended"),
+        };
+        serving.abort();
+        longest
+    }
+
+    #[tokio::test]
+    async fn others_have_their_turn_after_some_frames_of_whatever_kind() {
+        let text = |text| frame(0x81, text);
+        for command in ["{}", "[", r#"{"type":"ping"}"#, r#"{"type":"broadcast","text":""}"#] {
+            let longest = longest_turn(text(command).repeat(1000), 1000).await;
+            assert!(longest <= 2 * TURN as u64, "{longest} of {command}");
+        }
+        let control_frames = [frame(0x89, "").repeat(20), frame(0x8a, "x").repeat(11)].concat();
+        let longest = longest_turn([control_frames, text("{}")].concat().repeat(300), 300).await;
+        assert!(longest <= 2 * TURN as u64 / 32, "{longest}");
+        let parts = [frame(0x01, ""), frame(0x00, "").repeat(30), frame(0x80, "{}")].concat();
+        let longest = longest_turn(parts.repeat(300), 300).await;
+        assert!(longest <= 2 * TURN as u64 / 32, "{longest}");
+    }
 }

@@ -2,13 +2,16 @@ use std::{future::poll_fn, time::Duration};
 
 use bytes::Bytes;
 use rustix::net::sockopt::set_tcp_user_timeout;
-use tokio::time::timeout;
+use tokio::{task::yield_now, time::timeout};
 
 use super::{Inbound, Received, Violation, wire};
 use crate::protocol::CloseCode;
 
 /// How long a client that sends nothing may take for its close frame and for the end of the connection.
 const LINGER: Duration = Duration::from_secs(1);
+
+/// How much of what a client goes on sending is read and thrown away.
+const DISCARDED: usize = 16 << 20;
 
 /// How a connection comes to its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +58,7 @@ impl Inbound {
     /// once. What it has taken from us and the system not delivered yet has as long again.
     pub async fn close(mut self, end: &End, write_timeout: Duration) {
         self.answer_pings();
+        self.keep_nothing();
         if let Some(goodbye) = end.goodbye() {
             // A slow client could not take what waits in time.
             self.outbox.finish(&goodbye, end.code() == Some(CloseCode::SlowConsumer));
@@ -79,7 +83,7 @@ impl Inbound {
     /// A system resets a connection that is closed while the client still sends, and the reset takes from the client what
     /// it has not read yet: the close frame that would have told it why.
     async fn linger(&mut self, mut is_done: bool) -> bool {
-        self.decoder.discard();
+        let mut discarded = 0;
         loop {
             while !is_done {
                 let mut input = &self.unread[..];
@@ -95,10 +99,15 @@ impl Inbound {
                 self.outbox.shut();
             }
             match timeout(LINGER, poll_fn(|context| self.poll_read(context))).await {
-                Ok(Ok(1..)) => {}
+                Ok(Ok(length @ 1..)) => discarded += length,
                 Ok(_) => return true,
                 Err(_) => return false,
             }
+            if discarded > DISCARDED {
+                return false;
+            }
+            // What comes here is of no use to anybody, so others go first.
+            yield_now().await;
         }
     }
 }

@@ -226,8 +226,19 @@ impl Inbound {
             return Ok(());
         }
         self.due.get_or_insert_with(|| Instant::now() + self.intake.message_timeout);
-        let is_allowed = self.intake.total.allows(kept);
-        if is_allowed { Ok(()) } else { Err(End::Refused(CloseCode::Overloaded.into())) }
+        if self.intake.total.allows(kept) {
+            return Ok(());
+        }
+        self.keep_nothing();
+        Err(CloseCode::Overloaded.into())
+    }
+
+    /// Throws away what is kept here, and what will come.
+    pub(super) fn keep_nothing(&mut self) {
+        self.decoder.discard();
+        self.held = VecDeque::new();
+        self.intake.total.change(self.account, 0);
+        self.account = 0;
     }
 
     async fn filled(&mut self) -> Result<usize, End> {

@@ -22,6 +22,9 @@ use crate::protocol::{CloseCode, Frame};
 /// Most pieces of a backlog that are written with one call.
 const PIECES: usize = 32;
 
+/// How often within its time a client that seems to take nothing is looked at more closely.
+const LOOKS: u32 = 4;
+
 /// The sending side of one client's socket, and what waits for it.
 ///
 /// Whoever has something for the client writes it there and then, as long as the system takes it: a message to a room
@@ -253,13 +256,17 @@ impl Outbox {
                 }
                 let Some(stuck_since) = state.stuck_since.filter(|_| !is_idle) else { return Poll::Pending };
                 drop(state);
-                let due = stuck_since + write_timeout;
-                let deadline = deadline.get_or_insert_with(|| Box::pin(sleep_until(due)));
-                if deadline.deadline() != due {
-                    deadline.as_mut().reset(due);
+                let (stuck, look) = (stuck_since.elapsed(), write_timeout / LOOKS);
+                if stuck < write_timeout {
+                    let looks = u32::try_from(stuck.as_nanos() / look.as_nanos().max(1)).unwrap_or(LOOKS);
+                    let next = stuck_since + look * (looks + 1);
+                    let deadline = deadline.get_or_insert_with(|| Box::pin(sleep_until(next)));
+                    if deadline.deadline() != next {
+                        deadline.as_mut().reset(next);
+                    }
+                    ready!(deadline.as_mut().poll(context));
                 }
-                ready!(deadline.as_mut().poll(context));
-                if !self.insist() {
+                if !self.insist() && stuck_since.elapsed() >= write_timeout {
                     self.close(CloseCode::SlowConsumer);
                 }
             }
@@ -320,15 +327,15 @@ impl Outbox {
     /// Writes whatever the system takes. It says that there is room only when a good part of its buffer is free, which a
     /// client on a slow line may take long for. Returns whether there was any.
     fn insist(&self) -> bool {
-        let mut state = self.state();
-        let (Some(socket), Some(first)) = (&state.socket, state.backlog.front()) else { return false };
-        match send(socket.as_ref(), first.wire(), SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
-            Ok(length @ 1..) => {
-                self.written(&mut state, length);
-                true
+        let (mut state, mut has_moved) = (self.state(), false);
+        while let (Some(socket), Some(first)) = (&state.socket, state.backlog.front()) {
+            match send(socket.as_ref(), first.wire(), SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+                Ok(length) => self.written(&mut state, length),
+                Err(_) => break,
             }
-            _ => false,
+            has_moved = true;
         }
+        has_moved
     }
 
     fn written(&self, state: &mut State, mut length: usize) {
@@ -407,6 +414,7 @@ fn wake(mut state: MutexGuard<'_, State>) {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use bytes::BytesMut;
     use futures_util::FutureExt;
     use prometheus::IntCounter;
     use tokio::{
@@ -526,13 +534,86 @@ pub(crate) mod tests {
     }
 
     #[tokio::test]
-    async fn pongs_that_nobody_takes_are_too_much_in_the_end() {
-        let (outbox, _client) = connect(&bounds(100, usize::MAX, usize::MAX)).await;
-        fill(&outbox);
-        (0..99).for_each(|_| outbox.push_control(Bytes::from_static(b"\x8a\x00")));
+    async fn of_pongs_that_nobody_takes_only_the_latest_waits() {
+        let bounds = bounds(100, usize::MAX, usize::MAX);
+        let (outbox, mut client) = connect(&bounds).await;
+        let filled = fill(&outbox);
+        outbox.push(&large(filled));
+        let waiting = outbox.state().bytes;
+        for number in 0..1000 {
+            let mut pongs = BytesMut::new();
+            wire::put_pong(&mut pongs, b"early");
+            let last = pongs.len();
+            wire::put_pong(&mut pongs, format!("{number:04}").as_bytes());
+            outbox.push_pongs(pongs.freeze(), last);
+        }
+        assert_eq!(outbox.state().bytes, waiting + 6);
         assert_eq!(outbox.attend(TIMEOUT).now_or_never(), None);
-        outbox.push_control(Bytes::from_static(b"\x8a\x00"));
-        assert_eq!(outbox.attend(TIMEOUT).now_or_never(), Some(Some(CloseCode::SlowConsumer)));
+        let session = async {
+            outbox.drained().await;
+            outbox.shut();
+        };
+        let mut wire = Vec::new();
+        let ((), read) = tokio::join!(session, client.read_to_end(&mut wire));
+        read.unwrap();
+        // It goes out as soon as the message has that was being written.
+        let expected = [b"\x8a\x040999", &wire::text(&large(filled))[..]].concat();
+        assert!(wire.ends_with(&expected));
+        assert_eq!(bounds.total.held(), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn what_the_client_takes_of_what_waits_is_a_sign_of_life() {
+        let (outbox, mut client) = connect(&wide()).await;
+        assert!(!outbox.has_moved());
+        fill(&outbox);
+        assert!(!outbox.has_moved(), "what the system takes at once says nothing");
+        let mut bytes = [0; 4096];
+        while !outbox.has_moved() {
+            assert_eq!(outbox.attend(TIMEOUT).now_or_never(), None);
+            client.read_exact(&mut bytes).await.unwrap();
+        }
+        assert!(!outbox.has_moved());
+    }
+
+    /// The system says that there is room when a third of its buffer is free. A client that has taken less has taken
+    /// something.
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_little_is_not_taken_for_one_that_takes_nothing() {
+        let (outbox, mut client) = connect(&wide()).await;
+        fill(&outbox);
+        (0..100).for_each(|number| outbox.push(&large(number)));
+        let start = Instant::now();
+        let mut bytes = [0; 4096];
+        loop {
+            tokio::select! {
+                biased;
+                ended = outbox.attend(TIMEOUT) => panic!("{ended:?}"),
+                // The clock stands still but for this and for the deadline.
+                () = tokio::time::sleep(TIMEOUT / 20) => {}
+            }
+            if start.elapsed() > 5 * TIMEOUT {
+                break;
+            }
+            client.read_exact(&mut bytes).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn its_phase_says_how_far_it_has_come() {
+        let (outbox, client) = connect(&wide()).await;
+        assert_eq!(outbox.phase(), Phase::Open);
+        outbox.close(CloseCode::ServiceRestart);
+        outbox.close(CloseCode::Idle);
+        assert_eq!(outbox.phase(), Phase::Closing(CloseCode::ServiceRestart), "the first code stands");
+        outbox.push(&frame("still taken"));
+        outbox.finish(&wire::close(1012, "service_restart"), false);
+        outbox.push(&frame("too late"));
+        assert_eq!(outbox.phase(), Phase::Ended(CloseCode::ServiceRestart));
+        outbox.shut();
+        assert_eq!(outbox.phase(), Phase::Lost);
+        let mut client = client;
+        assert_eq!(received(&mut client).await, ["still taken", "service_restart"]);
     }
 
     #[tokio::test]
