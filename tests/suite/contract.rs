@@ -189,6 +189,134 @@ async fn an_id_makes_one_message_in_its_channel() {
 }
 
 #[tokio::test]
+async fn an_id_belongs_to_its_sender() {
+    on_both(&[], async |subject| {
+        let (a, id) = (RoomId::parse("a", 9).unwrap(), MessageId::parse("id", 9).unwrap());
+        let draft = |sender: &str, text: &str| {
+            let sender = roomcast::protocol::Username::parse(sender, 9).unwrap();
+            Draft::new("one", Some(&a), Some(&sender), text, Some(&id))
+        };
+        let a = room("a");
+        let ann = subject.publish(&a, &draft("ann", "yes")).await;
+        // Another's is another, whatever it says.
+        assert_eq!(subject.publish(&a, &draft("eve", "yes")).await.position.seq, 2);
+        assert_eq!(subject.publish(&a, &draft("bob", "no")).await.position.seq, 3);
+        let again = subject.broker.publish(&a, &draft("ann", "yes"), None).await.unwrap();
+        assert_eq!(again, Published::Repeated(ann.position));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_page_of_the_log_is_bounded_in_entries_and_in_bytes() {
+    on_both(&[], async |subject| {
+        for (name, count, length) in [("short", 600, 10), ("long", 12, 100_000), ("huge", 3, 400_000)] {
+            let (channel, text) = (room(name), "x".repeat(length));
+            let mut published = Vec::new();
+            for _ in 0..count {
+                published.push(subject.publish(&channel, &draft(&text, None)).await);
+            }
+            let (mut at, mut read, mut pages) = (Position::new(published[0].position.epoch, 0), Vec::new(), Vec::new());
+            while at.seq < count {
+                let from = Position::new(at.epoch, at.seq + 1);
+                let entries = subject.read(&channel, from, count, false).await.entries;
+                let bytes: usize = entries.iter().map(|entry| entry.item.len()).sum();
+                assert!(entries.len() == 1 || bytes <= 256 << 10, "{bytes}");
+                at = entries.last().expect("one entry at least").position;
+                pages.push(entries.len());
+                read.extend(entries);
+            }
+            assert_eq!(read, published);
+            let expected: &[usize] = match name {
+                "short" => &[256, 256, 88],
+                "long" => &[2; 6],
+                _ => &[1; 3],
+            };
+            assert_eq!(pages, expected, "{name}");
+        }
+    })
+    .await;
+}
+
+/// Of the Redis broker alone, as the next ones: nobody else can come to the memory of this one.
+#[tokio::test]
+async fn what_is_wrong_with_one_channel_costs_no_other_and_no_connection() {
+    let Some(redis) = Redis::start().await else { return };
+    let subject = Subject::start(redis_broker(&redis, &config(&[])));
+    eventually("the broker is ready", async || subject.broker.troubles().is_empty().then_some(())).await;
+    let channels = ["good", "string", "text", "later"].map(room);
+    for channel in &channels {
+        subject.publish(channel, &draft("x", None)).await;
+    }
+    let mut connection = redis.connect().await;
+    let meta = |name: &str| format!("ws:meta:{{ws:room:{name}}}");
+    let _: () = redis::AsyncCommands::set(&mut connection, meta("string"), "no hash").await.unwrap();
+    let _: () = redis::AsyncCommands::hset(&mut connection, meta("text"), "seq", "no number").await.unwrap();
+    let connections = async |connection: &mut redis::aio::MultiplexedConnection| {
+        let stats: String = redis::cmd("INFO").arg("stats").query_async(connection).await.unwrap();
+        stats.lines().find(|line| line.starts_with("total_connections_received:")).unwrap().to_owned()
+    };
+    let before = connections(&mut connection).await;
+    for _ in 0..3 {
+        let tops = subject.broker.tops(&channels).await.unwrap();
+        let seqs: Vec<_> = tops.into_iter().map(|top| top.ok().flatten().map(|(position, _)| position.seq)).collect();
+        assert_eq!(seqs, [Some(1), None, None, Some(1)]);
+        for channel in &channels[1..3] {
+            assert!(subject.broker.read(channel, None).await.is_err());
+            assert!(subject.broker.publish(channel, &draft("x", None), None).await.is_err());
+        }
+        subject.publish(&channels[0], &draft("x", None)).await;
+        let _: () = redis::AsyncCommands::hset(&mut connection, meta("good"), "seq", 1).await.unwrap();
+        let _: () = redis::AsyncCommands::del(&mut connection, "ws:log:{ws:room:good}").await.unwrap();
+    }
+    assert_eq!(connections(&mut connection).await, before);
+    assert!(subject.broker.troubles().is_empty());
+    subject.end().await;
+}
+
+#[tokio::test]
+async fn only_what_redis_gave_its_place_is_vouched_for() {
+    let Some(redis) = Redis::start().await else { return };
+    let config = config(&[]);
+    let (one, two) = (Subject::start(redis_broker(&redis, &config)), Subject::start(redis_broker(&redis, &config)));
+    let a = room("a");
+    two.recorder.want(&a, true);
+    two.broker.interest_changed(a.clone());
+    eventually("subscribed", async || (two.recorder.times_subscribed(&a) > 0).then_some(())).await;
+    let spy = redis::Client::open(redis.url()).unwrap();
+    let mut spy = spy.get_async_pubsub().await.unwrap();
+    spy.subscribe("ws:room:a").await.unwrap();
+    let placed = one.publish(&a, &draft("x", None)).await;
+    let pushed: String = futures_util::StreamExt::next(&mut spy.on_message()).await.unwrap().get_payload().unwrap();
+    let too_long = format!(r#"{{"originServer":"n","text":"{}"}}"#, "x".repeat(1 << 20));
+    for forged in [
+        pushed.replace(r#""seq":1"#, r#""seq":9"#),
+        pushed.split_once(r#","mac""#).unwrap().0.to_owned() + "}",
+        too_long,
+        // A copy is what it is.
+        pushed.clone(),
+    ] {
+        redis.publish("ws:room:a", forged).await;
+    }
+    let heard = || two.recorder.heard.lock().unwrap().clone();
+    eventually("all but what is too long is heard", async || (heard().len() == 4).then_some(())).await;
+    let vouched: Vec<bool> = heard().iter().map(|(_, _, is_vouched)| *is_vouched).collect();
+    assert_eq!(vouched, [true, false, false, true]);
+    assert_eq!(heard()[0].1, placed.item.as_bytes());
+
+    // The secret goes with everything else, and the servers agree on another.
+    let _: () = redis::cmd("FLUSHALL").query_async(&mut redis.connect().await).await.unwrap();
+    eventually("pushes are vouched for again", async || {
+        one.publish(&a, &draft("x", None)).await;
+        let secret: Option<String> = redis::AsyncCommands::get(&mut redis.connect().await, "ws:secret").await.unwrap();
+        (secret.is_some() && heard().last().unwrap().2).then_some(())
+    })
+    .await;
+    one.end().await;
+    two.end().await;
+}
+
+#[tokio::test]
 async fn an_id_is_forgotten_after_its_window() {
     on_both(&[("ROOMCAST_DEDUP_WINDOW", "1s")], async |subject| {
         let a = room("a");

@@ -24,6 +24,7 @@ mod no_history;
 mod observability;
 mod order;
 mod outage;
+mod refusals;
 mod resume;
 mod settings;
 mod shutdown;

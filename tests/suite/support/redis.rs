@@ -23,6 +23,11 @@ impl Redis {
         Self::start_with(|_| Vec::new()).await
     }
 
+    /// Starts one with more arguments.
+    pub async fn with(arguments: &[&str]) -> Option<Self> {
+        Self::start_with(|_| arguments.iter().map(|&argument| argument.to_owned()).collect()).await
+    }
+
     /// Starts one that speaks TLS too. Returns the URL for that, and the file of the authority that vouches for it.
     pub async fn with_tls() -> Option<(Self, String, PathBuf)> {
         let tls_port = free_port().to_string();
