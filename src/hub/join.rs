@@ -104,21 +104,28 @@ impl Hub {
     /// Does the next step for a client that comes in, in one go with sending it what follows from that: so no message gets in
     /// between. The room is made if it is not there.
     fn enter(&self, client: &Client, channel: &Channel, arrival: &mut Arrival<'_>, read: Option<&Stretch>) -> Step {
-        let is_new = self.open(channel);
-        let step = self.settle(channel, |room| {
-            let step = room.arrive(arrival, read, Instant::now(), &self.metrics);
-            if let Step::Enter(batches) | Step::Send(batches) = &step {
-                client.outbox().push_batch(&Batch::join(batches.iter()));
+        let mut is_new = false;
+        let step = loop {
+            is_new |= self.open(channel);
+            let step = self.settle(channel, |room| {
+                let step = room.arrive(arrival, read, Instant::now(), &self.metrics);
+                if let Step::Enter(batches) | Step::Send(batches) = &step {
+                    client.outbox().push_batch(&Batch::join(batches.iter()));
+                }
+                if let Step::Enter(_) = &step {
+                    room.admit(client.number(), client.outbox().clone());
+                }
+                step
+            });
+            // The last member may leave in between, and the room with it.
+            if let Some(step) = step {
+                break step;
             }
-            if let Step::Enter(_) = &step {
-                room.admit(client.number(), client.outbox().clone());
-            }
-            step
-        });
+        };
         if is_new {
             self.broker.interest_changed(channel.clone());
         }
-        step.expect("the room has this client in it")
+        step
     }
 
     fn is_open(&self, channel: &Channel) -> bool {

@@ -56,6 +56,8 @@ pub(super) struct LocalRoom {
     arriving: HashSet<u64>,
     /// Wakes those who wait for something about the room to change.
     changed: Option<Arc<Notify>>,
+    /// Wakes those who have said something, and wait until the members are no longer given more than they are sent.
+    relieved: Option<Arc<Notify>>,
     is_subscribed: bool,
     /// Why it could not be opened when that was last tried.
     refusal: Option<Refusal>,
@@ -92,6 +94,7 @@ impl LocalRoom {
             bounds: rules.bounds.clone(),
             arriving: HashSet::new(),
             changed: None,
+            relieved: None,
             is_subscribed: false,
             refusal: None,
             is_queued: false,
@@ -117,7 +120,7 @@ impl LocalRoom {
     }
 
     /// Whether its members are given more than they are sent.
-    pub(super) fn is_pressed(&self) -> bool {
+    fn is_pressed(&self) -> bool {
         self.behind.is_some() || self.is_crowded()
     }
 
@@ -134,8 +137,13 @@ impl LocalRoom {
         }
     }
 
+    /// Wakes when the members are no longer given more than they are sent; `None` if they are not.
+    pub(super) fn relieved(&mut self) -> Option<OwnedNotified> {
+        self.is_pressed().then(|| self.relieved.get_or_insert_default().clone().notified_owned())
+    }
+
     /// Wakes when something about the room has changed.
-    pub(super) fn changed(&mut self) -> OwnedNotified {
+    fn changed(&mut self) -> OwnedNotified {
         self.changed.get_or_insert_default().clone().notified_owned()
     }
 
@@ -250,6 +258,11 @@ impl LocalRoom {
     pub(super) fn serve(&mut self, limit: usize, now: Instant, metrics: &Metrics) -> usize {
         let served = self.audience.serve(limit, now);
         self.go_on(None, now, metrics);
+        if !self.is_pressed()
+            && let Some(relieved) = self.relieved.take()
+        {
+            relieved.notify_waiters();
+        }
         served
     }
 

@@ -32,7 +32,7 @@ use bytes::Bytes;
 use tokio::{
     net::tcp::OwnedWriteHalf,
     sync::Semaphore,
-    time::{Instant, timeout_at},
+    time::{Instant, timeout},
 };
 use tracing::Instrument;
 
@@ -263,13 +263,8 @@ impl Hub {
     /// Waits a moment while the members of a channel are given more than they are sent. So whoever sends most is slowed, and
     /// nobody in other channels.
     async fn relieve(&self, channel: &Channel) {
-        let until = Instant::now() + PATIENCE;
-        loop {
-            let changed = self.settle(channel, |room| room.is_pressed().then(|| room.changed())).flatten();
-            let Some(changed) = changed else { return };
-            if timeout_at(until, changed).await.is_err() {
-                return;
-            }
+        if let Some(relieved) = self.settle(channel, LocalRoom::relieved).flatten() {
+            let _ = timeout(PATIENCE, relieved).await;
         }
     }
 
