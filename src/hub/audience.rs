@@ -19,6 +19,15 @@ const SHORT: Duration = Duration::from_millis(1);
 /// No rest is longer than this.
 const LONGEST_REST: Duration = Duration::from_millis(10);
 
+/// A flooded room of which most members have not taken the last round yet rests at first this long, and then twice as long
+/// each time, up to the longest: it goes at the pace of most of its members, and only those who are slower than most pile up
+/// what they cannot take. What comes meanwhile is not lost, but taken from memory or the log later.
+const LAG_REST: Duration = Duration::from_millis(5);
+const LONGEST_LAG_REST: Duration = Duration::from_millis(100);
+
+/// A room is flooded if more than so many messages, or more bytes than go out with one call, are left after a round.
+const FLOOD: usize = 64;
+
 /// In a round through very many, after each stretch of so many members there is a pause of so long: a room of thousands
 /// takes about half of a core, and leaves the rest to other rooms.
 const STRETCH: usize = 128;
@@ -40,6 +49,8 @@ pub(super) struct Audience {
     line_bytes: usize,
     round: Option<Round>,
     rests_until: Option<Instant>,
+    /// The last rest that was made because most members had not taken what they were sent.
+    lag_rest: Duration,
 }
 
 #[derive(Debug)]
@@ -61,6 +72,8 @@ struct Round {
     done: usize,
     /// How many members have been served since the last pause.
     stretch: usize,
+    /// How many members could not take at once what they were sent.
+    stuck: usize,
 }
 
 impl Audience {
@@ -115,13 +128,22 @@ impl Audience {
                 member.outbox.push_batch(&part(&self.line, member.mark - self.before, round.to - self.before));
             }
             member.mark = member.mark.max(round.to);
+            round.stuck += usize::from(!member.outbox.is_free());
         }
         let served = top - round.done;
         if round.done == 0 {
             self.forget(round.to);
             let took = now.saturating_duration_since(round.began);
-            let rests = took >= SHORT && (round.batch.messages() > 1 || self.has_line());
-            self.rests_until = rests.then(|| now + took.saturating_mul(REST).min(LONGEST_REST));
+            let is_busy = took >= SHORT && (round.batch.messages() > 1 || self.has_line());
+            let rest = if is_busy { took.saturating_mul(REST).min(LONGEST_REST) } else { Duration::ZERO };
+            let is_flooded = self.line.len() > FLOOD || self.line_bytes > CALL;
+            self.lag_rest = if is_flooded && 2 * round.stuck > self.members.len() {
+                (2 * self.lag_rest).clamp(LAG_REST, LONGEST_LAG_REST)
+            } else {
+                Duration::ZERO
+            };
+            let rest = rest.max(self.lag_rest);
+            self.rests_until = (!rest.is_zero()).then(|| now + rest);
         } else {
             round.stretch += served;
             self.rests_until = (round.stretch >= STRETCH).then(|| now + PAUSE);
@@ -145,7 +167,7 @@ impl Audience {
         }
         let (from, to) = (self.before, self.before + count);
         let (batch, done) = (part(&self.line, 0, count), self.members.len());
-        (count > 0).then_some(Round { began, batch, from, to, done, stretch: 0 })
+        (count > 0).then_some(Round { began, batch, from, to, done, stretch: 0, stuck: 0 })
     }
 
     /// Everybody has been served up to there.
@@ -285,6 +307,36 @@ mod tests {
             client.outbox.shut();
             assert_eq!(received(&mut client.client).await, client.texts);
         }
+    }
+
+    /// A flood of messages that are large for sockets as small as these.
+    fn flood(audience: &mut Audience) {
+        (0..2 * FLOOD).for_each(|_| audience.deliver(Batch::from(&"x".repeat(CALL).into())));
+    }
+
+    #[tokio::test]
+    async fn a_flooded_room_goes_at_the_pace_of_most_of_its_members() {
+        let (bounds, now) = (wide(), Instant::now());
+        let rest = |audience: &Audience| audience.next_turn(now).map(|due| due - now);
+        let mut audience = Audience::default();
+        let (slow, _slow) = connect(&bounds).await;
+        let (fast, _fast) = connect(&bounds).await;
+        fast.shut();
+        audience.admit(1, Arc::new(slow));
+        flood(&mut audience);
+        while audience.members[&1].outbox.is_free() {
+            assert_eq!(rest(&audience), Some(Duration::ZERO));
+            audience.serve(1, now);
+        }
+        assert_eq!(rest(&audience), Some(LAG_REST));
+        audience.serve(1, now);
+        assert_eq!(rest(&audience), Some(2 * LAG_REST));
+        (0..10).for_each(|_| _ = audience.serve(1, now));
+        assert_eq!(rest(&audience), Some(LONGEST_LAG_REST));
+        // Half of the members are not most of them.
+        audience.admit(2, Arc::new(fast));
+        audience.serve(2, now);
+        assert_eq!(rest(&audience), Some(Duration::ZERO));
     }
 
     proptest! {

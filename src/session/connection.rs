@@ -136,7 +136,7 @@ impl Serving {
                 && let Some(received) = self.inbound.next(self.pending.is_some())?
             {
                 self.turn += 1;
-                self.receive(&received)?;
+                self.receive(&received);
             }
             self.send_answers();
             if self.turn >= TURN {
@@ -159,19 +159,15 @@ impl Serving {
         }
     }
 
-    fn receive(&mut self, received: &Received) -> Result<(), End> {
+    fn receive(&mut self, received: &Received) {
         match received {
             Received::Text(text) => {
                 self.server.metrics.messages_received.inc();
                 self.act(text);
-                Ok(())
             }
-            Received::Binary => {
-                self.server.metrics.messages_received.inc();
-                Err(CloseCode::Binary.into())
-            }
-            // Pings are answered, and a close frame ends it, in time.
-            Received::Part | Received::Ping(_) | Received::Pong | Received::Close(_) => Ok(()),
+            Received::Binary => self.server.metrics.messages_received.inc(),
+            // Pings are answered, and what ends the connection ends it, in time.
+            Received::Part | Received::Ping(_) | Received::Pong | Received::Close(_) => {}
         }
     }
 
@@ -266,7 +262,7 @@ impl Serving {
         }
         self.send_answers();
         self.memberships.clear();
-        if outbox.has_overflowed() {
+        if matches!(end, End::Refused(_)) && outbox.has_overflowed() {
             end = CloseCode::SlowConsumer.into();
         }
         self.server.metrics.disconnected(end.code());

@@ -130,6 +130,10 @@ impl Inbound {
                 Received::Part
             }
             Received::Text(text) => self.hand_out(text),
+            Received::Binary => {
+                self.end(CloseCode::Binary.into());
+                Received::Binary
+            }
             received => received,
         }))
     }
@@ -150,6 +154,9 @@ impl Inbound {
         self.unread.advance(used);
         if self.unread.is_empty() {
             self.unread = Bytes::new();
+        }
+        if !self.decoder.is_within() {
+            self.due = None;
         }
         match &received {
             Ok(Some(Received::Ping(payload))) => {
@@ -222,7 +229,6 @@ impl Inbound {
             self.account = kept;
         }
         if !self.decoder.is_within() {
-            self.due = None;
             return Ok(());
         }
         self.due.get_or_insert_with(|| Instant::now() + self.intake.message_timeout);

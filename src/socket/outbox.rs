@@ -191,6 +191,11 @@ impl Outbox {
             && bounds.total.allows(state.bytes)
     }
 
+    /// Whether the client has taken all that it was sent.
+    pub fn is_free(&self) -> bool {
+        self.state().backlog.is_empty()
+    }
+
     /// Waits until nothing waits any more. Returns false if the outbox has ended or is about to. For one writer at a time;
     /// cancel-safe.
     pub async fn free(&self) -> bool {

@@ -16,7 +16,10 @@ const CONTINUATION: u8 = 0x00;
 const LONGEST: usize = 128 << 10;
 
 /// What docs/operations.md counts for each client.
-const EACH: usize = 15 << 10;
+const EACH: usize = 8 << 10;
+
+/// And for each room in which it is alone.
+const ROOM: usize = 2 << 10;
 
 /// The totals of the servers here.
 const INBOUND: usize = 4 << 20;
@@ -104,6 +107,27 @@ async fn messages_that_are_never_finished_are_bounded_together() {
     let _clients = clients(&server, &binary).await;
     fits(&server, before).await;
     server.metric_is("ws_connected_clients", CLIENTS as f64).await;
+}
+
+#[tokio::test]
+async fn rooms_take_what_is_said_and_are_given_back() {
+    const ROOMS: usize = 100;
+    const CLIENTS: usize = 50;
+    let server = server().await;
+    let before = resident(&server);
+    let mut clients = Vec::new();
+    for client in 0..CLIENTS {
+        let mut stream = server.raw_client().await;
+        let join = |room| json!({"type": "join", "room": format!("{client}-{room}"), "username": "u".repeat(64)});
+        let joins = (0..ROOMS).map(|room| frame(TEXT, join(room).to_string().as_bytes()));
+        stream.write_all(&joins.collect::<Vec<_>>().concat()).await.unwrap();
+        clients.push(stream);
+    }
+    server.metric_is("roomcast_memberships", (CLIENTS * ROOMS) as f64).await;
+    let bound = before + CLIENTS * (EACH + ROOMS * ROOM) + SLACK;
+    eventually("no more than that", async || (resident(&server) <= bound).then_some(())).await;
+    drop(clients);
+    server.metric_is("roomcast_rooms", 0.0).await;
 }
 
 #[tokio::test]

@@ -64,6 +64,23 @@ async fn a_message_has_a_time_from_its_first_byte_to_its_last() {
 }
 
 #[tokio::test]
+async fn the_time_of_a_message_is_its_own_when_there_is_always_one_on_the_way() {
+    let settings = [("ROOMCAST_MESSAGE_TIMEOUT", "2s"), ("ROOMCAST_PING_INTERVAL", "100ms")];
+    let server = Server::embedded(&settings).await;
+    let mut client = server.raw_client().await;
+    let message = frame(TEXT, JSON_PING);
+    let (start, end) = message.split_at(message.len() / 2);
+    client.write_all(start).await.unwrap();
+    // All of them together take longer than one may.
+    for _ in 0..25 {
+        while read_frame(&mut client).await.expect("an open connection").0 != PING {}
+        client.write_all(&[end, start].concat()).await.unwrap();
+    }
+    client.write_all(&[end, &frame(CLOSE, &[])[..]].concat()).await.unwrap();
+    while read_frame(&mut client).await.expect("a close frame") != (CLOSE, vec![]) {}
+}
+
+#[tokio::test]
 async fn a_frame_that_is_too_long_is_named_and_its_sender_is_not_reset() {
     let server = Server::embedded(&[]).await;
     let mut client = server.raw_client().await;
@@ -98,6 +115,25 @@ async fn pings_are_answered_while_commands_are_under_way() {
         let (_, answer) = read_frame(&mut client).await.unwrap();
         let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap();
         assert_eq!(answer["room"], json!(room.to_string()), "in the order in which they came");
+    }
+}
+
+#[tokio::test]
+async fn what_came_before_a_bad_frame_is_answered_though_it_was_under_way() {
+    let Some(redis) = Redis::start().await else { return };
+    let server = Server::on(&redis, "one").await;
+    for (bad, code) in [(frame(0x82, b"{}"), 1003), (frame(0x83, b"{}"), 1002)] {
+        let mut client = server.raw_client().await;
+        redis.signal("STOP");
+        client.write_all(&[join("a"), join("b"), frame(PING, b""), bad].concat()).await.unwrap();
+        assert_eq!(read_frame(&mut client).await, Some((PONG, vec![])));
+        redis.signal("CONT");
+        for room in ["a", "b"] {
+            let (_, answer) = read_frame(&mut client).await.unwrap();
+            let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap();
+            assert_eq!((&answer["type"], &answer["room"]), (&json!("joined"), &json!(room)));
+        }
+        assert_eq!(closed(&mut client).await.0, code);
     }
 }
 
