@@ -27,7 +27,8 @@ use crate::{
 /// Most entries that one reading of a log returns.
 const READ_LIMIT: usize = 256;
 
-/// About how many bytes one reading of a log returns at most; it returns one entry in any case, if there is one.
+/// About how many bytes one reading of a log returns at most. It returns two entries in any case, if there are: the one at
+/// the position, and one more.
 const READ_BYTES: usize = 256 << 10;
 
 /// How long the epoch of a channel without messages outlives the last reading.

@@ -155,11 +155,12 @@ impl Log {
     fn page(&self, from: Position) -> Vec<Placed<Frame>> {
         let start = if from.epoch == self.epoch { from.seq } else { 0 };
         let start = self.entries.partition_point(|(_, entry)| entry.position.seq < start);
-        let mut bytes = 0;
+        // The entry at the position itself tells nothing new, so one more has to come with it, however long they are.
+        let (mut bytes, mut count) = (0, 0);
         let fits = |(_, entry): &&(Instant, Placed<Frame>)| {
-            let is_first = bytes == 0;
             bytes += entry.item.len();
-            is_first || bytes <= READ_BYTES
+            count += 1;
+            count <= 2 || bytes <= READ_BYTES
         };
         let page = self.entries.range(start..).take(READ_LIMIT).take_while(fits);
         page.map(|(_, entry)| entry.clone()).collect()

@@ -7,8 +7,8 @@
 --       8 how long meta is kept of a channel without messages, in milliseconds
 --       9 '0' if a channel that has no epoch must get none
 -- Returns epoch and seq of the top, and seq and envelope of each entry: those from the position on if it is of this
--- epoch, else from the start of the log; none without a position. At least one, if there is one. The epoch is '' if the
--- channel has none and must get none.
+-- epoch, else from the start of the log; none without a position. At least two, if there are: the one at the position
+-- tells nothing new. The epoch is '' if the channel has none and must get none.
 
 local meta = redis.call('HMGET', KEYS[1], 'epoch', 'seq', 'bytes')
 local epoch, top = meta[1], meta[2] or '0'
@@ -47,7 +47,7 @@ while true do
   for _, entry in ipairs(entries) do
     local envelope = entry[2][2]
     left = left - #envelope
-    if left < 0 and page[1] then return { epoch, top, page } end
+    if left < 0 and page[3] then return { epoch, top, page } end
     page[#page + 1] = string.match(entry[1], '^%d+')
     page[#page + 1] = envelope
   end
