@@ -27,11 +27,14 @@ pub fn judge(record: &[Event], healed: Duration) -> Verdict {
     bench.judge(record, healed)
 }
 
+/// A message that is at a position, and who was told so.
+type Placement = (MessageId, Vec<Client>);
+
 #[derive(Default)]
 struct Bench {
     members: BTreeMap<(Room, Client), Member>,
     /// Where each message is, as members and senders were told.
-    placements: BTreeMap<(Room, Position), Vec<(MessageId, Vec<Client>)>>,
+    placements: BTreeMap<(Room, Position), Vec<Placement>>,
     /// The epochs of a room, in the order in which anybody heard of them.
     epochs: HashMap<Room, Vec<u64>>,
     sent: HashSet<MessageId>,

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Longest time until logs are as long as they have to be, or until all clients are where they have to be.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Messages a second of each writer: as usual, and where hundreds are to be missed.
 const USUAL: f64 = 2.5;
@@ -32,8 +32,9 @@ impl World {
         self.swarm.all_in(PATIENCE).await?;
 
         // Every second one of every fourth room.
-        let is_missed = |room: Room| room % 4 == 0;
-        let away = (0..).zip(crowd).filter(|(number, _)| is_missed(number % rooms) && number / rooms % 2 == 0);
+        let is_missed = |room: Room| room.is_multiple_of(4);
+        let away =
+            (0..).zip(crowd).filter(|(number, _)| is_missed(number % rooms) && (number / rooms).is_multiple_of(2));
         let away: Vec<Client> = away.map(|(_, client)| client).collect();
         away.iter().try_for_each(|client| self.swarm.order(*client, Order::GoAway))?;
         self.writers_send(|room| if is_missed(room) { BRISK } else { USUAL })?;
