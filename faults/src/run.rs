@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Nothing takes so long; a scenario that does has failed.
-const LONGEST: Duration = Duration::from_secs(300);
+const LONGEST: Duration = Duration::from_secs(600);
 const JOINED: Duration = Duration::from_secs(60);
 const CONVERGED: Duration = Duration::from_secs(30);
 

@@ -233,7 +233,7 @@ pub const SCENARIOS: &[Scenario] = &[
         about: "SIGKILL of one of three servers with 2,000 clients in 20 rooms with full logs; its clients come back at \
                 once, and with them 250 that have missed hundreds of messages",
         counted_from: "the kill",
-        load: Load { clients: 40, rooms: 20, rate: 1600.0, text: 64 },
+        load: Load { clients: 80, rooms: 20, rate: 1600.0, text: 64 },
         fault: Fault::Herd,
         ..BASE
     },

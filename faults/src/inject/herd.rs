@@ -16,8 +16,8 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Messages a second of each writer: as usual, and where hundreds are to be missed.
-const USUAL: f64 = 2.5;
-const BRISK: f64 = 25.0;
+const USUAL: f64 = 1.25;
+const BRISK: f64 = 12.5;
 
 impl World {
     /// Fills the logs of all rooms, brings a crowd into them, has some of it miss hundreds of messages, and kills a
