@@ -296,6 +296,7 @@ mod tests {
         io::{AsyncWriteExt, copy, sink},
         net::TcpListener,
     };
+    use tokio_util::task::TaskTracker;
 
     use super::*;
     use crate::broker::MemoryBroker;
@@ -326,7 +327,7 @@ mod tests {
             }
             longest
         };
-        let serving = tokio::spawn(connection.serve(stream, Bytes::new(), Connected::new(&metrics)));
+        let serving = TaskTracker::new().spawn(connection.serve(stream, Bytes::new(), Connected::new(&metrics)));
         let mut nowhere = sink();
         let longest = tokio::select! {
             longest = watching => longest,

@@ -270,7 +270,7 @@ impl Inbound {
 }
 
 /// What a message takes that is held back.
-fn cost(text: &String) -> usize {
+fn cost(text: &str) -> usize {
     text.len() + size_of::<String>()
 }
 

@@ -6,7 +6,7 @@ use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 use crate::support::{Server, eventually, frame, head, held, read_frame};
 
-const CLIENTS: usize = 300;
+const CLIENTS: usize = 150;
 
 const TEXT: u8 = 0x81;
 const PART: u8 = 0x01;
@@ -22,8 +22,8 @@ const EACH: usize = 8 << 10;
 const ROOM: usize = 2 << 10;
 
 /// The totals of the servers here.
-const INBOUND: usize = 4 << 20;
-const OUTBOX: usize = 4 << 20;
+const INBOUND: usize = 1 << 20;
+const OUTBOX: usize = 1 << 20;
 const SEND_BUFFER: usize = 32 << 10;
 
 /// What is asked of the system for what a server has not read yet.
