@@ -2,7 +2,6 @@ use std::{future::pending, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use prometheus::IntGauge;
 use tokio::{
     net::TcpStream,
     time::{Instant, Interval, MissedTickBehavior, interval_at, timeout},
@@ -42,29 +41,6 @@ pub struct Connection {
     metrics: Arc<Metrics>,
 }
 
-/// A place among the connected clients, which is free again when it is dropped.
-#[derive(Debug)]
-pub struct Connected(IntGauge);
-
-impl Connected {
-    /// Takes a place.
-    pub fn new(metrics: &Metrics) -> Self {
-        metrics.connected_clients.inc();
-        Self(metrics.connected_clients.clone())
-    }
-
-    /// How many places are taken, this one included.
-    pub fn count(&self) -> usize {
-        usize::try_from(self.0.get()).unwrap_or(0)
-    }
-}
-
-impl Drop for Connected {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
-}
-
 /// Why the loop of a connection ended.
 enum End {
     /// The server closes it.
@@ -100,7 +76,7 @@ impl Connection {
 
     /// Serves one client until either side closes. `unread` is what it has sent already. What the client was a
     /// member of, it has left when this returns, and also if the future is dropped.
-    pub async fn serve(self: Arc<Self>, stream: TcpStream, unread: Bytes, connected: Connected) {
+    pub async fn serve(self: Arc<Self>, stream: TcpStream, unread: Bytes) {
         self.metrics.connections.inc();
         let (receiving, sending) = stream.into_split();
         let (client, broadcasts) = self.hub.connect(sending);
@@ -118,7 +94,6 @@ impl Connection {
         let end = serving.run().await;
         // Boxed, as it is large and most of a connection's life it is not needed.
         Box::pin(serving.close(end)).await;
-        drop(connected);
     }
 }
 

@@ -7,7 +7,4 @@ mod connection;
 mod inbound;
 mod state;
 
-pub use self::{
-    connection::{Connected, Connection},
-    state::Rules,
-};
+pub use self::{connection::Connection, state::Rules};
