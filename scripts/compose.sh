@@ -42,7 +42,7 @@ up() {
     ports_are_free
     REVISION=$(git rev-parse HEAD 2>/dev/null || echo unknown)
     export REVISION
-    # nginx reads its file and looks up the servers' addresses only as it starts, so each time there is a new one.
+    # nginx reads its file only as it starts, so each time there is a new one.
     "${compose[@]}" rm --stop --force nginx >/dev/null 2>&1 || true
     "${compose[@]}" up --detach --build || trouble 'It did not come up.'
     local deadline=$((SECONDS + 60))
@@ -81,8 +81,10 @@ END
 
 smoke() {
     inside health 2>/dev/null || { echo 'roomcast does not run here. Start it with: make compose-up' >&2; exit 1; }
+    echo '== Each server'
+    inside check http http://server-1:8080
+    inside check http http://server-2:8080
     echo '== Through nginx'
-    inside check http http://nginx:8080
     inside check upgrade ws://nginx:8080/ws
     echo '== From server to server'
     inside check across ws://server-1:8080/ws ws://server-2:8080/ws

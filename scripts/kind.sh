@@ -56,9 +56,9 @@ up() {
 
 roomcast runs in the kind cluster $cluster, and is reached from this machine on http://127.0.0.1:$port
 
-  curl http://127.0.0.1:$port/metrics
   cargo run --release -- chat lobby ann ws://127.0.0.1:$port
   kubectl --context $context --namespace chat get pods
+  kubectl --context $context --namespace chat port-forward service/chat-roomcast-probes 8081   then: curl http://127.0.0.1:8081/metrics
 
 Shake it and see: IMAGE=roomcast:$tag make cluster-test
 Remove it: make kind-down

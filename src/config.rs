@@ -61,6 +61,9 @@ macro_rules! settings {
 settings! {
     /// Address and port on which clients and probes are served. Port 0 takes a free one.
     listen: SocketAddr = "127.0.0.1:8080", parsed("an address and a port, such as 0.0.0.0:8080");
+    /// Address and port of their own for `/healthz`, `/readyz` and `/metrics`, such as `0.0.0.0:8081`. They are then
+    /// there and not on the clients' port, and answered by a thread that does nothing else.
+    probe_listen: Option<SocketAddr> = "", optional(parsed("an address and a port, such as 0.0.0.0:8081"));
     /// Name of this server in the `originServer` of its messages; no two servers on one Redis may share it. On
     /// Kubernetes, the pod's name. If it is not set: the machine's name and the port.
     origin_server: Option<String> = "", optional(origin_server);
@@ -102,7 +105,8 @@ settings! {
     /// After how long a silence the subscriber tests whether it still hears. One that hears nothing of its test for
     /// as long again makes a new connection.
     ears_interval: Duration = "2s", duration("100ms", "10m");
-    /// Most WebSocket connections; upgrades beyond get status 503.
+    /// Most WebSocket connections; upgrades beyond get status 503. There are fewer if this process may not open so many
+    /// files.
     max_connections: usize = "100000", number(1..=10_000_000);
     /// Most rooms that one connection may be in.
     max_rooms_per_client: usize = "100", number(1..=100_000);
@@ -135,8 +139,8 @@ settings! {
     /// How often a client gets a WebSocket ping. One from which nothing came for two such
     /// times, and which took nothing of what waited for it, is closed with 4001.
     ping_interval: Duration = "25s", duration("100ms", "1h");
-    /// Longest time over which connections are closed after SIGTERM. They are closed one by one and not all at once,
-    /// so that their clients do not come to the other servers all at once.
+    /// Longest time over which connections are closed after SIGTERM, SIGINT or SIGHUP. They are closed one by one and
+    /// not all at once, so that their clients do not come to the other servers all at once.
     drain_time: Duration = "5s", duration("0s", "1h");
     /// Most connections that are closed in a second while draining, as long as all fit into the drain time.
     drain_rate: usize = "500", number(1..=1_000_000);
@@ -211,6 +215,9 @@ impl Config {
                 2 * self.max_frame_bytes
             );
             problem("inbound_total_bytes", text);
+        }
+        if self.listen.port() != 0 && self.probe_listen == Some(self.listen) {
+            problem("probe_listen", "is the address of ROOMCAST_LISTEN; take another port".to_owned());
         }
         if self.outbox_bytes < 2 * self.max_frame_bytes {
             let text = format!(
@@ -497,6 +504,8 @@ mod tests {
     fn settings_are_checked_against_each_other() {
         let error = read(&[("ROOMCAST_MAX_FRAME_BYTES", "16KiB"), ("ROOMCAST_MAX_TEXT_BYTES", "16KiB")]).unwrap_err();
         assert_eq!(error.0[0].name, "ROOMCAST_MAX_FRAME_BYTES");
+        let error = read(&[("ROOMCAST_LISTEN", "0.0.0.0:80"), ("ROOMCAST_PROBE_LISTEN", "0.0.0.0:80")]).unwrap_err();
+        assert_eq!(error.0[0].name, "ROOMCAST_PROBE_LISTEN");
         let error = read(&[("ROOMCAST_DRAIN_TIME", "30s"), ("ROOMCAST_SHUTDOWN_TIMEOUT", "30s")]).unwrap_err();
         assert_eq!(error.0[0].name, "ROOMCAST_SHUTDOWN_TIMEOUT");
         let error = read(&[("ROOMCAST_MAX_FRAME_BYTES", "1MiB"), ("ROOMCAST_OUTBOX_BYTES", "1MiB")]).unwrap_err();

@@ -15,10 +15,13 @@ use std::{
 use roomcast::{
     config::{Config, LogFormat, SETTINGS, reference},
     load::{self, Arguments, LoadError, Roomcast},
-    server::{Server, is_too_low, raise_file_limit},
+    server::{Server, raise_file_limit},
     telemetry::log,
 };
-use signal_hook::{consts::SIGINT, flag};
+use signal_hook::{
+    consts::{SIGHUP, SIGINT},
+    flag,
+};
 use tokio::{
     runtime::Runtime,
     signal::unix::{SignalKind, signal},
@@ -35,6 +38,13 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// The exit code for a wrong setting or argument, after `EX_USAGE` of BSD's sysexits.
 const USAGE: u8 = 64;
+
+/// The exit code of a server that a fault of its own has ended, after `EX_SOFTWARE`.
+const FAULT: u8 = 70;
+
+/// How long the end waits for threads of the runtime. Tasks that are cut short end at once; a thread that waits for a
+/// name server cannot be stopped, and nobody needs what it would find.
+const LAST_THREADS: Duration = Duration::from_secs(1);
 
 const DEFAULT_URL: &str = "ws://127.0.0.1:8080/ws";
 
@@ -125,7 +135,7 @@ fn serve() -> ExitCode {
     };
     let files = raise_file_limit();
     let Some(runtime) = runtime() else { return ExitCode::FAILURE };
-    let server = match runtime.block_on(Server::bind(&config)) {
+    let server = match runtime.block_on(async { Server::bind(&config, files) }) {
         Ok(server) => server,
         Err(error) => {
             // There is no log yet, and a slip in a setting's name may be the cause.
@@ -145,24 +155,31 @@ fn serve() -> ExitCode {
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    if let Some(files) = files.filter(|_| is_too_low(files, config.max_connections)) {
+    if let Some(files) = files.filter(|_| server.max_clients() < config.max_connections) {
         tracing::warn!(
-            "ROOMCAST_MAX_CONNECTIONS is {}, and this process may open only {files} files, of which each connection takes \
-             one; lower the setting, or raise the hard limit of open files (nofile)",
+            "ROOMCAST_MAX_CONNECTIONS is {}, but this process may open only {files} files, which is enough for {} clients; \
+             more are refused. Raise the hard limit of open files (nofile), or lower the setting",
             config.max_connections,
+            server.max_clients(),
         );
     }
-    let Some(stopped) = runtime.block_on(run_server(&config, server)) else { return ExitCode::FAILURE };
+    let Some((code, stopped)) = runtime.block_on(run_server(&config, server)) else {
+        runtime.shutdown_background();
+        return ExitCode::FAILURE;
+    };
+    let left = || config.shutdown_timeout.saturating_sub(stopped.elapsed());
     // Tasks that were cut short end with the runtime, and their spans with them.
-    drop(runtime);
-    traces.end(config.shutdown_timeout.saturating_sub(stopped.elapsed()));
-    ExitCode::SUCCESS
+    runtime.shutdown_timeout(left().min(LAST_THREADS));
+    traces.end(left());
+    code
 }
 
 /// Runs one of the program's clients to its end.
 fn run(name: &str, client: impl Future<Output = Result<(), Failure>>) -> ExitCode {
     let Some(runtime) = runtime() else { return ExitCode::FAILURE };
-    match runtime.block_on(client) {
+    let outcome = runtime.block_on(client);
+    runtime.shutdown_background();
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // A server may have said what is in it.
@@ -209,7 +226,7 @@ fn load(arguments: &[&str]) -> ExitCode {
 fn own_health() -> ExitCode {
     run("health", async {
         let (config, _) = Config::from_env(std::env::vars_os())?;
-        health::run(&health::url_of(config.listen)?).await
+        health::run(&health::url_of(config.probe_listen.unwrap_or(config.listen))?).await
     })
 }
 
@@ -219,14 +236,15 @@ fn runtime() -> Option<Runtime> {
     started.map_err(|error| eprintln!("roomcast cannot start its threads: {error}")).ok()
 }
 
-/// Runs the server to its orderly end. Returns when it was asked to end; `None` if it did not end in order.
-async fn run_server(config: &Config, server: Server) -> Option<Instant> {
-    let (mut interrupt, mut terminate) = match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
-        (Ok(interrupt), Ok(terminate)) => (interrupt, terminate),
-        (Err(error), _) | (_, Err(error)) => {
-            eprintln!("roomcast cannot listen for signals: {error}");
-            return None;
-        }
+/// Runs the server to its orderly end. Returns the exit code, and when it was asked to end or began to by itself; `None`
+/// if it did not end in order.
+async fn run_server(config: &Config, server: Server) -> Option<(ExitCode, Instant)> {
+    // Whoever starts a program so that it outlives the terminal (`nohup`) has it ignore this signal.
+    let hangup = if is_ignored(SIGHUP) { Ok(None) } else { signal(SignalKind::hangup()).map(Some) };
+    let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()), hangup);
+    let (Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)) = signals else {
+        eprintln!("roomcast cannot listen for signals");
+        return None;
     };
     announce(config, &server);
 
@@ -237,6 +255,7 @@ async fn run_server(config: &Config, server: Server) -> Option<Instant> {
             tokio::select! {
                 _ = interrupt.recv() => stop.cancel(),
                 _ = terminate.recv() => stop.cancel(),
+                Some(_) = async { hangup.as_mut()?.recv().await } => stop.cancel(),
             }
         }
     };
@@ -245,26 +264,35 @@ async fn run_server(config: &Config, server: Server) -> Option<Instant> {
         stop.cancelled().await;
         stopped = Some(Instant::now());
     };
-    tokio::select! {
-        () = server.run(asked) => stopped,
+    let result = tokio::select! {
+        result = server.run(asked) => result,
         () = signals => {
             tracing::warn!("a second signal: ending at once");
-            None
+            return None;
         }
-    }
+    };
+    let code = result.map_or(ExitCode::from(FAULT), |()| ExitCode::SUCCESS);
+    Some((code, stopped.unwrap_or_else(Instant::now)))
+}
+
+/// Whether this process was started with a signal ignored; where the system does not say, it was not.
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
 fn announce(config: &Config, server: &Server) {
-    let (address, name) = (server.address(), server.origin_server());
+    let (address, probes, name) = (server.address(), server.probe_address(), server.origin_server());
     let broker = if config.redis_url.is_some() { "Redis" } else { "embedded" };
-    tracing::info!(%address, origin_server = name, broker, "listening");
+    tracing::info!(%address, %probes, origin_server = name, broker, "listening");
     if config.log_format == LogFormat::Pretty {
         let version = env!("CARGO_PKG_VERSION");
         print(&format!(
             "roomcast {version} is listening, with the {broker} broker, as {name}\n  \
              chat      ws://{address}/ws\n  \
-             ready     http://{address}/readyz\n  \
-             metrics   http://{address}/metrics\n"
+             ready     http://{probes}/readyz\n  \
+             metrics   http://{probes}/metrics\n"
         ));
     }
 }

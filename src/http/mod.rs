@@ -1,7 +1,10 @@
 //! The HTTP side: the upgrade, the probes and the metrics.
 
-mod lingering;
+mod handshake;
 mod listener;
+mod places;
+mod plain;
+mod stream;
 mod upgrade;
 
 use std::sync::{
@@ -12,25 +15,32 @@ use std::sync::{
 use axum::{
     Json, Router,
     extract::State,
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{any, get},
 };
 use serde_json::json;
 use tokio_util::task::TaskTracker;
 
-pub use self::listener::serve;
-use self::upgrade::Upgrade;
-use crate::{
-    broker::Trouble,
-    config::Config,
-    hub::Hub,
-    session::{Connected, Connection},
-    telemetry::Metrics,
-};
+pub use self::listener::{listen, serve};
+use self::{places::Places, upgrade::Upgrade};
+use crate::{broker::Trouble, config::Config, hub::Hub, session::Connection, telemetry::Metrics};
 
 /// How long a client that is refused should wait, in seconds.
 const RETRY_AFTER: &str = "1";
+
+/// What a browser gets on the bare address.
+const PAGE: &str = "roomcast\n\n/ws       WebSocket: rooms and messages\n";
+
+/// The same where the probes are too.
+const PAGE_WITH_PROBES: &str = "\
+roomcast
+
+/ws       WebSocket: rooms and messages
+/healthz  is the process alone
+/readyz   can it do its job now, and if not, why
+/metrics  Prometheus
+";
 
 /// What the routes share.
 #[derive(Clone, Debug)]
@@ -40,19 +50,26 @@ pub struct App {
     metrics: Arc<Metrics>,
     sessions: TaskTracker,
     shutting_down: Arc<AtomicBool>,
-    max_connections: usize,
+    places: Arc<Places>,
 }
 
 impl App {
-    /// Serves the clients of this hub. Each session is tracked by `sessions`.
-    pub fn new(hub: Arc<Hub>, config: &Config, metrics: Arc<Metrics>, sessions: TaskTracker) -> Self {
+    /// Serves the clients of this hub, so many at a time. Each session is tracked by `sessions`.
+    pub fn new(
+        hub: Arc<Hub>,
+        config: &Config,
+        max_clients: usize,
+        metrics: Arc<Metrics>,
+        sessions: TaskTracker,
+    ) -> Self {
+        metrics.connections_limit.set(i64::try_from(max_clients).unwrap_or(i64::MAX));
         Self {
             connection: Arc::new(Connection::new(hub.clone(), config, metrics.clone())),
+            places: Arc::new(Places::new(max_clients, metrics.connected_clients.clone())),
             hub,
             metrics,
             sessions,
             shutting_down: Arc::default(),
-            max_connections: config.max_connections,
         }
     }
 
@@ -65,24 +82,29 @@ impl App {
         self.shutting_down.load(Ordering::Relaxed)
     }
 
-    /// All routes.
-    pub fn router(self) -> Router {
-        Router::new()
-            .route("/", get(index))
-            .route("/ws", get(upgrade))
-            .route("/healthz", get(|| async { Json(json!({ "status": "ok" })) }))
-            .route("/readyz", get(ready))
-            .route("/metrics", get(metrics))
-            .with_state(self)
+    /// The routes for clients; the probes and metrics are among them unless they have an address of their own.
+    pub fn router(self, has_probes: bool) -> Router {
+        let page = if has_probes { PAGE_WITH_PROBES } else { PAGE };
+        let index = move |app: State<App>, headers: HeaderMap, upgrade_request| async move {
+            // Plain clients dial the bare address, so an upgrade is taken here too.
+            if handshake::is_meant(&headers) { upgrade(app, upgrade_request).await } else { page.into_response() }
+        };
+        let routes = Router::new().route("/", get(index)).route("/ws", any(upgrade));
+        let routes = if has_probes { routes.merge(probes()) } else { routes };
+        routes.with_state(self)
+    }
+
+    /// The routes for those who watch this server.
+    pub fn probes(self) -> Router {
+        probes().with_state(self)
     }
 }
 
-/// Plain clients dial the bare address, so an upgrade is taken here too.
-async fn index(app: State<App>, upgrade_request: Result<Upgrade, Response>) -> Response {
-    if upgrade_request.is_ok() {
-        return upgrade(app, upgrade_request).await;
-    }
-    "roomcast\n\n/ws       WebSocket: rooms and messages\n/healthz  is the process alone\n/readyz   can it do its job now, and if not, why\n/metrics  Prometheus\n".into_response()
+fn probes() -> Router<App> {
+    Router::new()
+        .route("/healthz", get(|| async { Json(json!({ "status": "ok" })) }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
 }
 
 async fn upgrade(State(app): State<App>, upgrade: Result<Upgrade, Response>) -> Response {
@@ -90,18 +112,21 @@ async fn upgrade(State(app): State<App>, upgrade: Result<Upgrade, Response>) -> 
         Ok(upgrade) => upgrade,
         Err(refusal) => return refusal,
     };
-    // Counted from here, so that of many that come at once not too many get in.
-    let connected = Connected::new(&app.metrics);
-    if app.is_shutting_down() || connected.count() > app.max_connections {
+    let refuse = |reason: &'static str| {
         app.metrics.connections_refused.inc();
-        let reason = if app.is_shutting_down() { "this server is shutting down\n" } else { "this server is full\n" };
-        return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, RETRY_AFTER)], reason).into_response();
+        (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, RETRY_AFTER)], reason).into_response()
+    };
+    if app.is_shutting_down() {
+        return refuse("this server is shutting down\n");
     }
+    let Some(place) = app.places.take() else { return refuse("this server is full\n") };
     let (response, accepted) = upgrade.accept();
     app.sessions.spawn(async move {
         if let Some((stream, unread)) = accepted.socket().await {
-            app.connection.serve(stream, unread, connected).await;
+            app.connection.serve(stream, unread).await;
         }
+        // Only now is the descriptor free for another client.
+        drop(place);
     });
     response
 }

@@ -1,19 +1,15 @@
 use axum::{
     body::Body,
     extract::{FromRequest, Request},
-    http::{StatusCode, header},
+    http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tungstenite::{
-    error::{Error, ProtocolError},
-    handshake::server::create_response_with_body,
-};
 
-use super::lingering::Lingering;
+use super::{handshake, stream::Stream};
 
 /// A request for a WebSocket.
 ///
@@ -21,7 +17,7 @@ use super::lingering::Lingering;
 /// wherever there is something to write.
 #[derive(Debug)]
 pub(super) struct Upgrade {
-    response: Response,
+    accept: HeaderValue,
     on_upgrade: OnUpgrade,
 }
 
@@ -29,15 +25,22 @@ impl<S: Sync> FromRequest<S> for Upgrade {
     type Rejection = Response;
 
     async fn from_request(mut request: Request, _: &S) -> Result<Self, Response> {
-        let response = create_response_with_body(&request, Body::empty).map_err(|error| refuse(&error))?;
-        Ok(Self { response, on_upgrade: hyper::upgrade::on(&mut request) })
+        let checked = handshake::check(request.method(), request.version(), request.headers());
+        let accept = checked.map_err(IntoResponse::into_response)?;
+        Ok(Self { accept, on_upgrade: hyper::upgrade::on(&mut request) })
     }
 }
 
 impl Upgrade {
     /// The answer that grants it, and the socket, which is there when that has been sent.
     pub(super) fn accept(self) -> (Response, Accepted) {
-        (self.response, Accepted(self.on_upgrade))
+        let headers = [
+            (header::CONNECTION, HeaderValue::from_static("Upgrade")),
+            (header::UPGRADE, HeaderValue::from_static("websocket")),
+            (header::SEC_WEBSOCKET_ACCEPT, self.accept),
+        ];
+        let response = (StatusCode::SWITCHING_PROTOCOLS, headers, Body::empty()).into_response();
+        (response, Accepted(self.on_upgrade))
     }
 }
 
@@ -48,22 +51,8 @@ pub(super) struct Accepted(OnUpgrade);
 impl Accepted {
     /// The socket, and what the client has sent after its request; `None` if the connection has broken meanwhile.
     pub(super) async fn socket(self) -> Option<(TcpStream, Bytes)> {
-        let parts = self.0.await.ok()?.downcast::<TokioIo<Lingering>>().ok()?;
+        let parts = self.0.await.ok()?.downcast::<TokioIo<Stream>>().ok()?;
         // A copy, so that hyper's buffer is not kept for it.
-        Some((parts.io.into_inner().into_stream()?, Bytes::copy_from_slice(&parts.read_buf)))
-    }
-}
-
-fn refuse(error: &Error) -> Response {
-    let text = format!("this is no request for a WebSocket: {error}\n");
-    match error {
-        Error::Protocol(ProtocolError::WrongHttpMethod) => {
-            (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "GET")], text).into_response()
-        }
-        Error::Protocol(ProtocolError::MissingSecWebSocketVersionHeader) => {
-            let headers = [(header::UPGRADE, "websocket"), (header::SEC_WEBSOCKET_VERSION, "13")];
-            (StatusCode::UPGRADE_REQUIRED, headers, text).into_response()
-        }
-        _ => (StatusCode::BAD_REQUEST, text).into_response(),
+        Some((parts.io.into_inner().into_tcp()?, Bytes::copy_from_slice(&parts.read_buf)))
     }
 }

@@ -1,10 +1,18 @@
-//! How many files this process may open; every connection is one.
+//! How many files this process may open, and what it opens them for: every connection is one.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// What a server opens besides connections of clients: those to Redis and of probes, the socket that it listens on, and what
-/// the runtime needs.
-const OTHERS: u64 = 64;
+/// Files that are kept from clients, so that what the server itself has to open is never refused: standard streams, the
+/// sockets that it listens on and those of signals, four of each of two runtimes, connections to Redis (each twice, as
+/// a new one is made before the old one has gone), to name servers and a collector of traces, and what `/metrics` reads
+/// in `/proc`.
+const RESERVE: u64 = 40;
+
+/// Most connections to the address of the probes, if they have one. They are kept from clients in any case.
+pub(super) const PROBES: usize = 8;
+
+/// Most connections that have not been upgraded, where there are files enough.
+const PLAIN: u64 = 1024;
 
 /// Asks for as many files as this process may have, and returns how many that is; `None` is no limit.
 ///
@@ -18,10 +26,24 @@ pub fn raise_file_limit() -> Option<u64> {
     }
 }
 
-/// Whether so many files are too few for so many connections.
-pub fn is_too_low(limit: Option<u64>, connections: usize) -> bool {
-    let wanted = u64::try_from(connections).unwrap_or(u64::MAX).saturating_add(OTHERS);
-    limit.is_some_and(|limit| limit < wanted)
+/// How many connections a server takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Capacity {
+    /// WebSocket clients.
+    pub(super) clients: usize,
+    /// Connections that have not been upgraded.
+    pub(super) plain: usize,
+}
+
+impl Capacity {
+    /// For a process that may open so many files, and a server that is to take so many clients.
+    pub(super) fn new(files: Option<u64>, max_clients: usize) -> Self {
+        let free = files.unwrap_or(u64::MAX).saturating_sub(RESERVE + PROBES as u64);
+        let plain = PLAIN.min(free / 4);
+        let clients = usize::try_from(free - plain).unwrap_or(usize::MAX);
+        // A server with too few files for anything still says so to whoever asks.
+        Self { clients: max_clients.min(clients), plain: usize::try_from(plain).unwrap_or(usize::MAX).max(2) }
+    }
 }
 
 #[cfg(test)]
@@ -29,10 +51,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn there_must_be_room_for_all_connections_and_some_more() {
-        assert!(!is_too_low(None, usize::MAX));
-        assert!(!is_too_low(Some(1064), 1000));
-        assert!(is_too_low(Some(1063), 1000));
-        assert!(is_too_low(Some(u64::MAX - 1), usize::MAX));
+    fn clients_get_what_is_left_of_the_files() {
+        let capacity = |files, max_clients| {
+            let Capacity { clients, plain } = Capacity::new(files, max_clients);
+            (clients, plain)
+        };
+        assert_eq!(capacity(None, 100_000), (100_000, 1024));
+        assert_eq!(capacity(Some(524_288), 100_000), (100_000, 1024));
+        assert_eq!(capacity(Some(10_000), 100_000), (10_000 - 48 - 1024, 1024));
+        assert_eq!(capacity(Some(1024), 100_000), (732, 244));
+        assert_eq!(capacity(Some(64), 100), (12, 4));
+        assert_eq!(capacity(Some(20), 100), (0, 2));
+    }
+
+    #[test]
+    fn all_together_are_never_more_than_the_files() {
+        for files in 64..5000 {
+            let Capacity { clients, plain } = Capacity::new(Some(files), usize::MAX);
+            assert_eq!((clients + plain + PROBES) as u64 + RESERVE, files);
+        }
     }
 }

@@ -2,15 +2,22 @@
 
 mod drain;
 mod files;
+mod parts;
+mod probes;
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{self, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{net::TcpListener, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use self::files::{is_too_low, raise_file_limit};
+pub use self::{files::raise_file_limit, parts::Broken};
 
-use self::drain::Drain;
+use self::{drain::Drain, files::Capacity, parts::Parts};
 use crate::{
     broker::{Broker, MemoryBroker, RedisBroker},
     config::Config,
@@ -24,8 +31,12 @@ use crate::{
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
+    /// The address of the probes, if they have one of their own, and what listens there.
+    probes: Option<(SocketAddr, net::TcpListener)>,
     hub: Arc<Hub>,
     app: App,
+    metrics: Arc<Metrics>,
+    capacity: Capacity,
     sessions: TaskTracker,
     drain: Drain,
     shutdown_timeout: Duration,
@@ -34,9 +45,11 @@ pub struct Server {
 /// Why a server could not start; the text names the setting and the way to mend it.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The address cannot be listened on.
-    #[error("ROOMCAST_LISTEN is {address}, which cannot be listened on ({source}); choose a free address and port")]
+    /// An address cannot be listened on.
+    #[error("{setting} is {address}, which cannot be listened on ({source}); choose a free address and port")]
     Listen {
+        /// The setting that has it.
+        setting: &'static str,
         /// The address in the setting.
         address: SocketAddr,
         /// What the system says.
@@ -48,15 +61,21 @@ pub enum StartError {
 }
 
 impl Server {
-    /// Takes the address and prepares everything, without connecting to Redis yet: a server starts without it,
-    /// and is ready when it is there.
+    /// Takes its addresses and prepares everything, without connecting to Redis yet: a server starts without it,
+    /// and is ready when it is there. It takes no more connections than `files`, the number of files that this process
+    /// may open, leaves it. It has to be called within a runtime.
     ///
     /// # Errors
     /// If a setting cannot be put to use.
-    pub async fn bind(config: &Config) -> Result<Self, StartError> {
-        let failed = |source| StartError::Listen { address: config.listen, source };
-        let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
+    pub fn bind(config: &Config, files: Option<u64>) -> Result<Self, StartError> {
+        let (listener, address) = listen("ROOMCAST_LISTEN", config.listen)?;
+        let probes = config.probe_listen.map(|address| {
+            let (listener, actual) = listen("ROOMCAST_PROBE_LISTEN", address)?;
+            // It goes to the runtime of the probes.
+            Ok((actual, listener.into_std().map_err(failed("ROOMCAST_PROBE_LISTEN", address))?))
+        });
+        let probes = probes.transpose()?;
+        let capacity = Capacity::new(files, config.max_connections);
 
         let metrics = Arc::new(Metrics::new());
         metrics.configured(config);
@@ -73,12 +92,15 @@ impl Server {
         };
         let hub = Arc::new(Hub::new(origin_server, broker, config, metrics.clone()));
         let sessions = TaskTracker::new();
-        let app = App::new(hub.clone(), config, metrics, sessions.clone());
+        let app = App::new(hub.clone(), config, capacity.clients, metrics.clone(), sessions.clone());
         Ok(Self {
             listener,
             address,
+            probes,
             hub,
             app,
+            metrics,
+            capacity,
             sessions,
             drain: Drain::new(config),
             shutdown_timeout: config.shutdown_timeout,
@@ -90,6 +112,16 @@ impl Server {
         self.address
     }
 
+    /// Where it answers probes: the same address, unless they have one of their own.
+    pub fn probe_address(&self) -> SocketAddr {
+        self.probes.as_ref().map_or(self.address, |(address, _)| *address)
+    }
+
+    /// How many WebSocket clients it takes.
+    pub fn max_clients(&self) -> usize {
+        self.capacity.clients
+    }
+
     /// The name it has in its messages.
     pub fn origin_server(&self) -> &str {
         self.hub.origin_server()
@@ -98,17 +130,32 @@ impl Server {
     /// Serves until `shutdown` completes. Then it refuses new clients, tells those it has when to come back, closes
     /// them one after another with 1012, still answers probes until they are gone, and ends: at the latest after the
     /// shutdown timeout.
-    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+    ///
+    /// # Errors
+    /// If a part of it ended by itself, as by a panic. It ends then as if it had been told to.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), Broken> {
         let (stop_http, stop_hub) = (CancellationToken::new(), CancellationToken::new());
-        let (connections, background) = (TaskTracker::new(), TaskTracker::new());
-        background.spawn(self.hub.clone().run(stop_hub.clone()));
-        let router = self.app.clone().router();
-        background.spawn(http::serve(self.listener, router, connections.clone(), stop_http.clone()));
+        let (mut parts, connections) = (Parts::default(), TaskTracker::new());
+        parts.start("hub", self.hub.clone().run(stop_hub.clone()));
+        let displaced = &self.metrics.http_displaced;
+        let router = self.app.clone().router(self.probes.is_none());
+        let (plain, tasks) = (self.capacity.plain, connections.clone());
+        parts.start("http", http::serve(self.listener, router, plain, displaced.clone(), tasks, stop_http.clone()));
+        if let Some((_, listener)) = self.probes {
+            let router = self.app.clone().probes();
+            parts.start("probes", probes::serve(listener, router, displaced.clone(), stop_http.clone()));
+        }
 
-        shutdown.await;
+        let asked = tokio::select! {
+            () = shutdown => Ok(()),
+            broken = parts.broken() => {
+                tracing::error!("{broken}; shutting down, as nothing works without it");
+                Err(broken)
+            }
+        };
         tracing::info!(sessions = self.sessions.len(), "shutting down");
         self.app.shut_down();
-        for tracker in [&self.sessions, &connections, &background] {
+        for tracker in [&self.sessions, &connections] {
             tracker.close();
         }
         let ended = timeout(self.shutdown_timeout, async {
@@ -118,17 +165,33 @@ impl Server {
             connections.wait().await;
             // Sessions that were ending may have needed the broker until now.
             stop_hub.cancel();
-            background.wait().await;
+            parts.ended().await
         });
         match ended.await {
-            Ok(()) => tracing::info!("all sessions ended"),
-            Err(_) => tracing::warn!(
-                sessions = self.sessions.len(),
-                timeout = ?self.shutdown_timeout,
-                "ROOMCAST_SHUTDOWN_TIMEOUT is over; ending with sessions open"
-            ),
+            Ok(ended) => {
+                tracing::info!("all sessions ended");
+                asked.and(ended.inspect_err(|broken| tracing::error!("{broken}")))
+            }
+            Err(_) => {
+                tracing::warn!(
+                    sessions = self.sessions.len(),
+                    timeout = ?self.shutdown_timeout,
+                    "ROOMCAST_SHUTDOWN_TIMEOUT is over; ending with sessions open"
+                );
+                asked
+            }
         }
     }
+}
+
+fn listen(setting: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let listener = http::listen(address).map_err(failed(setting, address))?;
+    let actual = listener.local_addr().map_err(failed(setting, address))?;
+    Ok((listener, actual))
+}
+
+fn failed(setting: &'static str, address: SocketAddr) -> impl Fn(io::Error) -> StartError {
+    move |source| StartError::Listen { setting, address, source }
 }
 
 fn default_name(address: SocketAddr) -> String {

@@ -2,7 +2,6 @@ use std::{convert::Infallible, future::pending, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use prometheus::IntGauge;
 use tokio::{
     net::TcpStream,
     task::yield_now,
@@ -35,29 +34,6 @@ pub struct Connection {
     metrics: Arc<Metrics>,
 }
 
-/// A place among the connected clients, which is free again when it is dropped.
-#[derive(Debug)]
-pub struct Connected(IntGauge);
-
-impl Connected {
-    /// Takes a place.
-    pub fn new(metrics: &Metrics) -> Self {
-        metrics.connected_clients.inc();
-        Self(metrics.connected_clients.clone())
-    }
-
-    /// How many places are taken, this one included.
-    pub fn count(&self) -> usize {
-        usize::try_from(self.0.get()).unwrap_or(0)
-    }
-}
-
-impl Drop for Connected {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
-}
-
 /// Something that is under way outside for this client. There is one at a time, and the next message is held back
 /// until it has ended: this keeps the order of a client's messages, and slows a client that sends faster than
 /// they are kept. What waits for the client is written, and its control frames are seen, all the while.
@@ -88,7 +64,7 @@ impl Connection {
 
     /// Serves one client until either side closes. `unread` is what it has sent already. What the client was a
     /// member of, it has left when this returns, and also if the future is dropped.
-    pub async fn serve(self: Arc<Self>, stream: TcpStream, unread: Bytes, connected: Connected) {
+    pub async fn serve(self: Arc<Self>, stream: TcpStream, unread: Bytes) {
         self.metrics.connections.inc();
         self.buffers.bound(&stream);
         let (receiving, sending) = stream.into_split();
@@ -109,7 +85,6 @@ impl Connection {
         let Err(end) = serving.run().await;
         // Boxed, as it is large and most of a connection's life it is not needed.
         Box::pin(serving.close(end)).await;
-        drop(connected);
     }
 }
 
@@ -327,7 +302,7 @@ mod tests {
             }
             longest
         };
-        let serving = TaskTracker::new().spawn(connection.serve(stream, Bytes::new(), Connected::new(&metrics)));
+        let serving = TaskTracker::new().spawn(connection.serve(stream, Bytes::new()));
         let mut nowhere = sink();
         let longest = tokio::select! {
             longest = watching => longest,

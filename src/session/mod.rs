@@ -6,7 +6,4 @@
 mod connection;
 mod state;
 
-pub use self::{
-    connection::{Connected, Connection},
-    state::Rules,
-};
+pub use self::{connection::Connection, state::Rules};

@@ -53,6 +53,7 @@ pub struct Metrics {
     pub messages_sent: IntCounter,
     pub connections: IntCounter,
     pub connections_refused: IntCounter,
+    pub http_displaced: IntCounter,
     pub rooms: IntGauge,
     pub memberships: IntGauge,
     pub subscriptions: IntGauge,
@@ -106,6 +107,10 @@ impl Metrics {
             messages_sent: counter("ws_messages_sent_total", "Messages sent to clients, one for each recipient."),
             connections: counter("ws_connections_total", "WebSocket connections accepted."),
             connections_refused: counter("ws_connections_refused_total", "WebSocket upgrades refused with status 503."),
+            http_displaced: counter(
+                "http_connections_displaced_total",
+                "Connections that had not been upgraded and were closed to make room for others.",
+            ),
             disconnects: counters(
                 "ws_disconnects_total",
                 "WebSocket connections ended, by reason.",
@@ -187,7 +192,6 @@ impl Metrics {
 
     /// Sets what does not change while the server runs.
     pub fn configured(&self, config: &Config) {
-        self.connections_limit.set(i64::try_from(config.max_connections).unwrap_or(i64::MAX));
         let broker = if config.redis_url.is_some() { "redis" } else { "embedded" };
         self.info.with_label_values(&[broker, env!("CARGO_PKG_VERSION")]).set(1);
     }

@@ -177,9 +177,9 @@ def test_servers_reach_the_port_of_a_redis_elsewhere(url, port):
 def test_tests_reach_what_they_test():
     spec = render().one("NetworkPolicy", "roomcast-test")["spec"]
     assert spec["ingress"] == []
-    assert reached(spec) == [(None, [53, 53, 5353, 5353]), ([labels("server")], [8080]), ([labels("redis")], [6379])]
+    assert reached(spec) == [(None, [53, 53, 5353, 5353]), ([labels("server")], [8080, 8081]), ([labels("redis")], [6379])]
     spec = render(persona="single").one("NetworkPolicy", "roomcast-test")["spec"]
-    assert reached(spec)[1:] == [([labels("server")], [8080])]
+    assert reached(spec)[1:] == [([labels("server")], [8080, 8081])]
 
 
 def test_servers_reach_the_collector_of_traces():
@@ -191,7 +191,7 @@ def test_servers_reach_the_collector_of_traces():
 
 def test_who_reaches_servers_can_be_narrowed_and_tests_still_do():
     (rule,) = render().one("NetworkPolicy")["spec"]["ingress"]
-    assert rule == {"ports": [{"port": 8080, "protocol": "TCP"}]}
+    assert rule == {"ports": [{"port": port, "protocol": "TCP"} for port in (8080, 8081)]}
     (rule,) = render(persona="strict").one("NetworkPolicy")["spec"]["ingress"]
     assert len(rule["from"]) == 3 and rule["from"][-1] == labels("test")
     extra = {"to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}

@@ -18,10 +18,14 @@ def test_the_monitor_finds_the_service_and_its_port():
     monitor = objects.one("ServiceMonitor")
     assert monitor["metadata"]["labels"]["release"] == "monitoring"
     wanted = monitor["spec"]["selector"]["matchLabels"].items()
-    (service,) = [thing for thing in objects.all("Service") if wanted <= thing["metadata"]["labels"].items()]
-    assert service["metadata"]["name"] == "roomcast"
     (endpoint,) = monitor["spec"]["endpoints"]
-    assert endpoint["port"] in [port["name"] for port in service["spec"]["ports"]]
+    (service,) = [
+        thing
+        for thing in objects.all("Service")
+        if wanted <= thing["metadata"]["labels"].items()
+        and endpoint["port"] in [port["name"] for port in thing["spec"]["ports"]]
+    ]
+    assert service["metadata"]["name"] == "roomcast-probes"
     assert (endpoint["path"], endpoint["interval"], endpoint["scrapeTimeout"]) == ("/metrics", "15s", "10s")
     assert endpoint["honorLabels"] is False
     assert monitor["spec"]["namespaceSelector"] == {"matchNames": ["chat"]}

@@ -18,17 +18,28 @@ def test_the_servers_name_is_the_pods():
 def test_it_listens_on_the_port_that_the_probes_and_the_service_use():
     objects = render()
     assert objects.env["ROOMCAST_LISTEN"] == "0.0.0.0:8080"
-    (port,) = objects.server["ports"]
-    assert port == {"name": "http", "containerPort": 8080, "protocol": "TCP"}
+    assert objects.env["ROOMCAST_PROBE_LISTEN"] == "0.0.0.0:8081"
+    assert objects.server["ports"] == [
+        {"name": "http", "containerPort": 8080, "protocol": "TCP"},
+        {"name": "probes", "containerPort": 8081, "protocol": "TCP"},
+    ]
     (service,) = objects.one("Service")["spec"]["ports"]
     assert (service["name"], service["port"], service["targetPort"], service["appProtocol"]) == ("http", 80, "http", "http")
+
+
+@pytest.mark.parametrize("kind", ["ClusterIP", "NodePort", "LoadBalancer"])
+def test_what_watches_the_servers_is_led_to_them_inside_only(kind):
+    spec = render({"service.type": kind}).one("Service", "roomcast-probes")["spec"]
+    assert (spec["type"], spec["clusterIP"]) == ("ClusterIP", "None")
+    (port,) = spec["ports"]
+    assert (port["name"], port["port"], port["targetPort"]) == ("probes", 8081, "probes")
 
 
 def test_each_probe_asks_its_own_question():
     server = render().server
     paths = {kind: server[kind]["httpGet"] for kind in ("startupProbe", "livenessProbe", "readinessProbe")}
-    assert paths["startupProbe"] == paths["livenessProbe"] == {"path": "/healthz", "port": "http"}
-    assert paths["readinessProbe"] == {"path": "/readyz", "port": "http"}
+    assert paths["startupProbe"] == paths["livenessProbe"] == {"path": "/healthz", "port": "probes"}
+    assert paths["readinessProbe"] == {"path": "/readyz", "port": "probes"}
 
 
 def test_the_log_is_json_unless_asked_otherwise():
@@ -45,7 +56,7 @@ def test_a_setting_is_written_as_a_person_would(given, written):
 
 
 @pytest.mark.parametrize(
-    "name", ["LISTEN", "ORIGIN_SERVER", "REDIS_URL", "REDIS_PASSWORD", "DRAIN_TIME", "SHUTDOWN_TIMEOUT"]
+    "name", ["LISTEN", "PROBE_LISTEN", "ORIGIN_SERVER", "REDIS_URL", "REDIS_PASSWORD", "DRAIN_TIME", "SHUTDOWN_TIMEOUT"]
 )
 def test_settings_of_the_charts_own_are_refused(name):
     assert f"config.ROOMCAST_{name} is for the chart to set: " in refusal({"config": {f"ROOMCAST_{name}": "x"}})

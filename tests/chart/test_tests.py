@@ -27,7 +27,7 @@ def test_all_checks_are_there_by_default():
         # A new pod may get through only after some seconds, where network policies are enforced.
         assert one[:3] == ["check", "--within", "30"]
         del one[1:3]
-    assert arguments["roomcast-test-http"] == ["check", "http", "http://roomcast:80"]
+    assert arguments["roomcast-test-http"] == ["check", "http", "http://roomcast-probes:8081"]
     assert arguments["roomcast-test-upgrade"] == ["check", "upgrade", "ws://roomcast:80/ws"]
     assert arguments["roomcast-test-across"] == ["check", "across", "ws://roomcast:80/ws"]
     assert arguments["roomcast-test-redis"] == ["check", "redis-refuses", "roomcast-redis:6379"]

@@ -91,6 +91,7 @@ async fn a_cluster_carries_a_chat_through_nginx_and_leaves_nothing_behind() {
     assert_eq!(counts, [1, 3]);
     assert_eq!(get(nginx, "/readyz").await.unwrap().0, 200);
     assert_eq!(get(nginx, "/healthz").await.unwrap(), (200, "ok\n".into()));
+    assert_eq!(get(nginx, "/metrics").await.unwrap().0, 404, "they are for those who run the servers");
 
     cluster.interrupt();
     for client in through_nginx.iter_mut().chain(&mut direct) {

@@ -35,6 +35,14 @@ async fn what_asks_wrongly_for_an_upgrade_is_told_what_is_wrong() {
     let server = Server::embedded(&[]).await;
     for (request, answer) in [
         (format!("GET /ws HTTP/1.1\r\nHost: x\r\nSec-WebSocket-Version: 8\r\n{RIGHT}"), "426 "),
+        (format!("GET / HTTP/1.1\r\nHost: x\r\nSec-WebSocket-Version: 8\r\n{RIGHT}"), "426 "),
+        (format!("GET /ws HTTP/1.1\r\nHost: x\r\n{RIGHT}"), "426 "),
+        (format!("GET /ws HTTP/1.1\r\nSec-WebSocket-Version: 13\r\n{RIGHT}"), "400 "),
+        (
+            format!("GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nSec-WebSocket-Version: 13\r\n{RIGHT}\r\n{{}}"),
+            "400 ",
+        ),
+        (format!("POST /ws HTTP/1.1\r\nHost: x\r\nSec-WebSocket-Version: 13\r\n{RIGHT}"), "405 "),
         (format!("HEAD /ws HTTP/1.1\r\nHost: x\r\nSec-WebSocket-Version: 13\r\n{RIGHT}"), "405 "),
         ("GET /ws HTTP/1.1\r\nHost: x\r\nConnection: close\r\nSec-WebSocket-Version: 13\r\n".into(), "400 "),
     ] {
@@ -43,7 +51,10 @@ async fn what_asks_wrongly_for_an_upgrade_is_told_what_is_wrong() {
         let mut head = String::new();
         stream.read_to_string(&mut head).await.unwrap();
         assert!(head.starts_with(&format!("HTTP/1.1 {answer}")), "{request}{head}");
-        assert_eq!(head.contains("sec-websocket-version: 13"), answer == "426 ", "{head}");
+        for named in ["sec-websocket-version: 13", "upgrade: websocket", "connection: Upgrade"] {
+            assert_eq!(head.contains(named), answer == "426 ", "{named}: {head}");
+        }
+        assert_eq!(head.contains("allow: GET\r\n"), answer == "405 ", "{head}");
     }
 }
 
@@ -51,7 +62,7 @@ async fn what_asks_wrongly_for_an_upgrade_is_told_what_is_wrong() {
 async fn what_comes_with_the_request_for_an_upgrade_is_not_lost() {
     let server = Server::embedded(&[]).await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();
-    let request = "GET /ws HTTP/1.1\r\nHost: x\r\nSec-WebSocket-Version: 13\r\nConnection: Upgrade\r\n\
+    let request = "GET /ws HTTP/1.1\r\nHost: x\r\nSec-WebSocket-Version: 13\r\nConnection: keep-alive\r\nConnection: Upgrade\r\n\
                    Upgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
     // A close frame right behind the request: if it is read, the server answers it and ends the connection.
     let close = [0x88, 0x80, 0, 0, 0, 0];

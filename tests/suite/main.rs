@@ -10,6 +10,7 @@ mod bad_input;
 mod chat;
 mod check;
 mod cluster;
+mod connections;
 mod container;
 mod contract;
 mod docs;

@@ -88,5 +88,7 @@ async fn it_opens_as_many_files_as_it_may_and_says_if_those_are_too_few() {
 
     let server = Server::limited("-n 300", &[("ROOMCAST_MAX_CONNECTIONS", "300")]);
     server.is_ready().await;
-    assert!(server.log().contains("ROOMCAST_MAX_CONNECTIONS is 300, and this process may open only 300 files"));
+    assert!(server.log().contains("ROOMCAST_MAX_CONNECTIONS is 300, but this process may open only 300 files"));
+    let limit = server.metric("ws_connections_limit").await;
+    assert!(limit < 300.0 && server.log().contains(&format!("enough for {limit} clients")), "{}", server.log());
 }

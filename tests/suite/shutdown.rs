@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{Client, Redis, Server, eventually};
+use crate::support::{Client, Redis, Server, eventually, left_out};
 
 #[tokio::test]
-async fn both_signals_close_every_client_with_1012_and_end_with_0() {
-    for signal in ["TERM", "INT"] {
+async fn each_signal_closes_every_client_with_1012_and_ends_with_0() {
+    for signal in ["TERM", "INT", "HUP"] {
         let mut server = Server::embedded(&[]).await;
         let mut clients = [server.member("lobby", "ann").await, server.client().await];
         server.signal(signal);
@@ -17,6 +17,42 @@ async fn both_signals_close_every_client_with_1012_and_end_with_0() {
         }
         assert_eq!(server.ended().await.code(), Some(0));
     }
+}
+
+/// As `nohup` has it.
+#[tokio::test]
+async fn a_hangup_that_is_ignored_from_the_start_stays_ignored() {
+    let mut server = Server::after("trap '' HUP", &[]);
+    server.signal("HUP");
+    server.client().await.hears_nothing().await;
+    assert!(!server.log().contains("shutting down"), "{}", server.log());
+    server.signal("TERM");
+    assert_eq!(server.ended().await.code(), Some(0));
+}
+
+/// Looking up a name cannot be cut short, so nobody may wait for it.
+#[tokio::test]
+async fn name_servers_that_do_not_answer_do_not_hold_it_up() {
+    // It is bound and never read.
+    let Ok(silent) = std::net::UdpSocket::bind("127.0.0.77:53") else {
+        left_out("port 53 for this user", "libcap2-bin");
+        return;
+    };
+    let address = silent.local_addr().unwrap().ip();
+    let settings = [
+        ("ROOMCAST_REDIS_URL", "redis://redis.example.com:6379/0"),
+        ("ROOMCAST_SHUTDOWN_TIMEOUT", "3s"),
+        ("ROOMCAST_DRAIN_TIME", "1s"),
+    ];
+    let resolver = format!("nameserver {address}\noptions timeout:30 attempts:5\n");
+    let Some(mut server) = Server::with_file("/etc/resolv.conf", &resolver, &settings) else { return };
+    eventually("the name is being looked up", async || {
+        let (status, body) = server.get("/readyz").await;
+        (status == 503 && body.contains("redis")).then_some(())
+    })
+    .await;
+    server.signal("TERM");
+    assert_eq!(server.ended().await.code(), Some(0));
 }
 
 #[tokio::test]

@@ -77,6 +77,7 @@ pod's owner includes this, so that nothing is rendered from such values. */}}
 
 {{- $owner := dict
   "ROOMCAST_LISTEN" "it is always 0.0.0.0:8080"
+  "ROOMCAST_PROBE_LISTEN" "it is always 0.0.0.0:8081"
   "ROOMCAST_ORIGIN_SERVER" "it is the name of the pod"
   "ROOMCAST_REDIS_URL" "set redis.enabled or externalRedis"
   "ROOMCAST_REDIS_PASSWORD" "set redis.auth or externalRedis"

@@ -104,6 +104,7 @@ name that is there twice. */}}
 {{- define "roomcast.env" -}}
 {{- $env := list }}
 {{- $env = append $env (dict "name" "ROOMCAST_LISTEN" "value" "0.0.0.0:8080") }}
+{{- $env = append $env (dict "name" "ROOMCAST_PROBE_LISTEN" "value" "0.0.0.0:8081") }}
 {{- $env = append $env (dict "name" "ROOMCAST_ORIGIN_SERVER" "valueFrom" (dict "fieldRef" (dict "apiVersion" "v1" "fieldPath" "metadata.name"))) }}
 {{- $secret := dict }}
 {{- if .Values.redis.enabled }}

@@ -10,12 +10,14 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::{Client, Redis, eventually, get};
+use super::{Client, Redis, eventually, get, left_out};
 
 /// The built program as a process of its own, on a free port.
 pub struct Server {
     process: Child,
     pub address: SocketAddr,
+    /// Where it answers probes; the same address, unless the settings say otherwise.
+    pub probes: SocketAddr,
     pub name: String,
     log: Arc<Mutex<String>>,
 }
@@ -49,16 +51,27 @@ impl Server {
 
     /// The same, under what the shell's `ulimit` makes of these arguments.
     pub fn limited(ulimit: &str, settings: &[(&str, &str)]) -> Self {
-        let program = command(settings);
-        let mut shell = Command::new("sh");
-        shell.args(["-c", &format!("ulimit {ulimit} && exec \"$0\"")]).arg(program.get_program());
-        for (name, value) in program.get_envs() {
-            match value {
-                Some(value) => shell.env(name, value),
-                None => shell.env_remove(name),
-            };
+        Self::after(&format!("ulimit {ulimit}"), settings)
+    }
+
+    /// The same, in a shell that has carried out a command before.
+    pub fn after(command_before: &str, settings: &[(&str, &str)]) -> Self {
+        Self::spawn(after(Command::new("sh"), command_before, settings))
+    }
+
+    /// The same, in a file system in which this text is in a file. `None`, said loudly, if only root may do that.
+    pub fn with_file(path: &str, text: &str, settings: &[(&str, &str)]) -> Option<Self> {
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        std::fs::write(file.path(), text).expect("a file");
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--mount", "sh"]);
+        let mount = format!("mount --bind {} {path}", file.path().display());
+        let tried = Command::new("unshare").args(["--mount", "sh", "-c", &mount]).output();
+        if !tried.is_ok_and(|output| output.status.success()) {
+            left_out("unshare --mount, as root,", "util-linux");
+            return None;
         }
-        Self::spawn(shell)
+        Some(Self::spawn(after(unshare, &mount, settings)))
     }
 
     fn spawn(mut program: Command) -> Self {
@@ -79,18 +92,21 @@ impl Server {
 
         let mut stdout = BufReader::new(process.stdout.take().expect("a pipe"));
         let mut announced = String::new();
-        let address = loop {
-            let mut line = String::new();
-            let length = stdout.read_line(&mut line).expect("the program's output");
-            announced.push_str(&line);
-            assert!(length > 0, "no address in {announced:?}; log: {log:?}");
-            if let Some(address) = line.trim().strip_prefix("chat      ws://").and_then(|url| url.strip_suffix("/ws")) {
-                break address.parse().expect("an address");
+        let mut address_in = |before: &str, after: &str| {
+            loop {
+                let mut line = String::new();
+                let length = stdout.read_line(&mut line).expect("the program's output");
+                announced.push_str(&line);
+                assert!(length > 0, "no address in {announced:?}; log: {log:?}");
+                if let Some(address) = line.trim().strip_prefix(before).and_then(|url| url.strip_suffix(after)) {
+                    break address.parse().expect("an address");
+                }
             }
         };
+        let (address, probes) = (address_in("chat      ws://", "/ws"), address_in("ready     http://", "/readyz"));
         let first = announced.lines().next().expect("the first line");
         let name = first.rsplit(" as ").next().expect("a name").to_owned();
-        Self { process, address, name, log }
+        Self { process, address, probes, name, log }
     }
 
     /// Waits until `/readyz` says yes.
@@ -102,9 +118,9 @@ impl Server {
         .await;
     }
 
-    /// One GET request.
+    /// One GET request to where probes are answered.
     pub async fn get(&self, path: &str) -> (u16, String) {
-        get(self.address, path).await.expect("an answer")
+        get(self.probes, path).await.expect("an answer")
     }
 
     /// The value of a metric, by its name and labels as `/metrics` writes them.
@@ -197,6 +213,19 @@ pub fn command(settings: &[(&str, &str)]) -> Command {
     }
     command.envs(settings.iter().copied());
     command
+}
+
+/// This shell, which carries out a command and then becomes the program with these settings and no others.
+fn after(mut shell: Command, command_before: &str, settings: &[(&str, &str)]) -> Command {
+    let program = command(settings);
+    shell.args(["-c", &format!("{command_before} && exec \"$0\"")]).arg(program.get_program());
+    for (name, value) in program.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    shell
 }
 
 /// Runs the program to its end, for when it must not start. Returns the exit code and standard error.

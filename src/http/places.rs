@@ -1,0 +1,55 @@
+use std::sync::Arc;
+
+use prometheus::IntGauge;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// The places that this server has for WebSocket clients.
+#[derive(Debug)]
+pub(super) struct Places {
+    free: Arc<Semaphore>,
+    /// Shows how many are taken; it decides nothing.
+    connected: IntGauge,
+}
+
+impl Places {
+    pub(super) fn new(count: usize, connected: IntGauge) -> Self {
+        Self { free: Arc::new(Semaphore::new(count)), connected }
+    }
+
+    /// A place; `None` if all are taken.
+    pub(super) fn take(&self) -> Option<Place> {
+        let permit = self.free.clone().try_acquire_owned().ok()?;
+        self.connected.inc();
+        Some(Place { connected: self.connected.clone(), _permit: permit })
+    }
+}
+
+/// The place of one client, which is free again when this is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    connected: IntGauge,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.connected.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_are_so_many_places_whatever_the_gauge_says() {
+        let connected = IntGauge::new("connected", "clients").unwrap();
+        let places = Places::new(2, connected.clone());
+        let (first, _second) = (places.take().unwrap(), places.take().unwrap());
+        assert_eq!(connected.get(), 2);
+        connected.set(-100);
+        assert!(places.take().is_none());
+        drop(first);
+        assert!(places.take().is_some());
+    }
+}
