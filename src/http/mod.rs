@@ -85,7 +85,7 @@ impl App {
     /// The routes for clients; the probes and metrics are among them unless they have an address of their own.
     pub fn router(self, has_probes: bool) -> Router {
         let page = if has_probes { PAGE_WITH_PROBES } else { PAGE };
-        let index = move |app: State<App>, headers: HeaderMap, upgrade_request| async move {
+        let index = move |app: State<Self>, headers: HeaderMap, upgrade_request| async move {
             // Plain clients dial the bare address, so an upgrade is taken here too.
             if handshake::is_meant(&headers) { upgrade(app, upgrade_request).await } else { page.into_response() }
         };

@@ -24,6 +24,9 @@ use crate::{
 /// are compared, so there would be the same line each time.
 const LOOK_UP_LINES: Duration = Duration::from_secs(60);
 
+/// What the script for reading returns: the epoch and the seq of the top, and the seq and the envelope of each entry.
+type Page = (String, u64, Vec<(u64, Bytes)>);
+
 /// Asks Redis for what it has, on a connection of its own, so that no publish waits for a reading.
 #[derive(Debug)]
 pub(super) struct Reader {
@@ -74,8 +77,7 @@ impl Reader {
         }
         call.arg(READ_LIMIT).arg(READ_BYTES).arg(millis(EMPTY_META)).arg(u8::from(self.memory.takes(channel)));
 
-        let answer: Result<(String, u64, Vec<(u64, Bytes)>), _> =
-            self.link.run(async |connection| call.invoke_async(connection).await).await;
+        let answer: Result<Page, _> = self.link.run(async |connection| call.invoke_async(connection).await).await;
         let (epoch, top, entries) =
             answer.inspect_err(|failure| self.refused_reading.log(&name, failure)).map_err(Unavailable::from)?;
         if epoch.is_empty() {
