@@ -266,10 +266,8 @@ impl Outbox {
                     let looks = u32::try_from(stuck.as_nanos() / look.as_nanos().max(1)).unwrap_or(LOOKS);
                     let next = stuck_since + look * (looks + 1);
                     let deadline = deadline.get_or_insert_with(|| Box::pin(sleep_until(next)));
-                    if deadline.deadline() != next {
-                        deadline.as_mut().reset(next);
-                    }
                     ready!(deadline.as_mut().poll(context));
+                    deadline.as_mut().reset(next);
                 }
                 if !self.insist() && stuck_since.elapsed() >= write_timeout {
                     self.close(CloseCode::SlowConsumer);
@@ -590,6 +588,11 @@ pub(crate) mod tests {
         (0..100).for_each(|number| outbox.push(&large(number)));
         let start = Instant::now();
         let mut bytes = [0; 4096];
+        while !outbox.has_moved() {
+            assert!(start.elapsed() < TIMEOUT, "it is looked at more than once in that time");
+            let _ = tokio::time::timeout(TIMEOUT / 20, outbox.attend(TIMEOUT)).await;
+            client.read_exact(&mut bytes).await.unwrap();
+        }
         loop {
             tokio::select! {
                 biased;
