@@ -256,6 +256,7 @@ mod tests {
         io::{AsyncReadExt, AsyncWriteExt},
         net::{TcpListener, TcpStream},
     };
+    use tokio_util::task::TaskTracker;
 
     use super::*;
 
@@ -296,12 +297,12 @@ mod tests {
             let up = IntGauge::new("up", "up").unwrap();
             let redis = url.into_connection_info().unwrap();
             let link = Link::new(part, redis, &config, up, Arc::default()).unwrap();
-            let accepted = AtomicU64::new(0);
+            let (tasks, accepted) = (TaskTracker::new(), AtomicU64::new(0));
             let accepting = async {
                 loop {
                     let (stream, _) = listener.accept().await.unwrap();
                     accepted.fetch_add(1, Ordering::Relaxed);
-                    tokio::spawn(serve(stream));
+                    tasks.spawn(serve(stream));
                 }
             };
             let ping = async |connection: &mut MultiplexedConnection| {

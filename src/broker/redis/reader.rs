@@ -74,8 +74,7 @@ impl Reader {
         }
         call.arg(READ_LIMIT).arg(READ_BYTES).arg(millis(EMPTY_META)).arg(u8::from(self.memory.takes(channel)));
 
-        let answer: Result<(String, u64, Vec<(u64, Bytes)>), _> =
-            self.link.run(async |connection| call.invoke_async(connection).await).await;
+        let answer = self.link.run(async |connection| call.invoke_async::<Page>(connection).await).await;
         let (epoch, top, entries) =
             answer.inspect_err(|failure| self.refused_reading.log(&name, failure)).map_err(Unavailable::from)?;
         if epoch.is_empty() {
@@ -106,6 +105,9 @@ impl Reader {
         Ok(looked_up.collect())
     }
 }
+
+/// What the script for reading returns: epoch and seq of the top, and seq and envelope of each entry.
+type Page = (String, u64, Vec<(u64, Bytes)>);
 
 /// What a channel's meta says of its top.
 fn top((epoch, seq, ts): (Option<String>, Option<u64>, Option<u64>)) -> Option<Top> {
