@@ -248,3 +248,89 @@ impl std::fmt::Debug for Link {
         f.debug_struct("Link").field("part", &self.part).field("up", &self.up.get()).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use redis::IntoConnectionInfo;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::{TcpListener, TcpStream},
+    };
+    use tokio_util::task::TaskTracker;
+
+    use super::*;
+
+    /// A Redis that answers `SLOW` only with what is asked next, and all else at once.
+    async fn serve(mut stream: TcpStream) {
+        let mut waits = false;
+        loop {
+            let mut part = [0; 4096];
+            let Ok(length @ 1..) = stream.read(&mut part).await else { return };
+            let text = String::from_utf8(part[..length].to_vec()).unwrap();
+            for command in text.split('*').skip(1) {
+                // Its words stand between their lengths.
+                let words: Vec<&str> = command.split("\r\n").skip(2).step_by(2).collect();
+                let answer = match &words[..] {
+                    ["SLOW", ..] => {
+                        waits = true;
+                        String::new()
+                    }
+                    ["HELLO", ..] => "%1\r\n+proto\r\n:3\r\n".to_owned(),
+                    words => {
+                        let late = if std::mem::take(&mut waits) { "+late\r\n" } else { "" };
+                        // The pool has its own words given back to it.
+                        let word = words.get(1).filter(|word| !word.is_empty()).unwrap_or(&"PONG");
+                        format!("{late}+{word}\r\n")
+                    }
+                };
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_late_reading_fails_alone_and_a_late_command_is_the_end_of_its_connection() {
+        for (part, expected) in [(Part::Readings, 1), (Part::Commands, 2)] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let url = format!("redis://{}/?protocol=resp3", listener.local_addr().unwrap());
+            let config = Config::from_env([("ROOMCAST_REDIS_COMMAND_TIMEOUT".into(), "700ms".into())]).unwrap().0;
+            let up = IntGauge::new("up", "up").unwrap();
+            let redis = url.into_connection_info().unwrap();
+            let link = Link::new(part, redis, &config, up, Arc::default()).unwrap();
+            let (tasks, accepted) = (TaskTracker::new(), AtomicU64::new(0));
+            let accepting = async {
+                loop {
+                    let (stream, _) = listener.accept().await.unwrap();
+                    accepted.fetch_add(1, Ordering::Relaxed);
+                    tasks.spawn(serve(stream));
+                }
+            };
+            let ping = async |connection: &mut MultiplexedConnection| {
+                redis::cmd("PING").query_async::<String>(connection).await
+            };
+            let checks = Notify::new();
+            let keeping_up = link.keep_up(async |mut connection| {
+                ping(&mut connection).await?;
+                checks.notify_one();
+                Ok(())
+            });
+            let testing = async {
+                checks.notified().await;
+                sleep(Duration::from_millis(1)).await;
+                assert_eq!(link.run(ping).await.unwrap(), "PONG");
+                let slow = link.run(async |connection| redis::cmd("SLOW").query_async::<String>(connection).await);
+                assert!(matches!(slow.await, Err(Failure::Late(_))));
+                checks.notified().await;
+                while link.run(ping).await.is_err() {
+                    checks.notified().await;
+                }
+                assert_eq!(accepted.load(Ordering::Relaxed), expected, "{part:?}");
+            };
+            tokio::select! {
+                () = testing => {}
+                never = accepting => never,
+                () = keeping_up => unreachable!("it keeps up for ever"),
+            }
+        }
+    }
+}

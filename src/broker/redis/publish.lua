@@ -2,7 +2,7 @@
 -- Redis runs scripts one after another, so the number, the log and the push agree.
 --
 -- KEYS  1 meta of the channel   2 its log   3 the message's id, if it has one
--- ARGV  1 channel   2 the envelope without its head   3 an epoch, for the case that a new one is needed
+-- ARGV  1 channel   2 the envelope without its head and its closing brace   3 an epoch, for the case that a new one is needed
 --       4, 5 the highest position the server knows of: epoch ('' for none) and seq
 --       6 what part of its length and bytes the log keeps now: 1, or less in a Redis that is nearly full
 --       7 '0' if this must not be the first message of a room   8 fingerprint of the message, if it has an id
@@ -54,7 +54,8 @@ end
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + clock[2] / 1000
 local ts = string.format('%d', now)
-local envelope = '{"epoch":"' .. epoch .. '","seq":' .. seq .. ',"ts":' .. ts .. ',' .. ARGV[2]
+local head = '{"epoch":"' .. epoch .. '","seq":' .. seq .. ',"ts":' .. ts .. ','
+local envelope = head .. ARGV[2] .. '}'
 bytes = bytes + #envelope
 local size = string.format('%d', bytes)
 
@@ -78,5 +79,5 @@ if top % 64 == 0 or bytes % growth < #envelope or now - now % period ~= last_ts 
 end
 
 local mac = string.sub(redis.sha1hex(secret .. ARGV[1] .. '\n' .. envelope .. secret), 1, 16)
-redis.call('PUBLISH', ARGV[1], string.sub(envelope, 1, -2) .. ',"mac":"' .. mac .. '"}')
+redis.call('PUBLISH', ARGV[1], head .. ARGV[2] .. ',"mac":"' .. mac .. '"}')
 return 'placed ' .. position .. ' ' .. ts

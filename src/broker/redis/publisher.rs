@@ -73,7 +73,9 @@ impl Publisher {
             call.key(self.keys.id(&name, identity));
         }
         let (known_epoch, known_seq) = known.map_or((String::new(), 0), |known| (known.epoch.to_string(), known.seq));
-        call.arg(&name).arg(draft.tail()).arg(new_epoch()).arg(known_epoch).arg(known_seq);
+        // The script closes it, once with a checksum and once without.
+        let tail = draft.tail().strip_suffix('}').unwrap_or(draft.tail());
+        call.arg(&name).arg(tail).arg(new_epoch()).arg(known_epoch).arg(known_seq);
         call.arg(self.memory.share()).arg(u8::from(self.memory.takes(channel)));
         if let Some(identity) = draft.identity() {
             call.arg(format!("{:032x}", identity.fingerprint));

@@ -24,9 +24,6 @@ use crate::{
 /// are compared, so there would be the same line each time.
 const LOOK_UP_LINES: Duration = Duration::from_secs(60);
 
-/// What the script for reading returns: the epoch and the seq of the top, and the seq and the envelope of each entry.
-type Page = (String, u64, Vec<(u64, Bytes)>);
-
 /// Asks Redis for what it has, on a connection of its own, so that no publish waits for a reading.
 #[derive(Debug)]
 pub(super) struct Reader {
@@ -77,7 +74,7 @@ impl Reader {
         }
         call.arg(READ_LIMIT).arg(READ_BYTES).arg(millis(EMPTY_META)).arg(u8::from(self.memory.takes(channel)));
 
-        let answer: Result<Page, _> = self.link.run(async |connection| call.invoke_async(connection).await).await;
+        let answer = self.link.run(async |connection| call.invoke_async::<Page>(connection).await).await;
         let (epoch, top, entries) =
             answer.inspect_err(|failure| self.refused_reading.log(&name, failure)).map_err(Unavailable::from)?;
         if epoch.is_empty() {
@@ -108,6 +105,9 @@ impl Reader {
         Ok(looked_up.collect())
     }
 }
+
+/// What the script for reading returns: epoch and seq of the top, and seq and envelope of each entry.
+type Page = (String, u64, Vec<(u64, Bytes)>);
 
 /// What a channel's meta says of its top.
 fn top((epoch, seq, ts): (Option<String>, Option<u64>, Option<u64>)) -> Option<Top> {
