@@ -18,9 +18,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 /// How long a connection has for its first request, whoever else wants in: the request follows right behind the
-/// connection, so that of very many honest clients that come at once none is thrown out before it could speak. Those
-/// that want in meanwhile wait in the system's queue.
-const GRACE: Duration = Duration::from_millis(250);
+/// connection, if the client and what is between are not overloaded, so that of very many honest clients that come at once
+/// none is thrown out before it could speak. Those that want in meanwhile wait in the system's queue.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// The places for plain connections of one listener.
 #[derive(Debug)]
