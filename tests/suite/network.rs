@@ -157,6 +157,7 @@ async fn a_message_whose_answer_was_lost_is_delivered_here_too() {
     assert_eq!(ann.expect("error").await["code"], "unavailable");
     proxy.set(Network::Sound);
     assert_eq!(ann.texts(1).await, ["x"]);
+    one.is_ready().await;
     ann.send(&message).await;
     ann.expect("ack").await;
     for member in [&mut ann, &mut bob] {

@@ -5,12 +5,14 @@
 -- ARGV  1 channel   2 the envelope without its head and its closing brace   3 an epoch, for the case that a new one is needed
 --       4, 5 the highest position the server knows of: epoch ('' for none) and seq
 --       6 what part of its length and bytes the log keeps now: 1, or less in a Redis that is nearly full
---       7 '0' if this must not be the first message of a room   8 fingerprint of the message, if it has an id
+--       7 '0' if this must not be the first message of a room   8 a digest of 2 with its closing brace
+--       9 fingerprint of the message, if it has an id
 -- Returns, as one text, what became of it and where and when: `placed <epoch> <seq> <Unix milliseconds>`;
 -- for a known id its position and 'repeated', or 'conflict' if the id belongs to another message; 'overloaded' if it would
 -- be the first of a room and must not.
 --
--- What is pushed is the envelope with a checksum at its end (mac), which nobody can make who does not know the secret.
+-- What is pushed is the envelope with a checksum at its end (mac), which nobody can make who does not know the secret. It
+-- is made of the head and the digest: Redis is slow at digesting, and one for all, so the servers do that.
 --
 -- Meta has epoch, seq and ts of the last message, and bytes, the size of all messages of the epoch so far. They have
 -- meant the same in every version, and so have the entries of the log: versions can share a Redis. Beside a version that
@@ -41,13 +43,13 @@ end
 local seq = string.format('%d', top + 1)
 local position = epoch .. ' ' .. seq
 local id = KEYS[3]
-if id and not redis.call('SET', id, position .. ' ' .. ARGV[8], 'NX', 'PX', id_life) then
+if id and not redis.call('SET', id, position .. ' ' .. ARGV[9], 'NX', 'PX', id_life) then
   local known, fingerprint = string.match(redis.call('GET', id), '^(%S+ %d+) (%S+)$')
   -- A message of an earlier epoch may be in no log any more, so its id says nothing.
   if known and string.sub(known, 1, #epoch) == epoch then
-    return (fingerprint == ARGV[8] and 'repeated ' or 'conflict ') .. known .. ' 0'
+    return (fingerprint == ARGV[9] and 'repeated ' or 'conflict ') .. known .. ' 0'
   end
-  redis.call('SET', id, position .. ' ' .. ARGV[8], 'PX', id_life)
+  redis.call('SET', id, position .. ' ' .. ARGV[9], 'PX', id_life)
 end
 
 -- The clock of Redis is one for all servers.
@@ -78,6 +80,6 @@ if top % 64 == 0 or bytes % growth < #envelope or now - now % period ~= last_ts 
   trim(KEYS[2], top + 1, bytes, now, max_bytes)
 end
 
-local mac = string.sub(redis.sha1hex(secret .. ARGV[1] .. '\n' .. envelope .. secret), 1, 16)
+local mac = string.sub(redis.sha1hex(secret .. ARGV[1] .. '\n' .. head .. ARGV[8] .. secret), 1, 16)
 redis.call('PUBLISH', ARGV[1], head .. ARGV[2] .. ',"mac":"' .. mac .. '"}')
 return 'placed ' .. position .. ' ' .. ts

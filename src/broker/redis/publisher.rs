@@ -12,7 +12,7 @@ use super::{
     outage::Outages,
     position,
     probe::Probe,
-    vouching::Vouching,
+    vouching::{Vouching, digest},
 };
 use crate::{
     protocol::{Channel, Draft, Frame},
@@ -76,7 +76,7 @@ impl Publisher {
         // The script closes it, once with a checksum and once without.
         let tail = draft.tail().strip_suffix('}').unwrap_or(draft.tail());
         call.arg(&name).arg(tail).arg(new_epoch()).arg(known_epoch).arg(known_seq);
-        call.arg(self.memory.share()).arg(u8::from(self.memory.takes(channel)));
+        call.arg(self.memory.share()).arg(u8::from(self.memory.takes(channel))).arg(digest(draft.tail().as_bytes()));
         if let Some(identity) = draft.identity() {
             call.arg(format!("{:032x}", identity.fingerprint));
         }

@@ -1,5 +1,9 @@
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    fmt::Write,
+    sync::{Arc, Mutex, PoisonError},
+};
 
+use memchr::memchr_iter;
 use redis::Script;
 use sha1::{Digest, Sha1};
 
@@ -73,25 +77,37 @@ impl Vouch {
         let Some((digits, END)) = payload[length..].strip_prefix(HEAD).map(|rest| rest.split_at(DIGITS)) else {
             return false;
         };
-        let mut hash = Sha1::new();
-        for part in [self.secret.as_bytes(), channel, b"\n", &payload[..length], b"}", self.secret.as_bytes()] {
-            hash.update(part);
-        }
-        let hash = hash.finalize();
-        let is_vouched =
-            hash.iter().take(DIGITS / 2).flat_map(|byte| [byte >> 4, byte & 15]).eq(digits.iter().map(|digit| {
-                match digit {
-                    b'0'..=b'9' => digit - b'0',
-                    b'a'..=b'f' => digit - b'a' + 10,
-                    _ => u8::MAX,
-                }
-            }));
-        if is_vouched {
+        // The head ends with the third comma, after the epoch, the number and the time.
+        let Some(tail) = memchr_iter(b',', &payload[..length]).nth(2).map(|comma| comma + 1) else { return false };
+        let digits: [u8; DIGITS] = digits.try_into().expect("it was split there");
+        payload.truncate(length);
+        payload.push(b'}');
+        let is_vouched = digits == *self.checksum(channel, &payload[..tail], &digest(&payload[tail..])).as_bytes();
+        if !is_vouched {
             payload.truncate(length);
-            payload.push(b'}');
+            [HEAD, &digits, END].iter().for_each(|part| payload.extend_from_slice(part));
         }
         is_vouched
     }
+
+    /// The checksum as `publish.lua` makes it.
+    fn checksum(&self, channel: &[u8], head: &[u8], digest: &str) -> String {
+        let secret = self.secret.as_bytes();
+        hex(&[secret, channel, b"\n", head, digest.as_bytes(), secret], DIGITS)
+    }
+}
+
+/// What the script is given for the part of a message that it does not make itself.
+pub(super) fn digest(tail: &[u8]) -> String {
+    hex(&[tail], 40)
+}
+
+/// The first digits of the SHA-1 of all parts, in hexadecimal.
+fn hex(parts: &[&[u8]], digits: usize) -> String {
+    let hash = parts.iter().fold(Sha1::new(), |hash, part| hash.chain_update(part)).finalize();
+    let mut text = String::with_capacity(2 * hash.len());
+    hash.iter().take(digits / 2).for_each(|byte| _ = write!(text, "{byte:02x}"));
+    text
 }
 
 impl std::fmt::Debug for Vouching {
@@ -104,7 +120,8 @@ impl std::fmt::Debug for Vouching {
 mod tests {
     use super::*;
 
-    const PUSH: &str = r#"{"seq":1,"text":"hi","mac":"MAC"}"#;
+    const HEAD: &str = r#"{"epoch":"a","seq":1,"ts":2,"#;
+    const TAIL: &str = r#""text":"hi, you"}"#;
 
     fn vouch() -> Vouch {
         Vouch::new("", "5ec2e7".into())
@@ -118,18 +135,15 @@ mod tests {
 
     #[test]
     fn only_what_is_as_it_was_is_vouched_for_on_its_own_channel() {
-        let mac = {
-            let hash = Sha1::digest(
-                r#"5ec2e7ws:room:a
-{"seq":1,"text":"hi"}5ec2e7"#,
-            );
-            hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect::<String>()
-        };
-        let push = PUSH.replace("MAC", &mac);
-        assert_eq!(check("ws:room:a", &push), (true, r#"{"seq":1,"text":"hi"}"#.into()));
+        let sha1 = |text: &str| Sha1::digest(text).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let mac = sha1(&format!("5ec2e7ws:room:a\n{HEAD}{}5ec2e7", sha1(TAIL)))[..16].to_owned();
+        let push = format!(r#"{HEAD}"text":"hi, you","mac":"{mac}"}}"#);
+        assert_eq!(check("ws:room:a", &push), (true, format!("{HEAD}{TAIL}")));
         for (channel, other) in [
             ("ws:room:b", push.clone()),
             ("ws:room:a", push.replace("hi", "ho")),
+            ("ws:room:a", push.replace(":1,", ":2,")),
+            ("ws:room:a", push.replace(":2,", ":3,")),
             ("ws:room:a", push.replace(&mac, "0123456789abcdef")),
             ("ws:room:a", push.replace(&mac, &mac.to_uppercase()).replace("HI", "hi")),
             ("ws:room:a", r#"{"seq":1,"text":"hi"}"#.into()),
