@@ -19,11 +19,11 @@ const SHORT: Duration = Duration::from_millis(1);
 /// No rest is longer than this.
 const LONGEST_REST: Duration = Duration::from_millis(10);
 
-/// A flooded room of which most members have not taken the last round yet rests at first this long, and then twice as long
-/// each time, up to the longest: it goes at the pace of most of its members, and only those who are slower than most pile up
-/// what they cannot take. What comes meanwhile is not lost, but taken from memory or the log later.
+/// A flooded room goes at the pace of most of its members: while most have not taken the last round yet it rests for this
+/// long, again and again, but no longer than the longest for one round. So only those who are slower than most pile up what
+/// they cannot take. What comes meanwhile is not lost, but taken from memory or the log later.
 const LAG_REST: Duration = Duration::from_millis(5);
-const LONGEST_LAG_REST: Duration = Duration::from_millis(100);
+const LONGEST_LAG: Duration = Duration::from_millis(500);
 
 /// A room is flooded if more than so many messages, or more bytes than go out with one call, are left after a round.
 const FLOOD: usize = 64;
@@ -49,8 +49,8 @@ pub(super) struct Audience {
     line_bytes: usize,
     round: Option<Round>,
     rests_until: Option<Instant>,
-    /// The last rest that was made because most members had not taken what they were sent.
-    lag_rest: Duration,
+    /// Since when the next round waits for most members to take the last one.
+    lags_since: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -72,8 +72,6 @@ struct Round {
     done: usize,
     /// How many members have been served since the last pause.
     stretch: usize,
-    /// How many members could not take at once what they were sent.
-    stuck: usize,
 }
 
 impl Audience {
@@ -118,6 +116,10 @@ impl Audience {
 
     /// Writes what is in line to some more members, to so many at most. Returns how many it was.
     pub(super) fn serve(&mut self, limit: usize, now: Instant) -> usize {
+        if self.round.is_none() && self.lags(now) {
+            self.rests_until = Some(now + LAG_REST);
+            return 0;
+        }
         let Some(mut round) = self.round.take().or_else(|| self.next_round(now)) else { return 0 };
         let top = round.done.min(self.members.len());
         round.done = top.saturating_sub(limit);
@@ -128,7 +130,6 @@ impl Audience {
                 member.outbox.push_batch(&part(&self.line, member.mark - self.before, round.to - self.before));
             }
             member.mark = member.mark.max(round.to);
-            round.stuck += usize::from(!member.outbox.is_free());
         }
         let served = top - round.done;
         if round.done == 0 {
@@ -137,12 +138,7 @@ impl Audience {
             let is_busy = took >= SHORT && (round.batch.messages() > 1 || self.has_line());
             let rest = if is_busy { took.saturating_mul(REST).min(LONGEST_REST) } else { Duration::ZERO };
             let is_flooded = self.line.len() > FLOOD || self.line_bytes > CALL;
-            self.lag_rest = if is_flooded && 2 * round.stuck > self.members.len() {
-                (2 * self.lag_rest).clamp(LAG_REST, LONGEST_LAG_REST)
-            } else {
-                Duration::ZERO
-            };
-            let rest = rest.max(self.lag_rest);
+            self.lags_since = is_flooded.then_some(now);
             self.rests_until = (!rest.is_zero()).then(|| now + rest);
         } else {
             round.stretch += served;
@@ -151,6 +147,15 @@ impl Audience {
             self.round = Some(round);
         }
         served
+    }
+
+    /// Whether a flooded room has to wait for most of its members.
+    fn lags(&mut self, now: Instant) -> bool {
+        self.lags_since.take_if(|since| now.saturating_duration_since(*since) >= LONGEST_LAG);
+        let stuck = || self.members.values().filter(|member| !member.outbox.is_free()).count();
+        let lags = self.lags_since.is_some() && 2 * stuck() > self.members.len();
+        self.lags_since.take_if(|_| !lags);
+        lags
     }
 
     fn next_round(&mut self, began: Instant) -> Option<Round> {
@@ -167,7 +172,7 @@ impl Audience {
         }
         let (from, to) = (self.before, self.before + count);
         let (batch, done) = (part(&self.line, 0, count), self.members.len());
-        (count > 0).then_some(Round { began, batch, from, to, done, stretch: 0, stuck: 0 })
+        (count > 0).then_some(Round { began, batch, from, to, done, stretch: 0 })
     }
 
     /// Everybody has been served up to there.
@@ -317,26 +322,24 @@ mod tests {
     #[tokio::test]
     async fn a_flooded_room_goes_at_the_pace_of_most_of_its_members() {
         let (bounds, now) = (wide(), Instant::now());
-        let rest = |audience: &Audience| audience.next_turn(now).map(|due| due - now);
         let mut audience = Audience::default();
         let (slow, _slow) = connect(&bounds).await;
-        let (fast, _fast) = connect(&bounds).await;
-        fast.shut();
         audience.admit(1, Arc::new(slow));
         flood(&mut audience);
         while audience.members[&1].outbox.is_free() {
-            assert_eq!(rest(&audience), Some(Duration::ZERO));
-            audience.serve(1, now);
+            assert_eq!(audience.serve(1, now), 1);
         }
-        assert_eq!(rest(&audience), Some(LAG_REST));
-        audience.serve(1, now);
-        assert_eq!(rest(&audience), Some(2 * LAG_REST));
-        (0..10).for_each(|_| _ = audience.serve(1, now));
-        assert_eq!(rest(&audience), Some(LONGEST_LAG_REST));
+        for step in 0..3 {
+            let now = now + LAG_REST * step;
+            assert_eq!(audience.serve(1, now), 0);
+            assert_eq!(audience.next_turn(now), Some(now + LAG_REST));
+        }
+        assert_eq!(audience.serve(1, now + LONGEST_LAG), 1, "no round is kept waiting for ever");
         // Half of the members are not most of them.
-        audience.admit(2, Arc::new(fast));
-        audience.serve(2, now);
-        assert_eq!(rest(&audience), Some(Duration::ZERO));
+        let (gone, _gone) = connect(&bounds).await;
+        gone.shut();
+        audience.admit(2, Arc::new(gone));
+        assert_eq!(audience.serve(2, now + LONGEST_LAG), 2);
     }
 
     proptest! {
