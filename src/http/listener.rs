@@ -17,7 +17,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    plain::{PlainPlace, PlainPlaces},
+    plain::{PlainBound, PlainPlace, PlainPlaces},
     stream::{Patience, Stream},
 };
 
@@ -50,19 +50,19 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Accepts connections and serves HTTP on them until `stop`, on so many at a time that have not been upgraded
-/// (`places`): beyond, those that have let the server wait longest are closed and counted by `displaced`. Those that
+/// (`bound`): beyond, those that have let the server wait longest are closed and counted by `displaced`. Those that
 /// are open then finish the request they are in; each is tracked by `connections`. What has been upgraded is on its own.
 ///
 /// This is `axum::serve` with these bounds, NODELAY, gentle ends, and tasks that can be waited for.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
-    places: usize,
+    bound: PlainBound,
     displaced: IntCounter,
     connections: TaskTracker,
     stop: CancellationToken,
 ) {
-    let places = PlainPlaces::new(places, displaced);
+    let places = PlainPlaces::new(bound, displaced);
     stop.clone().run_until_cancelled(accept(listener, router, places, Patience::DEFAULT, connections, stop)).await;
 }
 
@@ -166,7 +166,7 @@ mod tests {
             let (stop, connections) = (CancellationToken::new(), TaskTracker::new());
             let router =
                 Router::new().route("/", get(|| async { "yes" })).route("/large", get(|| async { vec![0; 64 << 20] }));
-            let places = PlainPlaces::new(places, displaced.clone());
+            let places = PlainPlaces::new(PlainBound::for_clients(places), displaced.clone());
             let accepting = accept(listener, router, places, patience, connections.clone(), stop.clone());
             connections.spawn(stop.clone().run_until_cancelled_owned(accepting));
             Self { address, displaced, stop, connections }

@@ -22,7 +22,10 @@ use axum::{
 use serde_json::json;
 use tokio_util::task::TaskTracker;
 
-pub use self::listener::{listen, serve};
+pub use self::{
+    listener::{listen, serve},
+    plain::PlainBound,
+};
 use self::{places::Places, upgrade::Upgrade};
 use crate::{broker::Trouble, config::Config, hub::Hub, session::Connection, telemetry::Metrics};
 

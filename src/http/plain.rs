@@ -17,22 +17,41 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// How long a connection has for its first request, whoever else wants in: the request follows right behind the
-/// connection, if the client and what is between are not overloaded, so that of very many honest clients that come at once
-/// none is thrown out before it could speak. Those that want in meanwhile wait in the system's queue.
-const GRACE: Duration = Duration::from_secs(2);
+/// How many plain connections a listener has at a time, and when one of them has to give way.
+#[derive(Clone, Copy, Debug)]
+pub struct PlainBound {
+    places: usize,
+    /// How long a connection has for its first request, whoever else wants in.
+    grace: Duration,
+}
+
+impl PlainBound {
+    /// For clients. Their request follows right behind the connection, if they and what is between are not overloaded, and
+    /// of very many honest ones that come at once none is thrown out before it could speak. Those that want in meanwhile
+    /// wait in the system's queue.
+    pub fn for_clients(places: usize) -> Self {
+        Self { places, grace: Duration::from_secs(2) }
+    }
+
+    /// For probes, which are few, and must not wait behind connections that say nothing.
+    pub fn for_probes(places: usize) -> Self {
+        Self { places, grace: Duration::from_millis(20) }
+    }
+}
 
 /// The places for plain connections of one listener.
 #[derive(Debug)]
 pub(super) struct PlainPlaces {
     free: Arc<Semaphore>,
+    grace: Duration,
     queue: Mutex<Queue>,
     displaced: IntCounter,
 }
 
 impl PlainPlaces {
-    pub(super) fn new(count: usize, displaced: IntCounter) -> Arc<Self> {
-        Arc::new(Self { free: Arc::new(Semaphore::new(count)), queue: Mutex::default(), displaced })
+    pub(super) fn new(bound: PlainBound, displaced: IntCounter) -> Arc<Self> {
+        let PlainBound { places, grace } = bound;
+        Arc::new(Self { free: Arc::new(Semaphore::new(places)), grace, queue: Mutex::default(), displaced })
     }
 
     /// A place for the next connection. If all are taken, the connection that has let the server wait longest is told to
@@ -42,7 +61,7 @@ impl PlainPlaces {
             if let Ok(permit) = self.free.clone().try_acquire_owned() {
                 break permit;
             }
-            let next = self.queue().displace(Instant::now());
+            let next = self.queue().displace(Instant::now(), self.grace);
             match next {
                 Displaced::Told => self.displaced.inc(),
                 Displaced::NotBefore(time) => match timeout_at(time, self.free.clone().acquire_owned()).await {
@@ -146,8 +165,8 @@ impl Queue {
         self.idle.remove(&turn).or_else(|| Some(self.fresh.remove(&turn)?.1))
     }
 
-    fn displace(&mut self, now: Instant) -> Displaced {
-        let fresh = self.fresh.first_key_value().map(|(turn, (since, _))| (*turn, *since + GRACE));
+    fn displace(&mut self, now: Instant, grace: Duration) -> Displaced {
+        let fresh = self.fresh.first_key_value().map(|(turn, (since, _))| (*turn, *since + grace));
         let due = fresh.filter(|(_, earliest)| *earliest <= now).map(|(turn, _)| turn);
         let idle = self.idle.first_key_value().map(|(turn, _)| *turn);
         let Some(first) = due.into_iter().chain(idle).min() else {
@@ -169,6 +188,8 @@ impl Queue {
 mod tests {
     use super::*;
 
+    const GRACE: Duration = Duration::from_secs(2);
+
     #[test]
     fn the_one_that_asked_the_longest_ago_goes_first_and_who_has_not_asked_has_a_grace() {
         let (start, mut queue) = (Instant::now(), Queue::default());
@@ -176,29 +197,29 @@ mod tests {
         let turns = gone.each_ref().map(|gone| queue.enter(start, gone.clone()));
         let told = || gone.each_ref().map(CancellationToken::is_cancelled);
 
-        assert_eq!(queue.displace(start), Displaced::NotBefore(start + GRACE));
+        assert_eq!(queue.displace(start, GRACE), Displaced::NotBefore(start + GRACE));
         let turn = queue.renew(turns[1]);
         queue.renew(turns[0]);
         queue.renew(turn);
         // All others are younger than the grace.
-        assert_eq!(queue.displace(start), Displaced::Told);
+        assert_eq!(queue.displace(start, GRACE), Displaced::Told);
         assert_eq!(told(), [true, false, false, false, false]);
         // Whoever has been told and still asks is not let in again.
         assert_eq!(queue.renew(turns[0]), turns[0]);
-        assert_eq!(queue.displace(start + GRACE), Displaced::Told);
+        assert_eq!(queue.displace(start + GRACE, GRACE), Displaced::Told);
         assert_eq!(told(), [true, false, true, false, false]);
         queue.leave(turns[3]);
-        queue.displace(start + GRACE);
+        queue.displace(start + GRACE, GRACE);
         assert_eq!(told(), [true, false, true, false, true]);
-        queue.displace(start + GRACE);
+        queue.displace(start + GRACE, GRACE);
         assert_eq!(told(), [true, true, true, false, true]);
-        assert_eq!(queue.displace(start + GRACE), Displaced::Nobody);
+        assert_eq!(queue.displace(start + GRACE, GRACE), Displaced::Nobody);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_place_is_had_when_another_has_gone() {
         let displaced = IntCounter::new("displaced", "connections").unwrap();
-        let places = PlainPlaces::new(2, displaced.clone());
+        let places = PlainPlaces::new(PlainBound { places: 2, grace: GRACE }, displaced.clone());
         let (asked, fresh) = (places.take().await, places.take().await);
         asked.requested();
         tokio::select! {

@@ -21,7 +21,7 @@ use self::{drain::Drain, files::Capacity, parts::Parts};
 use crate::{
     broker::{Broker, MemoryBroker, RedisBroker},
     config::Config,
-    http::{self, App},
+    http::{self, App, PlainBound},
     hub::Hub,
     telemetry::Metrics,
 };
@@ -140,7 +140,17 @@ impl Server {
         let displaced = &self.metrics.http_displaced;
         let router = self.app.clone().router(self.probes.is_none());
         let (plain, tasks) = (self.capacity.plain, connections.clone());
-        parts.start("http", http::serve(self.listener, router, plain, displaced.clone(), tasks, stop_http.clone()));
+        parts.start(
+            "http",
+            http::serve(
+                self.listener,
+                router,
+                PlainBound::for_clients(plain),
+                displaced.clone(),
+                tasks,
+                stop_http.clone(),
+            ),
+        );
         if let Some((_, listener)) = self.probes {
             let router = self.app.clone().probes();
             parts.start("probes", probes::serve(listener, router, displaced.clone(), stop_http.clone()));

@@ -6,14 +6,14 @@ use tokio::{net::TcpListener, runtime::Builder, task::spawn_blocking};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::files::PROBES;
-use crate::http;
+use crate::http::{self, PlainBound};
 
 /// Serves the probes until `stop`, on a thread and a runtime of their own: they are answered however much the others
 /// have to do.
 pub(super) async fn serve(listener: net::TcpListener, router: Router, displaced: IntCounter, stop: CancellationToken) {
     let serving = async move {
         let (listener, connections) = (TcpListener::from_std(listener)?, TaskTracker::new());
-        http::serve(listener, router, PROBES, displaced, connections.clone(), stop).await;
+        http::serve(listener, router, PlainBound::for_probes(PROBES), displaced, connections.clone(), stop).await;
         connections.close();
         connections.wait().await;
         io::Result::Ok(())

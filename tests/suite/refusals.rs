@@ -96,6 +96,10 @@ async fn nearly_full_and_full_rooms_that_exist_go_on_and_new_ones_are_refused() 
             is_acked(&mut ann, "lobby", &format!("{id} {number}")).await;
             assert_eq!(bob.texts(1).await, ["hello"]);
         }
+        // As after an hour of silence: the room is there, and its log has gone.
+        command(&mut connection, "DEL ws:log:{ws:room:lobby}").await;
+        is_acked(&mut ann, "lobby", &format!("{id} later")).await;
+        assert_eq!(bob.texts(1).await, ["hello"]);
         // Whoever comes back gets what there is.
         two.member("lobby", "back").await;
         // It has members, and has had no message yet.

@@ -28,9 +28,12 @@ if ARGV[7] == '0' and (not epoch or top == 0 or top == '0') then return 'overloa
 
 -- In a Redis that is full only a script that has begun to write may write on. So a room makes place for its message first.
 local share = tonumber(ARGV[6])
-if share < 1 and epoch and redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 1)[1] then
-  redis.call('XTRIM', KEYS[2], 'MAXLEN', math.floor(max_length * share))
-  trim(KEYS[2], tonumber(top), tonumber(bytes), 0, max_bytes * share)
+if share < 1 and epoch then
+  redis.call('PEXPIRE', KEYS[1], meta_life)
+  if redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 1)[1] then
+    redis.call('XTRIM', KEYS[2], 'MAXLEN', math.floor(max_length * share))
+    trim(KEYS[2], tonumber(top), tonumber(bytes), 0, max_bytes * share)
+  end
 end
 
 if not epoch or wound_back then
