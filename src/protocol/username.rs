@@ -4,8 +4,8 @@ use icu_normalizer::ComposingNormalizerBorrowed;
 use icu_properties::{
     CodePointMapData, CodePointSetData,
     props::{
-        CanonicalCombiningClass, DefaultIgnorableCodePoint, Emoji, EmojiModifier, ExtendedPictographic,
-        GeneralCategory, Ideographic, JoiningType, NoncharacterCodePoint, VariationSelector,
+        CanonicalCombiningClass, DefaultIgnorableCodePoint, Emoji, EmojiModifier, EmojiPresentation,
+        ExtendedPictographic, GeneralCategory, Ideographic, JoiningType, NoncharacterCodePoint, VariationSelector,
     },
 };
 use serde::Serialize;
@@ -14,6 +14,7 @@ use super::names::{NameError, check_length};
 
 const NON_JOINER: char = '\u{200c}';
 const JOINER: char = '\u{200d}';
+const TEXT_STYLE: char = '\u{fe0e}';
 const EMOJI_STYLE: char = '\u{fe0f}';
 const KEYCAP: char = '\u{20e3}';
 const BLANK_BRAILLE: char = '\u{2800}';
@@ -76,19 +77,42 @@ fn is_seen(c: char) -> bool {
 /// Whether a character without a form changes how its neighbours look, as it does within emoji and in the scripts that
 /// need it. Anywhere else it would only make two names of one.
 fn shows(before: char, c: char, after: Option<char>) -> bool {
-    if CodePointSetData::new::<VariationSelector>().contains(c) {
-        let is_ideograph = CodePointSetData::new::<Ideographic>().contains(before);
-        return after == Some(KEYCAP) || is_ideograph || is_joining(before) || is_emoji(before);
+    let Some(after) = after.filter(|after| *after != ' ' && (is_seen(*after) || is_selector(*after))) else {
+        return is_selector(c) && varies(before, c);
+    };
+    match c {
+        // The rules of RFC 5892, A.1 and A.2, for letters.
+        NON_JOINER => is_virama(before) || (joins(before, &TO_THE_NEXT) && joins(after, &TO_THE_ONE_BEFORE)),
+        JOINER => is_virama(before) || is_emoji(before) || before == EMOJI_STYLE,
+        EMOJI_STYLE if after == KEYCAP => true,
+        _ => varies(before, c),
     }
-    let joins_letters = matches!(c, JOINER | NON_JOINER) && (is_joining(before) || is_virama(before));
-    let joins_emoji = c == JOINER && (is_emoji(before) || before == EMOJI_STYLE);
-    (joins_letters || joins_emoji) && after.is_some_and(|after| after != ' ' && is_seen(after))
 }
 
-/// A letter of a script whose letters are joined, such as Arabic or Mongolian.
-fn is_joining(c: char) -> bool {
-    let joining = CodePointMapData::<JoiningType>::new().get(c);
-    [JoiningType::DualJoining, JoiningType::LeftJoining, JoiningType::RightJoining].contains(&joining)
+/// Whether a variation selector chooses another form of the character before it.
+fn varies(before: char, selector: char) -> bool {
+    let is_picture_by_itself = CodePointSetData::new::<EmojiPresentation>().contains(before);
+    match selector {
+        TEXT_STYLE => is_picture_by_itself,
+        EMOJI_STYLE => is_emoji(before) && !is_picture_by_itself,
+        '\u{180b}'..='\u{180f}' => joins(before, &TO_THE_NEXT),
+        '\u{e0100}'..='\u{e01ef}' => CodePointSetData::new::<Ideographic>().contains(before),
+        _ => false,
+    }
+}
+
+fn is_selector(c: char) -> bool {
+    CodePointSetData::new::<VariationSelector>().contains(c)
+}
+
+/// How a letter has to be joined, as in Arabic and Mongolian, so that it is joined to the next one.
+const TO_THE_NEXT: [JoiningType; 2] = [JoiningType::DualJoining, JoiningType::LeftJoining];
+
+/// The same for the one before it.
+const TO_THE_ONE_BEFORE: [JoiningType; 2] = [JoiningType::DualJoining, JoiningType::RightJoining];
+
+fn joins(c: char, how: &[JoiningType]) -> bool {
+    how.contains(&CodePointMapData::<JoiningType>::new().get(c))
 }
 
 /// What makes two consonants one, as in Devanagari.
@@ -222,6 +246,11 @@ mod tests {
                     "❤\u{fe0f}\u{fe0f}",
                     "ann\u{e0100}",
                     "1\u{fe0f}",
+                    "محمد\u{fe0f}",
+                    "山田\u{fe00}",
+                    "🌻\u{fe0f}",
+                    "ا\u{200c}ب",
+                    "ب\u{200d}ب",
                 ],
             ),
         ];
