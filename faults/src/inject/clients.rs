@@ -49,7 +49,8 @@ impl World {
     pub(super) async fn stop_reading(&mut self) -> Result<Duration> {
         let slow = self.swarm.add(Plan { rooms: vec![0], small_buffer: true, ..Plan::listener() });
         self.swarm.all_in(Duration::from_secs(10)).await?;
-        let stall = Duration::from_secs(7);
+        // Shorter than the time after which a connection that does not take its goodbye is reset.
+        let stall = Duration::from_secs(4);
         self.swarm.order(slow, Order::Stall(stall))?;
         sleep(stall).await;
         let reads_again = self.now();
