@@ -99,8 +99,9 @@ settings! {
     max_last: usize = "100", number(0..=100_000);
     /// How long a message id is remembered, so that sending it again makes no second message.
     dedup_window: Duration = "5m", duration("1s", "1d");
-    /// How soon after something was said in a room it is compared with its log, to find a last message that was lost. In a
-    /// room that stays silent each comparison comes twice as much later, up to half an hour.
+    /// How soon after a server heard something in a room it compares the room with its log, to find a last message whose
+    /// push was lost. In a room that stays silent each comparison comes twice as much later, up to half an hour: a single
+    /// push that is lost in a room long silent is found after as long again as the room had been silent.
     compare_interval: Duration = "5s", duration("100ms", "10m");
     /// After how long a silence the subscriber tests whether it still hears. One that hears nothing of its test for
     /// as long again makes a new connection.

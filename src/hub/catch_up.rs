@@ -26,8 +26,10 @@ const LOOKED_UP: usize = 256;
 /// How long no reading is started after one that failed because the broker is away.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// How often memory of messages that nobody needed for longest is given back, if it is short.
+/// How often memory of messages that nobody needed for longest is given back, if it is short; and that of messages that are
+/// too old, each so many times.
 const TIDY_INTERVAL: Duration = Duration::from_secs(1);
+const EXPIRE_EVERY: u32 = 30;
 
 impl Hub {
     /// Hears what the broker hears, serves the members, and keeps every room up to date with its log, until `stop`.
@@ -129,20 +131,33 @@ impl Hub {
 
     /// Reads parts of logs for those who wait for them.
     async fn read_pages(&self) -> Infallible {
-        let mut readings = FuturesUnordered::new();
+        let (mut readings, mut pauses) = (FuturesUnordered::new(), FuturesUnordered::new());
         loop {
             tokio::select! {
                 (channel, number) = self.pages.next(), if readings.len() < PAGES => {
                     readings.push(self.read_page(channel, number));
                 }
-                Some(()) = readings.next() => {}
+                Some(failed) = readings.next() => {
+                    pauses.extend(failed.map(async |room| {
+                        sleep(PAUSE).await;
+                        room
+                    }));
+                }
+                Some((channel, number)) = pauses.next() => {
+                    self.settle(&channel, |room| {
+                        if room.number() == number {
+                            room.retry_page(Instant::now(), &self.metrics);
+                        }
+                    });
+                }
             }
         }
     }
 
-    async fn read_page(&self, channel: Channel, number: u64) {
+    /// Returns the room again if the reading was of no use.
+    async fn read_page(&self, channel: Channel, number: u64) -> Option<(Channel, u64)> {
         let begin = |room: &mut LocalRoom| (room.number() == number).then(|| room.begin_page()).flatten();
-        let Some(from) = self.settle(&channel, begin).flatten() else { return };
+        let from = self.settle(&channel, begin).flatten()?;
         self.metrics.pages_read.inc();
         let read = self.broker.read(&channel, Some(from)).await;
         if let Err(error) = &read {
@@ -151,14 +166,7 @@ impl Hub {
         let is_of_use = self.settle(&channel, |room| {
             room.number() != number || room.end_page(from.position, read.ok(), Instant::now(), &self.metrics)
         });
-        if is_of_use == Some(false) {
-            sleep(PAUSE).await;
-            self.settle(&channel, |room| {
-                if room.number() == number {
-                    room.retry_page(Instant::now(), &self.metrics);
-                }
-            });
-        }
+        (is_of_use == Some(false)).then_some((channel, number))
     }
 
     /// Gives back the memory of messages that are too old, and, when memory is short, of rooms whose messages were not used
@@ -166,11 +174,13 @@ impl Hub {
     async fn tidy(&self) -> Infallible {
         let mut interval = interval(TIDY_INTERVAL);
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut rounds = 0_u32;
         loop {
             interval.tick().await;
+            rounds = rounds.wrapping_add(1);
             self.metrics.recent_bytes.set(i64::try_from(self.rules.budget.used()).unwrap_or(i64::MAX));
             let mut excess = self.rules.budget.excess();
-            if excess == 0 {
+            if excess == 0 && !rounds.is_multiple_of(EXPIRE_EVERY) {
                 continue;
             }
             let oldest = unix_millis().saturating_sub(self.rules.recent.age);
@@ -178,7 +188,7 @@ impl Hub {
             self.for_each_room(|channel, room| {
                 room.expire(oldest);
                 let (bytes, used) = room.kept();
-                if bytes > 0 {
+                if bytes > 0 && excess > 0 {
                     kept.push((used, bytes, channel.clone()));
                 }
             });

@@ -65,6 +65,7 @@ impl Hub {
         let mut read: Option<Arc<Stretch>> = None;
         let mut deadline = Instant::now() + self.join_timeout;
         loop {
+            let since = Instant::now();
             // Nothing is fetched for a client that has not taken yet what it was sent before.
             if !client.outbox().free().await {
                 return unavailable("the client is being closed".into());
@@ -73,6 +74,8 @@ impl Hub {
                 // Of thousands that come at once only a few are in the hands of the cores at a time, and between them
                 // other tasks have their turns.
                 let _turn = self.arrival_turns.acquire().await;
+                // The time that the client takes, or that others need, is not the broker's.
+                deadline += since.elapsed();
                 self.enter(client, channel, arrival, read.take().as_deref())
             };
             match step {
@@ -84,7 +87,7 @@ impl Hub {
                     deadline = Instant::now() + 2 * self.join_timeout;
                     yield_now().await;
                 }
-                Step::Wait(_) if !self.is_open(channel) && self.is_away() => {
+                Step::Wait(_) if !arrival.is_announced && self.is_away() => {
                     return unavailable("the broker is away".into());
                 }
                 Step::Wait(changed) => {
@@ -94,6 +97,9 @@ impl Hub {
                 }
                 Step::Read(page) => match timeout_at(deadline, page).await {
                     Ok(Ok(page)) => read = Some(page),
+                    Ok(Err(_)) if !arrival.is_announced && self.is_away() => {
+                        return unavailable("the broker is away".into());
+                    }
                     Ok(Err(_)) if Instant::now() + RETRY < deadline => sleep(RETRY).await,
                     _ => return unavailable(format!("the log was not read within {:?}", self.join_timeout)),
                 },
@@ -128,11 +134,7 @@ impl Hub {
         step
     }
 
-    fn is_open(&self, channel: &Channel) -> bool {
-        self.peek(channel, |room| room.is_open()).unwrap_or(false)
-    }
-
-    /// Whether no channel can be opened at the moment.
+    /// Whether nothing can be had from the broker at the moment.
     fn is_away(&self) -> bool {
         let is_away =
             |trouble: &Trouble| matches!(trouble, Trouble::RedisUnreachable | Trouble::SubscriberDisconnected);

@@ -159,7 +159,7 @@ impl LocalRoom {
     pub(super) fn arrive(
         &mut self,
         arrival: &mut Arrival<'_>,
-        read: Option<&Stretch>,
+        mut read: Option<&Stretch>,
         now: Instant,
         metrics: &Metrics,
     ) -> Step {
@@ -170,7 +170,8 @@ impl LocalRoom {
         let members = self.audience.len() + 1;
         let Some(live) = self.live() else { return Step::Enter(vec![arrival.announce_without_history(members)]) };
         if arrival.at.is_some_and(|at| at.epoch != live.epoch) {
-            // Numbering began anew while it was sent what it had missed.
+            // Numbering began anew while it was sent what it had missed, and what was read for it was numbered before.
+            read = None;
             arrival.at = arrival.is_announced.then_some(Position::new(live.epoch, 0));
             arrival.gap = arrival.is_announced.then_some(ResetReason::NewEpoch);
         }
@@ -181,13 +182,14 @@ impl LocalRoom {
             announcement.reset.inspect(|reason| metrics.reset(reason.as_str()));
             announcement.frames
         };
+        let most = self.most_at_a_time();
         loop {
             arrival.at = Some(at);
             if at.seq >= live.seq {
                 return Step::Enter(announce(arrival, at));
             }
-            let next = match self.recent.after(at.seq, live.seq, now) {
-                Next::Unknown => read.map_or(Next::Unknown, |read| read.after(at.seq, live.seq)),
+            let next = match self.recent.after(at.seq, live.seq, most, now) {
+                Next::Unknown => read.map_or(Next::Unknown, |read| read.after(at.seq, live.seq, most)),
                 next => next,
             };
             match next {
@@ -276,6 +278,11 @@ impl LocalRoom {
         self.audience.left()
     }
 
+    /// How many messages are sent at a time to one who is behind: so many that there is room for what is said meanwhile.
+    fn most_at_a_time(&self) -> usize {
+        self.bounds.max_messages() / 2
+    }
+
     fn is_crowded(&self) -> bool {
         let (messages, bytes) = self.audience.in_line();
         messages >= self.bounds.max_messages() || bytes >= self.bounds.max_bytes()
@@ -285,6 +292,7 @@ impl LocalRoom {
     /// log that was read for this.
     fn go_on(&mut self, read: Option<&Stretch>, now: Instant, metrics: &Metrics) {
         let Some(position) = self.sequencer.as_ref().and_then(Sequencer::position) else { return };
+        let most = self.most_at_a_time();
         while let Some(seq) = self.behind {
             let (messages, bytes) = self.audience.in_line();
             if messages > self.bounds.max_messages() / 2 || bytes > self.bounds.max_bytes() / 2 {
@@ -296,8 +304,8 @@ impl LocalRoom {
                 self.pages.set_own(None);
                 break;
             }
-            let next = match self.recent.after(seq, position.seq, now) {
-                Next::Unknown => read.map_or(Next::Unknown, |read| read.after(seq, position.seq)),
+            let next = match self.recent.after(seq, position.seq, most, now) {
+                Next::Unknown => read.map_or(Next::Unknown, |read| read.after(seq, position.seq, most)),
                 next => next,
             };
             self.behind = Some(match next {
@@ -405,6 +413,10 @@ impl LocalRoom {
     /// It cannot be opened at the moment, which those are told who wait for that.
     pub(super) fn refused(&mut self, why: Refusal) {
         self.refusal = Some(why);
+        if self.is_open() {
+            // Its members no longer hear what is said on other servers, and get it from the log at least.
+            self.watch.doubt();
+        }
         self.wake();
     }
 
@@ -420,12 +432,13 @@ impl LocalRoom {
 
     /// The top of the log was looked up: it is `Ok(None)` if there is no log any more.
     pub(super) fn looked_up(&mut self, top: LookedUp, now: Instant) {
+        let succeeded = top.is_ok();
         if let (Some(sequencer), Ok(top)) = (&mut self.sequencer, top)
             && top.is_none_or(|(position, ts)| sequencer.compare(position, ts))
         {
             self.watch.doubt();
         }
-        self.watch.looked_up(now);
+        self.watch.looked_up(succeeded, now);
     }
 
     /// Starts a reading if it is still needed: the log is to be read from there, or, where that is `None`, only for

@@ -9,8 +9,10 @@ const GRACE: Duration = Duration::from_millis(50);
 /// How long after a reading that failed the next one is made.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// A channel in which nothing was said since it was opened is looked up first after this many intervals.
+/// A channel in which nothing was said since it was opened is looked up first after this many intervals, or after the
+/// longest: until then what Redis knows of it lives for ten minutes.
 const FIRST: u32 = 12;
+const LONGEST_FIRST: Duration = Duration::from_secs(5 * 60);
 
 /// No look-up is farther away: each prolongs the life of what Redis knows of a silent channel, which is an hour at least.
 const FARTHEST: Duration = Duration::from_secs(30 * 60);
@@ -66,7 +68,7 @@ impl LogWatch {
     pub(super) fn subscribed(&mut self, now: Instant) {
         (self.is_unchecked, self.has_failed) = (true, false);
         if self.look_up.is_none() {
-            self.gap = (self.interval * FIRST).min(FARTHEST);
+            self.gap = (self.interval * FIRST).min(LONGEST_FIRST);
             self.plan_look_up(now);
         }
     }
@@ -148,10 +150,12 @@ impl LogWatch {
         self.look_up == Some(due)
     }
 
-    /// The look-up has been made, or could not be.
-    pub(super) fn looked_up(&mut self, now: Instant) {
+    /// The look-up has been made; or, if it did not succeed, has to be made again.
+    pub(super) fn looked_up(&mut self, succeeded: bool, now: Instant) {
         self.plan_look_up(now);
-        self.gap = (2 * self.gap).min(FARTHEST.max(self.interval));
+        if succeeded {
+            self.gap = (2 * self.gap).min(FARTHEST.max(self.interval));
+        }
     }
 
     fn plan_look_up(&mut self, now: Instant) {
@@ -222,7 +226,7 @@ mod tests {
             let due = watch.next_look_up().expect("named");
             assert_eq!(watch.next_look_up(), None, "once");
             assert!(watch.is_look_up(due));
-            watch.looked_up(due);
+            watch.looked_up(true, due);
             assert!(!watch.is_look_up(due));
             due
         };
@@ -242,6 +246,10 @@ mod tests {
         }
         assert_eq!(gaps, [5, 5, 10, 20]);
         // In a channel that never falls silent there is one in each interval.
+        let due = watch.next_look_up().unwrap();
+        watch.looked_up(false, due);
+        assert_eq!(watch.next_look_up(), Some(due + 40 * SECOND));
+        watch.looked_up(false, now);
         let due = watch.next_look_up().unwrap();
         for step in 0..10 {
             watch.spoke(now + SECOND * step);

@@ -55,12 +55,13 @@ impl Stretch {
         Self { entries, gone }
     }
 
-    /// What follows `seq`, up to `end` and at most [`CALL`] bytes, but at least one message.
-    pub(super) fn after(&self, seq: u64, end: u64) -> Next {
+    /// What follows `seq`, up to `end`, at most so many messages and [`CALL`] bytes, but at least one message.
+    pub(super) fn after(&self, seq: u64, end: u64, most: usize) -> Next {
         let (mut found, mut bytes, mut to) = (Vec::new(), 0, seq);
         for (next, entry) in self.entries.range(seq + 1..=end.max(seq + 1)) {
             bytes += entry.batch.wire().len();
-            if *next != to + 1 || (bytes > CALL && !found.is_empty()) || *next > end {
+            let is_enough = !found.is_empty() && (bytes > CALL || found.len() >= most);
+            if *next != to + 1 || is_enough || *next > end {
                 break;
             }
             found.push(&entry.batch);
@@ -137,9 +138,9 @@ impl Recent {
     }
 
     /// See [`Stretch::after`].
-    pub(super) fn after(&mut self, seq: u64, end: u64, now: Instant) -> Next {
+    pub(super) fn after(&mut self, seq: u64, end: u64, most: usize, now: Instant) -> Next {
         self.used = now;
-        self.stretch.after(seq, end)
+        self.stretch.after(seq, end, most)
     }
 
     /// The message with this number, if it is here.
@@ -240,7 +241,7 @@ mod tests {
 
     /// What `after` says, as a pair: how many messages, up to where; a gap has none.
     fn after(stretch: &Stretch, seq: u64, end: u64) -> Option<(usize, u64)> {
-        match stretch.after(seq, end) {
+        match stretch.after(seq, end, 100) {
             Next::Messages { batch, to } => Some((batch.messages(), to)),
             Next::Gone { to } => Some((0, to)),
             Next::Unknown => None,
@@ -265,6 +266,8 @@ mod tests {
     fn what_is_handed_out_at_a_time_is_bounded_but_never_nothing() {
         let large = Stretch::of_reading(0, 4, (1..=4).map(|seq| entry(seq, CALL / 2 + 1)));
         assert_eq!(after(&large, 0, 4), Some((1, 1)));
+        let short = Stretch::of_reading(0, 9, (1..=9).map(|seq| entry(seq, 10)));
+        assert!(matches!(short.after(0, 9, 4), Next::Messages { to: 4, .. }));
         let larger = Stretch::of_reading(0, 1, [entry(1, 2 * CALL)]);
         assert_eq!(after(&larger, 0, 1), Some((1, 1)));
     }
@@ -324,7 +327,7 @@ mod tests {
             }
             let bytes: usize = recent.stretch.iter().map(size).sum();
             prop_assert_eq!((bytes, recent.budget.used()), (recent.bytes, bytes));
-            match recent.after(seq, 50, now) {
+            match recent.after(seq, 50, 100, now) {
                 Next::Messages { batch, to } => {
                     prop_assert_eq!(batch.messages() as u64, to - seq);
                     prop_assert!((seq + 1..=to).all(|seq| recent.get(seq).is_some()));

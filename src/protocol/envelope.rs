@@ -127,7 +127,8 @@ pub struct Envelope<'a> {
     pub traceparent: Option<&'a str>,
 }
 
-/// Types of what a server says of itself to its clients, today or by the plan. Nobody else may say such things to them.
+/// Types of what a server says of itself to its clients, and of what it may come to say. Nobody else may say such things to
+/// them.
 const OF_SERVERS: [&str; 15] = [
     "ack",
     "authenticated",
@@ -197,7 +198,8 @@ impl<'a> Envelope<'a> {
         let number = |raw: Option<&RawValue>| raw?.get().parse().ok();
         let epoch = header.epoch.and_then(|raw| serde_json::from_str(raw.get()).ok());
         let placed = match (epoch, number(header.seq), number(header.ts)) {
-            (Some(epoch), Some(seq), Some(ts)) => Some((epoch, seq, ts)),
+            // Clients go by these two alone, so it claims a place even if it does not say when it got it.
+            (Some(epoch), Some(seq), ts) => Some((epoch, seq, ts.unwrap_or(0))),
             _ => None,
         };
         // A trace context has nothing that JSON escapes, so what stands between the quotes is the text itself.

@@ -26,6 +26,8 @@ pub(super) struct Log {
     epoch: Epoch,
     top: u64,
     touched: Instant,
+    /// Somebody has members there, for whom the epoch must not be forgotten.
+    is_held: bool,
     /// When the top was given out, in Unix milliseconds.
     ts: u64,
     entries: VecDeque<(Instant, Placed<Frame>)>,
@@ -41,6 +43,7 @@ impl Log {
             epoch: Epoch(rand::random()),
             top: 0,
             touched: Instant::now(),
+            is_held: false,
             ts: 0,
             entries: VecDeque::new(),
             bytes: 0,
@@ -57,7 +60,7 @@ impl Log {
 
     /// How long it may stay since it was last asked for.
     pub(super) fn is_forgotten(&self, retention: &Retention) -> bool {
-        self.touched.elapsed() >= if self.top == 0 { EMPTY_META } else { retention.meta }
+        self.touched.elapsed() >= if self.top == 0 && !self.is_held { EMPTY_META } else { retention.meta }
     }
 
     pub(super) fn publish(
@@ -88,7 +91,7 @@ impl Log {
     }
 
     pub(super) fn look_up(&mut self) -> Top {
-        self.touched = Instant::now();
+        (self.touched, self.is_held) = (Instant::now(), true);
         (Position::new(self.epoch, self.top), self.ts)
     }
 

@@ -27,6 +27,7 @@ pub(super) struct Probe {
     memory: Arc<Memory>,
     writes_lost: Notify,
     is_name_shared: AtomicBool,
+    is_spoilt: AtomicBool,
     metrics: Arc<Metrics>,
 }
 
@@ -47,6 +48,7 @@ impl Probe {
             memory,
             writes_lost: Notify::new(),
             is_name_shared: AtomicBool::new(false),
+            is_spoilt: AtomicBool::new(false),
             metrics,
         }
     }
@@ -85,15 +87,27 @@ impl Probe {
         match before {
             Ok(before) => self.learn(number, read::<Option<String>>(before).ok().flatten().as_deref()),
             Err(error) if is_full => tracing::debug!(%error, "Redis is full"),
+            Err(error) if is_of_another_type(&error) => self.spoilt(&self.key, &error),
             Err(error) => return Err(error.into()),
         }
         // With none in Redis, as it is full, this server's own does until there is one.
-        if let Some(secret) = secret.and_then(read::<Option<String>>)?
-            && self.vouching.adopt(&secret)
-        {
-            tracing::debug!("the secret of this Redis is in use");
+        match secret.and_then(read::<Option<String>>) {
+            Ok(Some(secret)) if self.vouching.adopt(&secret) => tracing::debug!("the secret of this Redis is in use"),
+            Ok(Some(secret)) if self.vouching.current().secret() != secret => {
+                self.spoilt(&self.secret_key, &"it is no secret of ours");
+            }
+            Ok(_) => {}
+            Err(error) if is_of_another_type(&error) => self.spoilt(&self.secret_key, &error),
+            Err(error) => return Err(error.into()),
         }
         created.map(drop).or_else(|error| if is_out_of_memory(&error) { Ok(()) } else { Err(error.into()) })
+    }
+
+    /// Somebody else has put something under a name of ours. The server can do without.
+    fn spoilt(&self, key: &str, why: &dyn std::fmt::Display) {
+        if !self.is_spoilt.swap(true, Ordering::Relaxed) {
+            tracing::warn!(key, error = %why, "a key in Redis is not what this server puts there; delete it");
+        }
     }
 
     fn learn(&self, number: u64, before: Option<&str>) {
@@ -121,6 +135,10 @@ impl Probe {
 
 fn read<T: FromRedisValue>(value: Value) -> RedisResult<T> {
     redis::from_redis_value(value).map_err(Into::into)
+}
+
+fn is_of_another_type(error: &RedisError) -> bool {
+    error.code() == Some("WRONGTYPE")
 }
 
 fn is_out_of_memory(error: &RedisError) -> bool {

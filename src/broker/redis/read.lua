@@ -19,7 +19,9 @@ if not epoch or (is_same and (ARGV[5] == '1' or tonumber(top) < tonumber(ARGV[4]
   redis.call('DEL', KEYS[1], KEYS[2])
   redis.call('HSET', KEYS[1], 'epoch', epoch, 'seq', top)
 end
-redis.call('PEXPIRE', KEYS[1], top == '0' and ARGV[8] or meta_life)
+-- Whoever looks up the tops of rooms with members gives them more time, which is not taken away here.
+local life = top == '0' and tonumber(ARGV[8]) or meta_life
+if redis.call('PTTL', KEYS[1]) < life then redis.call('PEXPIRE', KEYS[1], life) end
 
 local page = {}
 if ARGV[2] == '' or top == '0' then return { epoch, top, page } end
