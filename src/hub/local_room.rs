@@ -708,6 +708,14 @@ mod tests {
         assert_eq!(got[5..], numbers(100)[50..]);
     }
 
+    #[tokio::test]
+    async fn a_room_that_is_open_and_refused_later_has_its_log_read() {
+        let mut stage = Stage::new(4, 0).await;
+        stage.room.upkeep(Instant::now());
+        stage.room.refused(Refusal::NotAllowed);
+        assert!(stage.room.upkeep(Instant::now()).reading.is_some());
+    }
+
     #[derive(Clone, Copy, Debug)]
     enum Doing {
         Publish,

@@ -103,6 +103,7 @@ async fn a_place_that_redis_does_not_vouch_for_is_not_believed() {
         change("seq", json!(1_000_000)),
         change("text", json!("echo")),
         change("epoch", json!("00000000000000aa")),
+        change("ts", Value::Null),
     ];
     for copy in &forged {
         let mut with_mac = copy.clone();

@@ -198,5 +198,10 @@ async fn a_join_is_refused_at_once_while_redis_is_known_to_be_away() {
         let error = ann.expect("error").await;
         assert_eq!((&error["code"], &error["room"]), (&json!("unavailable"), &json!(room)));
     }
+    // The room is open, but only the log could say whether there is such a position.
+    let mut bob = server.client().await;
+    let after = json!({"epoch": "00000000000000aa", "seq": 7});
+    bob.send(&json!({"type": "join", "room": "lobby", "username": "bob", "after": after})).await;
+    assert_eq!(bob.expect("error").await["code"], "unavailable");
     ann.hears_nothing().await;
 }

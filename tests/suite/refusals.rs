@@ -293,3 +293,35 @@ async fn the_embedded_broker_has_place_for_so_many_rooms() {
     assert_eq!(refused["code"], json!("overloaded"));
     is_acked(&mut ann, "lobby", "1").await;
 }
+
+/// Somebody else's keys under the names of a server's own cost a line in the log, and no more.
+#[tokio::test]
+async fn keys_of_another_type_under_a_servers_own_names_do_not_take_it_out() {
+    let Some(redis) = Redis::start().await else { return };
+    let mut connection = redis.connect().await;
+    for key in ["ws:secret", "ws:probe:one"] {
+        command(&mut connection, &format!("RPUSH {key} x")).await;
+    }
+    let (one, two) = (Server::on(&redis, "one").await, Server::on(&redis, "two").await);
+    let (mut ann, mut bob) = (one.member("lobby", "ann").await, two.member("lobby", "bob").await);
+    is_acked(&mut ann, "lobby", "1").await;
+    assert_eq!(bob.texts(1).await, ["hello"]);
+    assert_eq!(count(&one.log(), "is not what this server puts there"), 1);
+}
+
+/// Members without a message for a long time are told of no gap: the numbering of their room must not end.
+#[tokio::test]
+async fn the_life_of_an_epoch_is_not_shortened_by_a_visit() {
+    let Some(redis) = Redis::start().await else { return };
+    let settings = [("ROOMCAST_COMPARE_INTERVAL", "100ms")];
+    let (one, two) = (Server::with(&redis, "one", &settings).await, Server::on(&redis, "two").await);
+    let _ann = one.member("silent", "ann").await;
+    let mut connection = redis.connect().await;
+    let mut life = async || -> i64 {
+        redis::cmd("PTTL").arg("ws:meta:{ws:room:silent}").query_async(&mut connection).await.unwrap()
+    };
+    // It has members, which a look-up finds out.
+    eventually("it lives for longer than an empty room", async || (life().await > 700_000).then_some(())).await;
+    two.member("silent", "bob").await;
+    assert!(life().await > 700_000);
+}

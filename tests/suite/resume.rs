@@ -2,6 +2,7 @@
 
 use futures_util::future::join;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{Client, Redis, Server, eventually};
 
@@ -408,6 +409,42 @@ async fn a_replay_that_stops_is_taken_up_again_or_ends_the_membership() {
     let joined = rejoin(&mut back, "lobby", &json!({"after": {"epoch": start["epoch"], "seq": at}})).await;
     assert_eq!(joined["resumed"], true);
     for number in at + 1..=count {
+        assert_eq!(seq(&back.expect("message").await), number);
+    }
+    back.hears_nothing().await;
+}
+
+/// Whoever reads slowly is sent what it missed as slowly, and the time that this takes is not held against Redis.
+#[tokio::test]
+async fn a_slow_reader_is_not_put_out_of_its_replay() {
+    let Some(redis) = Redis::start().await else { return };
+    // A replay is given up after four times the time for a command.
+    let hasty = [
+        ("ROOMCAST_RECENT_BYTES", "0"),
+        ("ROOMCAST_REDIS_COMMAND_TIMEOUT", "250ms"),
+        ("ROOMCAST_PING_INTERVAL", "100ms"),
+        ("ROOMCAST_SEND_BUFFER_BYTES", "16KiB"),
+    ];
+    let other = Server::on(&redis, "two").await;
+    let mut ann = other.member("lobby", "ann").await;
+    for _ in 0..200 {
+        ann.say("lobby", &"x".repeat(16_000)).await;
+        ann.texts(1).await;
+    }
+    let server = Server::with(&redis, "one", &hasty).await;
+    let mut clock = server.raw_client().await;
+    let start = json!({"epoch": redis_epoch(&redis).await, "seq": 0});
+    let mut back = server.client().await;
+    rejoin(&mut back, "lobby", &after(&start)).await;
+    for number in 1..=200 {
+        if number % 60 == 0 {
+            // Fifteen pings of the server, to a client that answers them, are more than that time.
+            for _ in 0..15 {
+                let mut ping = [0; 2];
+                clock.read_exact(&mut ping).await.unwrap();
+                clock.write_all(&[0x8a, 0x80, 0, 0, 0, 0]).await.unwrap();
+            }
+        }
         assert_eq!(seq(&back.expect("message").await), number);
     }
     back.hears_nothing().await;

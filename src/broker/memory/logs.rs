@@ -188,4 +188,18 @@ mod tests {
         logs.with(&Channel::Broadcast, |_| ()).unwrap();
         logs.with(&room("0"), |_| ()).unwrap();
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_numbering_of_a_room_with_members_outlives_their_silence() {
+        let mut logs = Logs::new(BOUND);
+        for (name, is_held) in [("held", true), ("left", false)] {
+            logs.with(&room(name), |log| log.read(None, &retention())).unwrap();
+            if is_held {
+                logs.get_mut(&room(name)).unwrap().look_up();
+            }
+        }
+        tokio::time::advance(std::time::Duration::from_secs(35 * 60)).await;
+        logs.sweep(&retention());
+        assert!(logs.get_mut(&room("held")).is_some() && logs.get_mut(&room("left")).is_none());
+    }
 }
