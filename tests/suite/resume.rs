@@ -432,13 +432,13 @@ async fn a_slow_reader_is_not_put_out_of_its_replay() {
         ann.texts(1).await;
     }
     let server = Server::with(&redis, "one", &hasty).await;
-    let mut clock = server.raw_client().await;
     let start = json!({"epoch": redis_epoch(&redis).await, "seq": 0});
     let mut back = server.client().await;
     rejoin(&mut back, "lobby", &after(&start)).await;
     for number in 1..=200 {
         if number % 60 == 0 {
             // Fifteen pings of the server, to a client that answers them, are more than that time.
+            let mut clock = server.raw_client().await;
             for _ in 0..15 {
                 let mut ping = [0; 2];
                 clock.read_exact(&mut ping).await.unwrap();
