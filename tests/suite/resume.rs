@@ -422,10 +422,9 @@ async fn a_slow_reader_is_not_put_out_of_its_replay() {
     let hasty = [
         ("ROOMCAST_RECENT_BYTES", "0"),
         ("ROOMCAST_REDIS_COMMAND_TIMEOUT", "250ms"),
-        ("ROOMCAST_PING_INTERVAL", "100ms"),
         ("ROOMCAST_SEND_BUFFER_BYTES", "16KiB"),
     ];
-    let other = Server::on(&redis, "two").await;
+    let other = Server::with(&redis, "two", &[("ROOMCAST_PING_INTERVAL", "100ms")]).await;
     let mut ann = other.member("lobby", "ann").await;
     for _ in 0..200 {
         ann.say("lobby", &"x".repeat(16_000)).await;
@@ -437,8 +436,8 @@ async fn a_slow_reader_is_not_put_out_of_its_replay() {
     rejoin(&mut back, "lobby", &after(&start)).await;
     for number in 1..=200 {
         if number % 60 == 0 {
-            // Fifteen pings of the server, to a client that answers them, are more than that time.
-            let mut clock = server.raw_client().await;
+            // Fifteen pings of the other server, to a client that answers them, are more than that time.
+            let mut clock = other.raw_client().await;
             for _ in 0..15 {
                 let mut ping = [0; 2];
                 clock.read_exact(&mut ping).await.unwrap();
