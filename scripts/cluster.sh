@@ -172,9 +172,10 @@ done
 await server-1 "$PORT_1" "$readyz" ' 200 '
 await server-2 "$PORT_2" "$readyz" ' 200 '
 
-# The same nginx as in docker-compose.yml, on other ports, and with addresses in place of names.
-sed "s|/tmp/|$dir/|; /^ *resolver /d; s/ resolve;/;/; s/listen 8080/listen 127.0.0.1:$PORT/; s/set \$affinity address/set \$affinity $AFFINITY/
-    s/server-1:8080/127.0.0.1:$PORT_1/; s/server-2:8080/127.0.0.1:$PORT_2/" docker/nginx.conf >"$dir/nginx.conf"
+# The same nginx as in docker-compose.yml, on other ports, and with the servers themselves in place of their doors.
+sed "/# Doors/,/# End of the doors/d; s|/tmp/|$dir/|; s/listen 8080/listen 127.0.0.1:$PORT/
+    s/set \$affinity address/set \$affinity $AFFINITY/
+    s/127.0.0.1:8001/127.0.0.1:$PORT_1/; s/127.0.0.1:8002/127.0.0.1:$PORT_2/" docker/nginx.conf >"$dir/nginx.conf"
 start nginx nginx -p "$dir/" -c "$dir/nginx.conf" -g 'daemon off;'
 await nginx "$PORT" "$readyz" ' 200 '
 
