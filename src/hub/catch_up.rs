@@ -46,14 +46,7 @@ impl Hub {
             let (hub, stop) = (self.clone(), stop.clone());
             serving.spawn(async move { stop.run_until_cancelled(hub.fan_out()).await });
         }
-        let served = async {
-            while let Some(ended) = serving.join_next().await {
-                if let Err(error) = ended {
-                    std::panic::resume_unwind(error.into_panic());
-                }
-            }
-        };
-        tokio::join!(listening, stop.run_until_cancelled(catching_up), served);
+        tokio::join!(listening, stop.run_until_cancelled(catching_up), all_ended(serving));
     }
 
     /// Looks up the tops of the logs of rooms that are due: the last message of a room has no successor that would show
@@ -201,5 +194,32 @@ impl Hub {
                 excess = excess.saturating_sub(bytes);
             }
         }
+    }
+}
+
+/// Waits for the end of all tasks, and panics as soon as one of them does.
+async fn all_ended<T: 'static>(mut tasks: JoinSet<T>) {
+    while let Some(ended) = tasks.join_next().await {
+        if let Err(error) = ended {
+            std::panic::resume_unwind(error.into_panic());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+
+    /// A server with a task less would be ready, and silent to a part of its members.
+    #[tokio::test]
+    async fn a_task_that_panics_ends_the_others_too() {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(pending());
+        tasks.spawn(async { panic!("as a task of the fan-out might") });
+        let mut whole = JoinSet::new();
+        whole.spawn(all_ended::<()>(tasks));
+        assert!(whole.join_next().await.expect("a task").expect_err("a panic").is_panic());
     }
 }

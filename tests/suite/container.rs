@@ -99,6 +99,14 @@ fn nginx_looks_the_servers_up_again() {
     assert_eq!(values(&nginx, "proxy_pass http://").collect::<Vec<_>>(), ["by_$affinity;", "$server;"]);
 }
 
+/// Redis sets 4 KiB aside for the log of a room with one message, if it is not told to be thrifty.
+#[test]
+fn redis_keeps_short_logs_short_in_compose_and_in_the_chart() {
+    let chart = read("helm/roomcast/templates/redis/configmap.yaml");
+    assert_eq!(values(&chart, "stream-node-max-bytes ").collect::<Vec<_>>(), ["1024"]);
+    assert!(read(COMPOSE).contains(r#"--stream-node-max-bytes, "1024""#));
+}
+
 #[test]
 fn compose_mounts_files_that_exist() {
     let text = read(COMPOSE);
