@@ -43,7 +43,7 @@ test: ## Run every test; gets redis-server, nginx and promtool for it where it m
 FAULTS ?=
 
 .PHONY: faults
-faults: ## Break servers, Redis and networks under load, and judge what clients saw; about 7 minutes
+faults: ## Break servers, Redis and networks under load, and judge what clients saw; about 5 minutes
 	@scripts/need.sh cargo cc redis-server
 	@cargo build --release --locked --workspace
 	@target/release/roomcast-faults $(FAULTS)
