@@ -35,7 +35,7 @@ impl PlainBound {
 
     /// For probes, which are few, and must not wait behind connections that say nothing.
     pub fn for_probes(places: usize) -> Self {
-        Self { places, grace: Duration::from_millis(20) }
+        Self { places, grace: Duration::from_millis(100) }
     }
 }
 

@@ -411,8 +411,14 @@ mod tests {
 
     fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
         let mask = [1, 2, 3, 4];
-        let mut bytes = vec![first, 0x80 | 126];
-        bytes.extend((payload.len() as u16).to_be_bytes());
+        let mut bytes = vec![first];
+        match u8::try_from(payload.len()) {
+            Ok(length @ ..=125) => bytes.push(0x80 | length),
+            _ => {
+                bytes.push(0x80 | 126);
+                bytes.extend((payload.len() as u16).to_be_bytes());
+            }
+        }
         bytes.extend(mask);
         bytes.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, key)| byte ^ key));
         bytes
@@ -464,7 +470,7 @@ mod tests {
             assert!(decoder.kept() <= (16 * come).min(1 << 17), "{} after {come}", decoder.kept());
         }
         assert_eq!((decoder.kept(), decoder.is_within()), (0, false));
-        let mut ping = &frame(0x89, b"")[..];
+        let mut ping = &frame(0x89, &[b'x'; 126])[..];
         assert!(decoder.next(&mut ping).is_err(), "a control frame has a short length");
     }
 

@@ -38,11 +38,18 @@ impl Head {
     fn read(bytes: &[u8]) -> Result<Self, Violation> {
         let opcode = Opcode::read(bytes[0] & 0x0f).ok_or(CloseCode::ProtocolError)?;
         let (length, mask) = bytes[1..].split_at(bytes.len() - 1 - MASK);
-        let length = match length {
-            [short] => u64::from(short & 0x7f),
-            [_, long @ ..] => long.iter().fold(0, |length, byte| length << 8 | u64::from(*byte)),
-            [] => 0,
+        let (length, least) = match length {
+            [short] => (u64::from(short & 0x7f), 0),
+            [_, long @ ..] => {
+                let least = if long.len() == 2 { 126 } else { 1 << 16 };
+                (long.iter().fold(0, |length, byte| length << 8 | u64::from(*byte)), least)
+            }
+            [] => (0, 0),
         };
+        // It has to be written in as few bytes as it takes, and its first bit is none of it.
+        if !(least..1 << 63).contains(&length) {
+            return Err(CloseCode::ProtocolError.into());
+        }
         let mask = mask.try_into().unwrap_or_default();
         Ok(Self { is_final: bytes[0] & 0x80 != 0, opcode, length, mask })
     }
@@ -99,4 +106,27 @@ fn check(first: u8, second: u8) -> Result<(), Violation> {
         opcode => opcode.is_some(),
     };
     if has_reserved_bits || !is_masked || !is_right { Err(CloseCode::ProtocolError.into()) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_length_is_written_in_as_few_bytes_as_it_takes() {
+        let read = |length: &[u8]| {
+            let bytes = [&[0x81], length, &[0; MASK]].concat();
+            PartialHead::default().take(&mut &bytes[..]).map(|head| head.expect("a complete head").length)
+        };
+        for (length, expected) in [
+            (&[0x80 | 125][..], Some(125)),
+            (&[0x80 | 126, 0, 126], Some(126)),
+            (&[0x80 | 126, 0, 125], None),
+            (&[0x80 | 127, 0, 0, 0, 0, 0, 1, 0, 0], Some(65_536)),
+            (&[0x80 | 127, 0, 0, 0, 0, 0, 0, 0xff, 0xff], None),
+            (&[0x80 | 127, 0x80, 0, 0, 0, 0, 0, 0, 0], None),
+        ] {
+            assert_eq!(read(length).ok(), expected, "{length:?}");
+        }
+    }
 }

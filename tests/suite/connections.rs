@@ -150,7 +150,7 @@ async fn probes_are_answered_whoever_fills_both_addresses() {
     }
     // They say nothing and come back whenever they are closed.
     let mut silent = JoinSet::new();
-    for _ in 0..300 {
+    for _ in 0..150 {
         let address = server.probes;
         silent.spawn(async move {
             while let Ok(mut stream) = TcpStream::connect(address).await {
@@ -158,9 +158,9 @@ async fn probes_are_answered_whoever_fills_both_addresses() {
             }
         });
     }
-    for _ in 0..3 {
-        assert_eq!(server.get("/healthz").await.0, 200);
-    }
+    // It may be displaced itself, where the machine is so slow that its request comes late.
+    let is_alive = async || get(server.probes, "/healthz").await.filter(|(status, _)| *status == 200);
+    eventually("the server is said to be alive", is_alive).await;
     silent.shutdown().await;
     server.signal("TERM");
     assert_eq!(server.ended().await.code(), Some(0));
