@@ -102,7 +102,7 @@ async fn play(scenario: &Scenario, options: &Options, directory: &Path) -> Resul
     Ok((record, verdict))
 }
 
-/// What a scenario that is about coming back has to show beside the promises: counts, no times.
+/// What a scenario about coming back must show besides the promises. It is judged by counts, never by times.
 fn shortfall(fault: Fault, verdict: &Verdict) -> Option<Violation> {
     let text = match (fault, &verdict.herd) {
         (Fault::CutInReplay | Fault::StopRedisInReplay, _) if verdict.replayed == 0 => {

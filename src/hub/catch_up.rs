@@ -68,11 +68,7 @@ impl Hub {
             let tops = self.broker.tops(&channels).await.unwrap_or_default().into_iter();
             let failed = std::iter::repeat_with(|| Err(Unavailable("there was no answer".into())));
             for ((channel, number, _), top) in rooms.into_iter().zip(tops.chain(failed)) {
-                self.settle(&channel, |room| {
-                    if room.number() == number {
-                        room.looked_up(top, Instant::now());
-                    }
-                });
+                self.settle_if_same(&channel, number, |room| room.looked_up(top, Instant::now()));
             }
         }
     }
@@ -85,10 +81,7 @@ impl Hub {
             let paused = Instant::now() < paused_until;
             while readings.len() < READINGS && !paused {
                 let Some((channel, number, _)) = self.agenda.pop_due(Instant::now()) else { break };
-                let begin = |room: &mut LocalRoom| {
-                    (room.number() == number).then(|| room.begin_reading(&self.metrics)).flatten()
-                };
-                let from = self.settle(&channel, begin);
+                let from = self.settle_if_same(&channel, number, |room| room.begin_reading(&self.metrics));
                 if let Some(from) = from.flatten() {
                     readings.push(self.read(channel, number, from));
                 }
@@ -107,9 +100,7 @@ impl Hub {
     async fn read(&self, channel: Channel, number: u64, from: Option<ReadFrom>) -> bool {
         let read = self.broker.read(&channel, from).await;
         let succeeded = read.is_ok();
-        self.settle(&channel, |room| match read {
-            // The room may have been left meanwhile, and another one of its name be there.
-            _ if room.number() != number => {}
+        self.settle_if_same(&channel, number, |room| match read {
             Ok(slice) => room.fill(slice, Instant::now(), &self.metrics),
             Err(error) => {
                 tracing::debug!(%error, "a log could not be read");
@@ -137,11 +128,7 @@ impl Hub {
                     }));
                 }
                 Some((channel, number)) = pauses.next() => {
-                    self.settle(&channel, |room| {
-                        if room.number() == number {
-                            room.retry_page(Instant::now(), &self.metrics);
-                        }
-                    });
+                    self.settle_if_same(&channel, number, |room| room.retry_page(Instant::now(), &self.metrics));
                 }
             }
         }
@@ -149,15 +136,14 @@ impl Hub {
 
     /// Returns the room again if the reading was of no use.
     async fn read_page(&self, channel: Channel, number: u64) -> Option<(Channel, u64)> {
-        let begin = |room: &mut LocalRoom| (room.number() == number).then(|| room.begin_page()).flatten();
-        let from = self.settle(&channel, begin).flatten()?;
+        let from = self.settle_if_same(&channel, number, LocalRoom::begin_page).flatten()?;
         self.metrics.pages_read.inc();
         let read = self.broker.read(&channel, Some(from)).await;
         if let Err(error) = &read {
             tracing::debug!(%error, "a part of a log could not be read");
         }
-        let is_of_use = self.settle(&channel, |room| {
-            room.number() != number || room.end_page(from.position, read.ok(), Instant::now(), &self.metrics)
+        let is_of_use = self.settle_if_same(&channel, number, |room| {
+            room.end_page(from.position, read.ok(), Instant::now(), &self.metrics)
         });
         (is_of_use == Some(false)).then_some((channel, number))
     }

@@ -72,9 +72,6 @@ impl Hub {
         loop {
             let (channel, number) = self.queue.next().await;
             let turn = |room: &mut LocalRoom| {
-                if room.number() != number {
-                    return (0, false);
-                }
                 let served = room.serve(TURN, Instant::now(), &self.metrics);
                 let goes_on = (1..=TURN * TURNS).contains(&room.left());
                 if !goes_on {
@@ -83,7 +80,7 @@ impl Hub {
                 (served, goes_on)
             };
             loop {
-                let (served, goes_on) = self.settle(&channel, turn).unwrap_or_default();
+                let (served, goes_on) = self.settle_if_same(&channel, number, turn).unwrap_or_default();
                 written += served;
                 if !goes_on {
                     break;

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 /// one on which others' are heard, so most holes close by themselves in less than a millisecond.
 const GRACE: Duration = Duration::from_millis(50);
 
-/// How long after a reading that failed the next one is made.
+/// How long to wait after a failed reading before the next one.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// A channel in which nothing was said since it was opened is looked up first after this many intervals, or after the
@@ -140,7 +140,7 @@ impl LogWatch {
         self.is_unchecked |= goes_on;
     }
 
-    /// When the top of the log has to be looked up; each time is named once.
+    /// Returns when to look up the top of the log next. Each time is returned only once.
     pub(super) fn next_look_up(&mut self) -> Option<Instant> {
         if std::mem::replace(&mut self.is_announced, true) { None } else { self.look_up }
     }

@@ -76,9 +76,9 @@ pub struct Hub {
     hasher: RandomState,
     /// Rooms whose log is to be read.
     agenda: Agenda,
-    /// Rooms of whose log the top is to be looked up.
+    /// Rooms that are due for a look-up of their log's top.
     look_ups: Agenda,
-    /// Rooms of whose log a part is to be read for those who wait for it.
+    /// Rooms where somebody waits for a part of the log.
     pages: Queue,
     /// Rooms that have something in line for their members.
     queue: Queue,
@@ -352,6 +352,11 @@ impl Hub {
             self.pages.push(channel.clone(), number);
         }
         Some(value)
+    }
+
+    /// The same for one room of that name, and not for a later one: it may have been left meanwhile.
+    fn settle_if_same<T>(&self, channel: &Channel, number: u64, action: impl FnOnce(&mut LocalRoom) -> T) -> Option<T> {
+        self.settle(channel, |room| (room.number() == number).then(|| action(room))).flatten()
     }
 
     fn for_each_room(&self, mut action: impl FnMut(&Channel, &mut LocalRoom)) {

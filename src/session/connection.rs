@@ -19,7 +19,7 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// How much a connection may have done before others have their turn: so many frames of whatever kind, or so many KiB.
+/// After this many frames of whatever kind, or this many KiB, a connection lets others have their turn.
 const TURN: usize = 64;
 
 /// What a connection needs of its server, made once and shared by all.

@@ -275,15 +275,21 @@ async fn what_is_wrong_with_one_channel_costs_no_other_and_no_connection() {
     subject.end().await;
 }
 
+/// Two servers on one Redis, of which the second listens to a channel.
+async fn two_of_which_one_listens(redis: &Redis, channel: &Channel) -> (Subject, Subject) {
+    let config = config(&[]);
+    let (one, two) = (Subject::start(redis_broker(redis, &config)), Subject::start(redis_broker(redis, &config)));
+    two.recorder.want(channel, true);
+    two.broker.interest_changed(channel.clone());
+    eventually("subscribed", async || (two.recorder.times_subscribed(channel) > 0).then_some(())).await;
+    (one, two)
+}
+
 #[tokio::test]
 async fn only_what_redis_gave_its_place_is_vouched_for() {
     let Some(redis) = Redis::start().await else { return };
-    let config = config(&[]);
-    let (one, two) = (Subject::start(redis_broker(&redis, &config)), Subject::start(redis_broker(&redis, &config)));
     let a = room("a");
-    two.recorder.want(&a, true);
-    two.broker.interest_changed(a.clone());
-    eventually("subscribed", async || (two.recorder.times_subscribed(&a) > 0).then_some(())).await;
+    let (one, two) = two_of_which_one_listens(&redis, &a).await;
     let spy = redis::Client::open(redis.url()).unwrap();
     let mut spy = spy.get_async_pubsub().await.unwrap();
     spy.subscribe("ws:room:a").await.unwrap();
@@ -424,12 +430,8 @@ async fn what_is_wanted_is_subscribed_and_said_each_time() {
 #[tokio::test]
 async fn what_one_server_publishes_the_others_hear_as_it_is() {
     let Some(redis) = Redis::start().await else { return };
-    let config = config(&[]);
-    let (one, two) = (Subject::start(redis_broker(&redis, &config)), Subject::start(redis_broker(&redis, &config)));
     let a = room("a");
-    two.recorder.want(&a, true);
-    two.broker.interest_changed(a.clone());
-    eventually("subscribed", async || (two.recorder.times_subscribed(&a) > 0).then_some(())).await;
+    let (one, two) = two_of_which_one_listens(&redis, &a).await;
     let placed = one.publish(&a, &draft("x", None)).await;
     let plain = draft("plain", None).unnumbered(7);
     one.broker.send(&a, &plain).await.unwrap();

@@ -12,6 +12,10 @@ use super::super::Retention;
 /// What stands at the end of a push that is vouched for, in the place of its closing brace.
 const HEAD: &[u8] = br#","mac":""#;
 const DIGITS: usize = 16;
+
+/// How many hexadecimal digits a whole digest has.
+const DIGEST: usize = 40;
+
 const END: &[u8] = br#""}"#;
 
 /// How servers know a push that Redis has given its place from one that somebody else has published.
@@ -79,13 +83,11 @@ impl Vouch {
         };
         // The head ends with the third comma, after the epoch, the number and the time.
         let Some(tail) = memchr_iter(b',', &payload[..length]).nth(2).map(|comma| comma + 1) else { return false };
-        let digits: [u8; DIGITS] = digits.try_into().expect("it was split there");
-        payload.truncate(length);
-        payload.push(b'}');
-        let is_vouched = digits == *self.checksum(channel, &payload[..tail], &digest(&payload[tail..])).as_bytes();
-        if !is_vouched {
+        let digest = hex(&[&payload[tail..length], b"}"], DIGEST);
+        let is_vouched = digits == self.checksum(channel, &payload[..tail], &digest).as_bytes();
+        if is_vouched {
             payload.truncate(length);
-            [HEAD, &digits, END].iter().for_each(|part| payload.extend_from_slice(part));
+            payload.push(b'}');
         }
         is_vouched
     }
@@ -99,7 +101,7 @@ impl Vouch {
 
 /// What the script is given for the part of a message that it does not make itself.
 pub(super) fn digest(tail: &[u8]) -> String {
-    hex(&[tail], 40)
+    hex(&[tail], DIGEST)
 }
 
 /// The first digits of the SHA-1 of all parts, in hexadecimal.
