@@ -52,6 +52,8 @@ export interface Joined {
 export interface Unsent {
   id: string;
   room: string;
+  /** The name under which it is said; the id belongs to it. */
+  username: string | undefined;
   text: string;
   /** When `send` was called. */
   at: number;
@@ -78,7 +80,8 @@ export interface Store {
  * - `queue_full`: too much is unsent already; nothing was sent.
  * - `too_old`: it could not be sent for `maxUnsentAge`.
  * - `outcome_unknown`: the connection broke, and nobody can tell any more whether the message was kept.
- * - `left`: you left the room. `closed`: you closed the client.
+ * - `left`: you left the room. `closed`: the client is closed.
+ * - `slow_reader`: a loop over a room fell 10,000 messages behind.
  */
 export class RoomcastError extends Error {
   code: string;
@@ -144,6 +147,12 @@ export interface JoinOptions {
   load?: (gap: Omit<Gap, 'filled'>, options: { signal: AbortSignal }) => Message[] | Promise<Message[]>;
 }
 
+export interface SendOptions {
+  /** An id of your own; it must be one that nobody else chooses or can guess. */
+  id?: string;
+  signal?: AbortSignal;
+}
+
 export interface ChatEvents {
   state: State;
   broadcast: Broadcast;
@@ -196,7 +205,7 @@ export interface Room extends Emitter<RoomEvents>, AsyncIterable<Message> {
    * {@link RoomcastError} when that cannot be. The position is missing where the server keeps no history. Aborting takes
    * the message back if it is not on a connection; else nobody can tell whether it is kept.
    */
-  send(text: string, options?: { id?: string; signal?: AbortSignal }): Promise<Position | undefined>;
+  send(text: string, options?: SendOptions): Promise<Position | undefined>;
   leave(): void;
 }
 

@@ -1,0 +1,380 @@
+/** @import { Position, Unsent } from '../roomcast.d.ts' */
+import { backoff } from './backoff.js';
+import { RoomcastError } from './error.js';
+
+/** Refusals that pass by themselves; `retry_after_ms` says so of any other. */
+const PASSING = ['unavailable', 'overloaded', 'rate_limited', 'slow_mode'];
+
+/** Bytes of text that a server takes by default. */
+const LONGEST = 16 << 10;
+
+/**
+ * A frame of the server about one room.
+ *
+ * @typedef {{ type: string, room?: string, id?: string, epoch?: string, seq?: number, until?: number, resumed?: boolean,
+ *   originServer?: string, reason?: string, code?: string, message?: string, retry_after_ms?: number }} Frame
+ *
+ * What is to be done about an input: a frame to be sent, an event for whoever uses the room, what became of a message,
+ * or a message whose entry in the store is to be renewed.
+ *
+ * @typedef {['send', object] | ['emit', string, any] | ['refused', RoomcastError] | ['kept', Unsent, Position | undefined]
+ *   | ['failed', Unsent, RoomcastError] | ['put', Unsent]} Effect
+ *
+ * @typedef {object} Options
+ * @property {string} [username]
+ * @property {number} [last]
+ * @property {Position} [after]
+ * @property {number} dedupWindow
+ * @property {number} maxUnsentAge
+ * @property {() => number} random
+ * @property {(effect: Effect) => void} effect
+ */
+
+/**
+ * One room as one client is in it: its position, and what it said that is not known to be kept. Decisions alone, without
+ * a socket or a clock. They rest on one rule: **what was put on a connection and may have been kept lies after
+ * `position`, or it would have been seen.** So a replay from there that has no gap proves what did not arrive.
+ *
+ * One message is on the way at a time, so that nothing overtakes one that fails.
+ */
+export class Membership {
+  /** @type {'out' | 'joining' | 'replaying' | 'live' | 'leaving' | 'ended'} */
+  phase = 'out';
+  /** @type {Position | undefined} */
+  position;
+  /** In the order in which they are to be sent; replaced, never changed. @type {Unsent[]} */
+  unsent = [];
+
+  /** @readonly */
+  name;
+  #options;
+  /** Whether there is a connection. */
+  #connected = false;
+  /** Whether the user wants to be in the room. */
+  #wanted = true;
+  /** The id of the message that is on the way. @type {string | undefined} */
+  #flying;
+  /** Whether the one on the way was sent before, so that it may be kept whatever its answer is now. */
+  #again = false;
+  /** Not before this moment is a join or a message tried again. */
+  #retryAt = 0;
+  #attempt = 0;
+  /** The last `seq` of the replay, and its epoch as soon as that is known. @type {number | undefined} */
+  #until;
+  /** @type {string | undefined} */
+  #epoch;
+  /** Whether the replay so far has all that was missed. */
+  #whole = false;
+  /** Messages that a gap may have swallowed. @type {Set<string>} */
+  #inGap = new Set();
+  /** What the server said in `joined`. @type {Frame | undefined} */
+  #joined;
+
+  /** @param {string} name @param {Options} options */
+  constructor(name, options) {
+    this.name = name;
+    this.#options = options;
+    this.position = options.after;
+  }
+
+  /** When `wake` wants to be called. */
+  get wakeAt() {
+    const [first] = this.unsent;
+    const ready = this.phase === 'live' ? first && !this.#flying : this.phase === 'out' && this.#connected && this.#wanted;
+    const expires = first && first.id !== this.#flying ? first.at + this.#options.maxUnsentAge : Infinity;
+    return ready ? Math.min(this.#retryAt, expires) : expires;
+  }
+
+  /** Takes the place of a membership that the server has not answered the `leave` of: joins when it has. */
+  follow() {
+    this.phase = 'leaving';
+    this.#connected = true;
+  }
+
+  /**
+   * What an earlier life of this client could not send. The join then reaches back to before the first of them that may
+   * have been kept, and as far before that as `last` says, so that the user does not see less history for it.
+   *
+   * @param {Unsent[]} unsent
+   */
+  restore(unsent) {
+    this.unsent = [...unsent, ...this.unsent];
+    const first = unsent.find(({ sent }) => sent)?.after;
+    if (first && !this.position) {
+      this.position = { epoch: first.epoch, seq: Math.max(0, first.seq - (this.#options.last ?? 0)) };
+    }
+  }
+
+  /** @param {number} now */
+  connected(now) {
+    this.#connected = true;
+    this.wake(now);
+  }
+
+  disconnected() {
+    this.#connected = false;
+    this.#flying = undefined;
+    this.#retryAt = 0;
+    if (this.phase !== 'ended') this.phase = this.#wanted ? 'out' : 'ended';
+  }
+
+  /** @param {Unsent} unsent @param {number} now */
+  add(unsent, now) {
+    this.unsent = [...this.unsent, unsent];
+    this.#emit('put', unsent);
+    this.#pump(now);
+  }
+
+  /** Takes a message back: it is not sent any more, and nobody is told what becomes of it. @param {string} id @param {number} now */
+  drop(id, now) {
+    this.unsent = this.unsent.filter((unsent) => unsent.id !== id);
+    // If it is on the way, the next one goes out when it is answered.
+    if (this.#flying !== id) this.#pump(now);
+  }
+
+  /** The connection was closed for a message that is too long: this one, or one longer than servers take. @param {string} [id] */
+  tooBig(id) {
+    const isCulprit = (/** @type {Unsent} */ unsent) => (id ? unsent.id === id : lengthOf(unsent.text) > LONGEST);
+    for (const unsent of this.unsent.filter(isCulprit)) {
+      this.#fail(unsent, 'text_too_long', 'the server does not take messages of this length', false);
+    }
+  }
+
+  get username() {
+    return this.#options.username;
+  }
+
+  leave() {
+    this.#giveUp('left', 'the room was left');
+    if (this.phase === 'joining' || this.phase === 'replaying' || this.phase === 'live') this.#sendLeave();
+    else if (this.phase === 'out') this.phase = 'ended';
+  }
+
+  /** The server will not have us in this room, whenever we ask. */
+  refuse(code = 'unknown', message = 'the server refused the room') {
+    this.phase = 'ended';
+    this.#giveUp(code, message);
+    this.#emit('refused', new RoomcastError(code, message));
+  }
+
+  /** @param {number} now */
+  wake(now) {
+    for (let first; (first = this.unsent[0]) && now - first.at >= this.#options.maxUnsentAge; ) {
+      if (first.id === this.#flying) break;
+      const code = first.sent ? 'outcome_unknown' : 'too_old';
+      this.#fail(first, code, 'it could not be sent for too long', first.sent);
+    }
+    if (this.phase === 'out' && this.#connected && this.#wanted && now >= this.#retryAt) this.#join();
+    this.#pump(now);
+  }
+
+  /** @param {Frame} frame @param {number} now */
+  receive(frame, now) {
+    if (frame.id && (frame.type === 'ack' || frame.type === 'error')) {
+      this.#answered(frame, now);
+    } else if (this.phase === 'leaving') {
+      if (frame.type === 'left' || (frame.type === 'error' && frame.code === 'not_member')) this.#gone(now);
+    } else if (frame.type === 'error') {
+      if (this.phase === 'joining') this.#refused(frame, now);
+    } else if (frame.type === 'joined') {
+      if (this.phase === 'joining') this.#enter(frame, now);
+    } else if (this.phase === 'replaying' || this.phase === 'live') {
+      if (frame.type === 'message') this.#message(frame, now);
+      if (frame.type === 'reset') this.#reset(frame, now);
+      if (frame.type === 'left') this.#retryLater(frame, now);
+    }
+  }
+
+  #join() {
+    const { username, last } = this.#options;
+    this.phase = 'joining';
+    const history = this.position ? { after: this.position } : { last };
+    this.#emit('send', { type: 'join', room: this.name, username, ...history });
+  }
+
+  #sendLeave() {
+    this.phase = 'leaving';
+    this.#flying = undefined;
+    this.#emit('send', { type: 'leave', room: this.name });
+  }
+
+  /** The server knows us no more as a member. @param {number} now */
+  #gone(now) {
+    this.phase = this.#wanted ? 'out' : 'ended';
+    if (this.#wanted) this.wake(now);
+  }
+
+  /** @param {Frame} frame @param {number} now */
+  #refused(frame, now) {
+    if (PASSING.includes(frame.code ?? '') || frame.retry_after_ms) return this.#retryLater(frame, now);
+    // It takes us for a member: begin anew.
+    if (frame.code === 'already_member') return this.#sendLeave();
+    this.refuse(frame.code, frame.message);
+  }
+
+  /** Not now, but again after a while: to join, or to send what was not taken. @param {Frame} frame @param {number} now */
+  #retryLater(frame, now) {
+    if (frame.type === 'left' || this.phase === 'joining') this.phase = 'out';
+    this.#flying = undefined;
+    this.#retryAt = now + (frame.retry_after_ms ?? 0) + backoff(this.#attempt++, this.#options.random);
+  }
+
+  /** @param {Frame} frame @param {number} now */
+  #enter(frame, now) {
+    const place = at(frame);
+    this.phase = 'replaying';
+    this.position = place;
+    this.#joined = frame;
+    this.#whole = frame.resumed === true;
+    this.#epoch = undefined;
+    // Of a position that is no longer known the `reset` that follows is all there is to wait for, if nothing else is.
+    this.#until = place && (frame.until ?? (frame.resumed === false ? 0 : undefined));
+    if (this.#until === undefined) this.#live(now);
+  }
+
+  /** @param {Frame} frame @param {number} now */
+  #message(frame, now) {
+    const place = at(frame);
+    const own = this.unsent.find(({ id }) => id === frame.id);
+    if (own) this.#kept(own, place);
+    if (place && this.position) {
+      const { epoch, seq } = this.position;
+      if (place.epoch === epoch && place.seq <= seq) return this.#pump(now);
+      if (place.epoch !== epoch || place.seq > seq + 1) {
+        // The server promises that this is never so, but a gap that happens all the same is not to be silent.
+        const upTo = { epoch: place.epoch, seq: place.seq - 1 };
+        this.#gap({ after: this.position, upTo, reason: 'missed' });
+      }
+      this.position = place;
+    }
+    this.#emit('emit', 'message', frame);
+    if (place) this.#replayed(place, now);
+    this.#pump(now);
+  }
+
+  /** @param {Frame} frame @param {number} now */
+  #reset(frame, now) {
+    const upTo = at(frame);
+    this.#gap({ after: this.position, upTo, reason: frame.reason });
+    this.position = upTo;
+    if (upTo) this.#replayed(upTo, now);
+  }
+
+  /** @param {object} gap */
+  #gap(gap) {
+    this.#whole = false;
+    for (const { id, sent } of this.unsent) if (sent) this.#inGap.add(id);
+    this.#emit('emit', 'reset', gap);
+  }
+
+  /** The stream is at this place; perhaps that ends the replay. @param {Position} place @param {number} now */
+  #replayed({ epoch, seq }, now) {
+    if (this.phase !== 'replaying') return;
+    this.#epoch ??= epoch;
+    if (epoch !== this.#epoch || seq >= /** @type {number} */ (this.#until)) this.#live(now);
+  }
+
+  /** All that was missed has come. @param {number} now */
+  #live(now) {
+    this.phase = 'live';
+    this.#attempt = 0;
+    for (const unsent of this.unsent) {
+      if (!unsent.sent) continue;
+      if (this.#whole) {
+        // It has not arrived. What is still on its way to Redis from a server that died meets its id there.
+        unsent.since = now;
+        this.#inGap.delete(unsent.id);
+      } else {
+        this.#inGap.add(unsent.id);
+      }
+    }
+    const { resumed, originServer } = /** @type {Frame} */ (this.#joined);
+    this.#emit('emit', 'joined', { position: this.position, resumed, originServer });
+    this.#pump(now);
+  }
+
+  /** Sends the next message, if one may go. @param {number} now */
+  #pump(now) {
+    while (this.phase === 'live' && !this.#flying && this.unsent.length && now >= this.#retryAt) {
+      const [next, ...others] = this.unsent;
+      if (next.sent && !this.#isRemembered(next, now)) {
+        // Only a replay can tell whether it arrived.
+        if (this.position && !this.#inGap.has(next.id)) return this.#sendLeave();
+        this.#fail(next, 'outcome_unknown', 'nobody can tell any more whether it was kept', true);
+        continue;
+      }
+      this.#again = next.sent;
+      if (!next.sent) {
+        const fresh = { ...next, sent: true, since: now, ...(this.position && { after: this.position }) };
+        this.unsent = [fresh, ...others];
+        this.#emit('put', fresh);
+      }
+      this.#flying = next.id;
+      this.#emit('send', { type: 'message', room: this.name, id: next.id, text: next.text });
+    }
+  }
+
+  /** Whether the server still knows the id, if the message was kept. @param {Unsent} unsent @param {number} now */
+  #isRemembered({ since = -Infinity }, now) {
+    return this.position && now >= since && now - since < this.#options.dedupWindow;
+  }
+
+  /** @param {Frame} frame @param {number} now */
+  #answered(frame, now) {
+    const own = this.unsent.find(({ id }) => id === frame.id);
+    const wasFlying = frame.id === this.#flying;
+    if (wasFlying) this.#flying = undefined;
+    if (frame.type === 'ack') {
+      if (own) this.#kept(own, at(frame));
+    } else if (frame.code === 'not_member') {
+      // The membership ended on the way; what was said under it was not taken.
+      if (wasFlying && this.phase === 'live') this.#retryLater({ type: 'left' }, now);
+    } else if (PASSING.includes(frame.code ?? '') || frame.retry_after_ms) {
+      if (wasFlying) this.#retryLater(frame, now);
+    } else if (own) {
+      this.#fail(own, frame.code ?? 'unknown', frame.message ?? 'the server refused it', this.#again);
+    }
+    this.#pump(now);
+  }
+
+  /** @param {Unsent} unsent @param {Position | undefined} place */
+  #kept(unsent, place) {
+    this.#attempt = 0;
+    this.#remove(unsent);
+    this.#emit('kept', unsent, place);
+  }
+
+  /** @param {Unsent} unsent @param {string} code @param {string} message @param {boolean} maybeKept */
+  #fail(unsent, code, message, maybeKept) {
+    this.#remove(unsent);
+    this.#emit('failed', unsent, new RoomcastError(code, message, maybeKept));
+  }
+
+  /** Nobody wants to be in the room any more. @param {string} code @param {string} message */
+  #giveUp(code, message) {
+    this.#wanted = false;
+    for (const unsent of this.unsent) this.#fail(unsent, code, message, unsent.sent);
+  }
+
+  /** @param {Unsent} unsent */
+  #remove({ id }) {
+    this.#inGap.delete(id);
+    if (this.#flying === id) this.#flying = undefined;
+    this.unsent = this.unsent.filter((unsent) => unsent.id !== id);
+  }
+
+  /** @param {Effect} effect */
+  #emit(...effect) {
+    this.#options.effect(effect);
+  }
+}
+
+/** The position in a frame, if it has one. @param {Frame} frame @returns {Position | undefined} */
+function at({ epoch, seq }) {
+  return epoch !== undefined && seq !== undefined ? { epoch, seq } : undefined;
+}
+
+/** Bytes of a text in UTF-8. @param {string} text */
+export function lengthOf(text) {
+  return new TextEncoder().encode(text).length;
+}
