@@ -14,6 +14,8 @@ use crate::{
 pub(super) struct Arrival<'a> {
     pub(super) number: u64,
     pub(super) room: &'a RoomId,
+    /// The name of this server.
+    pub(super) origin_server: &'a str,
     pub(super) history: History,
     /// It has had everything up to here, or has been told otherwise; `None` before it is known where it begins.
     pub(super) at: Option<Position>,
@@ -50,8 +52,8 @@ pub(super) enum Step {
 }
 
 impl<'a> Arrival<'a> {
-    pub(super) fn new(number: u64, room: &'a RoomId, history: History) -> Self {
-        Self { number, room, history, at: None, is_announced: false, gap: None, awaited: None }
+    pub(super) fn new(number: u64, room: &'a RoomId, origin_server: &'a str, history: History) -> Self {
+        Self { number, room, origin_server, history, at: None, is_announced: false, gap: None, awaited: None }
     }
 
     /// What the client is told before it gets what comes after `at`: that it is in, the first time, and that something is
@@ -67,8 +69,7 @@ impl<'a> Arrival<'a> {
                 History::None | History::Last(_) => (at, None),
             };
             let until = (at.seq < live.seq).then_some(live.seq);
-            let joined = Event::Joined { room: self.room, place: place.into(), until, members, resumed };
-            frames.push(Batch::from(&joined.encode()));
+            frames.push(self.joined(place.into(), until, members, resumed));
         }
         let reset = self.gap.take();
         if let Some(reason) = reset {
@@ -82,8 +83,12 @@ impl<'a> Arrival<'a> {
     pub(super) fn announce_without_history(&mut self, members: usize) -> Batch {
         self.is_announced = true;
         let resumed = matches!(self.history, History::After(..)).then_some(false);
-        let joined = Event::Joined { room: self.room, place: Place::default(), until: None, members, resumed };
-        Batch::from(&joined.encode())
+        self.joined(Place::default(), None, members, resumed)
+    }
+
+    fn joined(&self, place: Place, until: Option<u64>, members: usize, resumed: Option<bool>) -> Batch {
+        let (room, origin_server) = (self.room, self.origin_server);
+        Batch::from(&Event::Joined { room, place, until, members, origin_server, resumed }.encode())
     }
 
     /// The log has nothing up to this position.

@@ -50,7 +50,7 @@ impl Hub {
             History::Last(count) => History::Last(count.min(self.max_last)),
             history => history,
         };
-        let mut arrival = Arrival::new(client.number(), room, history);
+        let mut arrival = Arrival::new(client.number(), room, &self.origin_server, history);
         let result = self.bring_in(client, &channel, &mut arrival).await;
         match result {
             Ok(()) => Ok(membership),

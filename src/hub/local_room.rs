@@ -751,7 +751,7 @@ mod tests {
                 Doing::Arrive => {
                     let number = others.len() as u64 + 2;
                     let (outbox, client) = connect(&wide()).await;
-                    let mut arrival = Arrival::new(number, &room, History::After(EPOCH, 0));
+                    let mut arrival = Arrival::new(number, &room, "a:1", History::After(EPOCH, 0));
                     let (outbox, mut read) = (Arc::new(outbox), None::<Arc<Stretch>>);
                     loop {
                         let step = stage.room.arrive(&mut arrival, read.as_deref(), Instant::now(), &stage.metrics);

@@ -29,6 +29,9 @@ pub enum Event<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         until: Option<u64>,
         members: usize,
+        /// The server that this connection leads to.
+        #[serde(rename = "originServer")]
+        origin_server: &'a str,
         /// Whether what it missed follows without a gap; only for those that said what they have.
         #[serde(skip_serializing_if = "Option::is_none")]
         resumed: Option<bool>,

@@ -220,8 +220,8 @@ fn shapes() -> BTreeMap<String, Shape> {
     let varies = |bare: Event<'_>, full: Event<'_>| (written(&bare), written(&full));
     let events = [
         varies(
-            Event::Joined { room, place: none, until: None, members: 1, resumed: None },
-            Event::Joined { room, place, until: Some(seq), members: 1, resumed: Some(true) },
+            Event::Joined { room, place: none, until: None, members: 1, origin_server: "a:1", resumed: None },
+            Event::Joined { room, place, until: Some(seq), members: 1, origin_server: "a:1", resumed: Some(true) },
         ),
         varies(Event::Left { room, reason: None }, Event::Left { room, reason: Some("unavailable") }),
         varies(Event::Ack { id, room: None, place: none }, Event::Ack { id, room: Some(room), place }),

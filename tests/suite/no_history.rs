@@ -11,9 +11,9 @@ async fn messages_have_no_place_and_nothing_is_kept() {
     let Some(redis) = Redis::start().await else { return };
     let (one, two) = (Server::with(&redis, "one", OFF).await, Server::with(&redis, "two", OFF).await);
     let (mut ann, mut bob) = (one.client().await, two.client().await);
-    for client in [&mut ann, &mut bob] {
+    for (client, name) in [(&mut ann, "one"), (&mut bob, "two")] {
         let joined = client.join("lobby", "someone").await;
-        assert_eq!(joined, json!({"type": "joined", "room": "lobby", "members": 1}));
+        assert_eq!(joined, json!({"type": "joined", "room": "lobby", "members": 1, "originServer": name}));
     }
     ann.send(&json!({"type": "message", "text": "hello", "id": "1"})).await;
     ann.send(&json!({"type": "broadcast", "text": "all", "id": "2"})).await;

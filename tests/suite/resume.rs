@@ -39,6 +39,7 @@ async fn what_was_missed_comes_in_order_and_once_on_any_server() {
     for server in [&one, &two] {
         let mut bob = server.client().await;
         let joined = rejoin(&mut bob, "lobby", &after(&last)).await;
+        assert_eq!(joined["originServer"], server.name);
         // It goes on after what it has, up to what was the end when it came.
         assert_eq!((&joined["resumed"], seq(&joined), &joined["until"]), (&json!(true), seq(&last), &json!(live)));
         let texts = bob.texts(700).await;
