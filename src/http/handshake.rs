@@ -17,6 +17,9 @@ const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// The one version of the protocol that there is.
 const VERSION: &str = "13";
 
+/// The subprotocol that a client may offer: what docs/protocol.md describes.
+const SUBPROTOCOL: HeaderValue = HeaderValue::from_static("roomcast.v1");
+
 /// How many bytes a key stands for.
 const KEY_LENGTH: usize = 16;
 
@@ -99,6 +102,13 @@ pub(super) fn check(method: &Method, version: Version, headers: &HeaderMap) -> R
     only(headers, &header::SEC_WEBSOCKET_KEY).and_then(accept).ok_or(Refusal::Key)
 }
 
+/// The value of `Sec-WebSocket-Protocol` in the answer to a request that offers what this server speaks; `None` if it
+/// offers nothing, or only what is not for an answer, such as a token.
+pub(super) fn subprotocol(headers: &HeaderMap) -> Option<HeaderValue> {
+    // Unlike in the other lists the case of letters matters: a client fails an answer that it did not offer.
+    items(headers, &header::SEC_WEBSOCKET_PROTOCOL).any(|offer| SUBPROTOCOL == offer).then_some(SUBPROTOCOL)
+}
+
 /// What shows the client that its key was read; `None` if that is no key.
 fn accept(key: &HeaderValue) -> Option<HeaderValue> {
     let bytes = BASE64.decode(key).ok()?;
@@ -109,11 +119,15 @@ fn accept(key: &HeaderValue) -> Option<HeaderValue> {
     HeaderValue::try_from(BASE64.encode(hash)).ok()
 }
 
-/// Whether any line of this name lists this token: all lines are one list, and the case of letters does not matter.
+/// Whether any line of this name lists this token; the case of letters does not matter.
 fn lists(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    items(headers, name).any(|item| item.eq_ignore_ascii_case(token))
+}
+
+/// What is listed under this name: all lines are one list.
+fn items<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
     let lines = headers.get_all(name).iter().filter_map(|line| line.to_str().ok());
-    let mut items = lines.flat_map(|line| line.split(','));
-    items.any(|item| item.trim_matches([' ', '\t']).eq_ignore_ascii_case(token))
+    lines.flat_map(|line| line.split(',')).map(|item| item.trim_matches([' ', '\t']))
 }
 
 /// The value of a header that comes once.
@@ -165,6 +179,30 @@ mod tests {
             ("content-length", &["0"]),
         ] {
             assert!(get(&with(name, lines)).is_ok(), "{name}: {lines:?}");
+        }
+    }
+
+    #[test]
+    fn the_subprotocol_is_answered_to_those_who_offer_it() {
+        for lines in [
+            &["roomcast.v1"][..],
+            &["roomcast.v1, roomcast.bearer.e30.e30.c2ln"],
+            &["roomcast.bearer.e30.e30.c2ln,roomcast.v1"],
+            &["chat", "\troomcast.v1 ,"],
+            &["roomcast.v2, roomcast.v1"],
+        ] {
+            assert_eq!(subprotocol(&with("sec-websocket-protocol", lines)), Some(SUBPROTOCOL), "{lines:?}");
+        }
+        for lines in [
+            &[][..],
+            &[""],
+            &["chat"],
+            &["roomcast.v10"],
+            &["Roomcast.V1"],
+            &["roomcast.bearer.roomcast.v1"],
+            &["roomcast.v1 x"],
+        ] {
+            assert_eq!(subprotocol(&with("sec-websocket-protocol", lines)), None, "{lines:?}");
         }
     }
 

@@ -18,6 +18,7 @@ use super::{handshake, stream::Stream};
 #[derive(Debug)]
 pub(super) struct Upgrade {
     accept: HeaderValue,
+    subprotocol: Option<HeaderValue>,
     on_upgrade: OnUpgrade,
 }
 
@@ -27,7 +28,8 @@ impl<S: Sync> FromRequest<S> for Upgrade {
     async fn from_request(mut request: Request, _: &S) -> Result<Self, Response> {
         let checked = handshake::check(request.method(), request.version(), request.headers());
         let accept = checked.map_err(IntoResponse::into_response)?;
-        Ok(Self { accept, on_upgrade: hyper::upgrade::on(&mut request) })
+        let subprotocol = handshake::subprotocol(request.headers());
+        Ok(Self { accept, subprotocol, on_upgrade: hyper::upgrade::on(&mut request) })
     }
 }
 
@@ -39,7 +41,8 @@ impl Upgrade {
             (header::UPGRADE, HeaderValue::from_static("websocket")),
             (header::SEC_WEBSOCKET_ACCEPT, self.accept),
         ];
-        let response = (StatusCode::SWITCHING_PROTOCOLS, headers, Body::empty()).into_response();
+        let subprotocol = self.subprotocol.map(|value| [(header::SEC_WEBSOCKET_PROTOCOL, value)]);
+        let response = (StatusCode::SWITCHING_PROTOCOLS, headers, subprotocol, Body::empty()).into_response();
         (response, Accepted(self.on_upgrade))
     }
 }

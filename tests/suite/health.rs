@@ -59,6 +59,32 @@ async fn what_asks_wrongly_for_an_upgrade_is_told_what_is_wrong() {
 }
 
 #[tokio::test]
+async fn the_subprotocol_is_answered_if_it_is_offered_and_a_token_never_is() {
+    let server = Server::embedded(&[]).await;
+    for (path, offered, answered) in [
+        ("/ws", "Sec-WebSocket-Protocol: roomcast.bearer.e30.e30.c2ln, roomcast.v1\r\n", true),
+        ("/", "Sec-WebSocket-Protocol: chat\r\nsec-websocket-protocol: roomcast.v1\r\n", true),
+        ("/ws", "Sec-WebSocket-Protocol: roomcast.bearer.e30.e30.c2ln\r\n", false),
+        ("/ws", "", false),
+    ] {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: x\r\nSec-WebSocket-Version: 13\r\nConnection: Upgrade\r\n{offered}\
+             Upgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        stream.write_all(&[request.as_bytes(), &[0x88, 0x80, 0, 0, 0, 0]].concat()).await.unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(answer.starts_with("HTTP/1.1 101"), "{offered:?}: {answer}");
+        let lines: Vec<&str> = answer.lines().filter(|line| line.starts_with("sec-websocket-protocol")).collect();
+        let expected: &[&str] = if answered { &["sec-websocket-protocol: roomcast.v1"] } else { &[] };
+        assert_eq!(lines, expected, "{offered:?}");
+        assert!(!answer.contains("bearer"), "{answer}");
+    }
+}
+
+#[tokio::test]
 async fn what_comes_with_the_request_for_an_upgrade_is_not_lost() {
     let server = Server::embedded(&[]).await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();
