@@ -64,6 +64,9 @@ settings! {
     /// Address and port of their own for `/healthz`, `/readyz` and `/metrics`, such as `0.0.0.0:8081`. They are then
     /// there and not on the clients' port, and answered by a thread that does nothing else.
     probe_listen: Option<SocketAddr> = "", optional(parsed("an address and a port, such as 0.0.0.0:8081"));
+    /// Whether browsers get a page to chat on at `/`, and the client for JavaScript at `/roomcast.js`: `on` or `off`. It can do
+    /// no more than any client; without it, `/` is a short text.
+    page: bool = "on", switch;
     /// Name of this server in the `originServer` of its messages; no two servers on one Redis may share it. On
     /// Kubernetes, the pod's name. If it is not set: the machine's name and the port.
     origin_server: Option<String> = "", optional(origin_server);
@@ -371,6 +374,14 @@ fn parsed<T: std::str::FromStr>(expected: &'static str) -> impl Fn(&str) -> Resu
     move |value| value.parse().map_err(|_| format!("is {value:?}, but must be {expected}"))
 }
 
+fn switch(value: &str) -> Result<bool, String> {
+    match value {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err(format!("is {value:?}, but must be on or off")),
+    }
+}
+
 fn number(range: RangeInclusive<usize>) -> impl Fn(&str) -> Result<usize, String> {
     move |value| {
         let expected = || format!("is {value:?}, but must be a whole number from {} to {}", range.start(), range.end());
@@ -489,10 +500,11 @@ mod tests {
             ("ROOMCAST_LOG_FORMAT", "xml"),
             ("ROOMCAST_TRACE_RATIO", "2"),
             ("ROOMCAST_REDIS_PREFIX", "a{b"),
+            ("ROOMCAST_PAGE", "true"),
         ])
         .unwrap_err();
         let text = error.to_string();
-        assert_eq!(error.0.len(), 9, "{text}");
+        assert_eq!(error.0.len(), 10, "{text}");
         for part in
             ["ROOMCAST_LISTEN is \"8080\"", "0.0.0.0:8080", "\"many\"", "0 to 1000000", "from 100ms to 5m", "64KiB"]
         {

@@ -1,7 +1,8 @@
-//! The HTTP side: the upgrade, the probes and the metrics.
+//! The HTTP side: the upgrade, the page, the probes and the metrics.
 
 mod handshake;
 mod listener;
+mod page;
 mod places;
 mod plain;
 mod stream;
@@ -26,17 +27,17 @@ pub use self::{
     listener::{listen, serve},
     plain::PlainBound,
 };
-use self::{places::Places, upgrade::Upgrade};
+use self::{page::Page, places::Places, upgrade::Upgrade};
 use crate::{broker::Trouble, config::Config, hub::Hub, session::Connection, telemetry::Metrics};
 
 /// How long a client that is refused should wait, in seconds.
 const RETRY_AFTER: &str = "1";
 
-/// What a browser gets on the bare address.
-const PAGE: &str = "roomcast\n\n/ws       WebSocket: rooms and messages\n";
+/// What a browser gets on the bare address of a server without the page.
+const TEXT: &str = "roomcast\n\n/ws       WebSocket: rooms and messages\n";
 
 /// The same where the probes are too.
-const PAGE_WITH_PROBES: &str = "\
+const TEXT_WITH_PROBES: &str = "\
 roomcast
 
 /ws       WebSocket: rooms and messages
@@ -54,6 +55,7 @@ pub struct App {
     sessions: TaskTracker,
     shutting_down: Arc<AtomicBool>,
     places: Arc<Places>,
+    has_page: bool,
 }
 
 impl App {
@@ -73,6 +75,7 @@ impl App {
             metrics,
             sessions,
             shutting_down: Arc::default(),
+            has_page: config.page,
         }
     }
 
@@ -87,12 +90,17 @@ impl App {
 
     /// The routes for clients; the probes and metrics are among them unless they have an address of their own.
     pub fn router(self, has_probes: bool) -> Router {
-        let page = if has_probes { PAGE_WITH_PROBES } else { PAGE };
-        let index = move |app: State<Self>, headers: HeaderMap, upgrade_request| async move {
+        let page = self.has_page.then(Page::index);
+        let text = if has_probes { TEXT_WITH_PROBES } else { TEXT };
+        let index = async move |app: State<Self>, headers: HeaderMap, upgrade_request| {
             // Plain clients dial the bare address, so an upgrade is taken here too.
-            if handshake::is_meant(&headers) { upgrade(app, upgrade_request).await } else { page.into_response() }
+            if handshake::is_meant(&headers) {
+                return upgrade(app, upgrade_request).await;
+            }
+            page.map_or_else(|| text.into_response(), |page| page.answer(&headers))
         };
         let routes = Router::new().route("/", get(index)).route("/ws", any(upgrade));
+        let routes = if self.has_page { routes.merge(page::files()) } else { routes };
         let routes = if has_probes { routes.merge(probes()) } else { routes };
         routes.with_state(self)
     }

@@ -25,6 +25,7 @@ mod no_history;
 mod observability;
 mod order;
 mod outage;
+mod page;
 mod refusals;
 mod resume;
 mod settings;

@@ -1,0 +1,343 @@
+import { address } from './door.js';
+import { element } from './dom.js';
+import { loadEarlier } from './earlier.js';
+import { Log } from './log.js';
+import { connect } from './roomcast.js';
+import { failedRow, gapRow, messageRow, messages, noteRow, unsentRow } from './rows.js';
+import { Status, words } from './status.js';
+import { Failed, Kept, Unsent } from './store.js';
+import { Tally } from './tally.js';
+
+/** How many of the last messages are there at first. */
+const HISTORY = 100;
+
+/** Most rows for what is not kept yet. */
+const MOST_UNSENT = 50;
+
+/** How many of its own messages' ids a tab remembers. */
+const MOST_IDS = 500;
+
+/** For how long a connection that is cut on the page stays cut, and the close code for it, of those that mean "come back". */
+const CUT_FOR = 4000;
+const CUT = 4000;
+
+/** The client finds the server where the page is from. */
+const SERVER = new URL('ws', location.href.split(/[?#]/)[0]);
+
+/** One person in one room, from joining to leaving. */
+export class Conversation {
+  #room;
+  #name;
+  #leaving = new AbortController();
+  #status = new Status();
+  #tally = new Tally();
+  #log = new Log(() => this.#show());
+  #failed;
+  #draft;
+  #keptIds;
+  /** The ids of this tab's own messages. */
+  #ids;
+  #unsentRows = new Map();
+  #chat;
+  #joined;
+  #socket;
+  #server;
+  #connections = 0;
+  /** While it is away after it was there: since when, and what had come until then. */
+  #away;
+  /** While the page keeps itself cut off. */
+  #isCut = false;
+  #mending;
+  /** Nothing is before the message with this number. */
+  #oldest = 1;
+  #unseen = 0;
+
+  /**
+   * @param {string} room @param {string} name
+   * @param {{ refused: (error: Error) => void, leave: () => void, again: () => void }} on
+   */
+  constructor(room, name, on) {
+    [this.#room, this.#name] = [room, name];
+    this.#failed = new Failed(room, name);
+    this.#draft = new Kept('draft', room, name);
+    this.#keptIds = new Kept('ids', room, name);
+    this.#ids = new Set(this.#keptIds.get() ?? []);
+    element('room').hidden = false;
+    element('room-name').textContent = room;
+    element('own-name').textContent = name;
+    this.#connect(on);
+    this.#listen(on);
+    this.#changed();
+    this.#log.flush();
+  }
+
+  end() {
+    this.#leaving.abort();
+    clearTimeout(this.#mending);
+    this.#chat.close();
+    this.#status.end();
+    this.#log.clear();
+    element('unsent').replaceChildren();
+    element('room').hidden = true;
+  }
+
+  #connect({ refused }) {
+    const conversation = this;
+    // Holds on to the socket, to be able to cut it, and lets none open while it is cut.
+    class Socket extends WebSocket {
+      constructor(...given) {
+        super(...given);
+        conversation.#socket = this;
+        if (conversation.#isCut) this.close();
+      }
+    }
+    this.#chat = connect(SERVER, { username: this.#name, WebSocket: Socket, store: new Unsent(this.#room, this.#name) });
+    this.#joined = this.#chat.join(this.#room, { last: HISTORY });
+    this.#chat.on('state', () => this.#changed());
+    this.#chat.on('broadcast', message => this.#log.add(messageRow(message, { own: false, toAll: true })));
+    const room = this.#joined;
+    room.on('state', state => {
+      if (state.name === 'left' && state.error) refused(state.error);
+      else this.#changed();
+    });
+    room.on('joined', ({ originServer }) => this.#arrived(originServer));
+    room.on('message', message => this.#heard(message));
+    room.on('reset', gap => {
+      this.#tally.gap(gap);
+      if (!gap.filled) this.#log.add(gapRow(gap));
+    });
+    room.on('unsent', unsent => {
+      this.#remember(unsent);
+      this.#log.touch();
+    });
+    room.on('failed', ({ unsent, error }) => this.#fail(unsent, error));
+  }
+
+  #heard(message) {
+    this.#tally.message(message);
+    const row = messageRow(message, { own: this.#ids.has(message.id), missed: this.#away !== undefined });
+    row.message = message;
+    if (document.hidden) this.#unseen += 1;
+    this.#log.add(row);
+  }
+
+  /** The connection or the membership has changed. */
+  #changed() {
+    const [state, room] = [this.#chat.state, this.#joined.state];
+    const isThere = state.name === 'open' && room.name === 'joined';
+    if (!isThere && this.#server !== undefined && !this.#away) {
+      const { received, lost, gaps } = this.#tally;
+      this.#away = { since: Date.now(), received, lost, gaps };
+      this.#log.add(noteRow(this.#isCut ? 'You cut your connection.' : 'The connection was lost.'));
+    }
+    const say = () => words(state, room, this.#room, this.#server, Date.now());
+    this.#status.set(isThere ? 'open' : state.name === 'open' ? 'connecting' : state.name, say);
+    const cut = element('cut');
+    cut.disabled = !isThere || this.#isCut;
+    cut.hidden = state.name === 'closed';
+    element('again').hidden = state.name !== 'closed';
+    this.#log.touch();
+  }
+
+  /** It is in the room, and what was missed has come. */
+  #arrived(server) {
+    this.#server = server ?? 'the server';
+    this.#connections += 1;
+    const away = this.#away;
+    this.#away = undefined;
+    if (away) {
+      const text = back(away, this.#tally, this.#server, Date.now());
+      this.#log.add(noteRow(text, 'back'));
+      this.#status.say(text);
+    }
+    this.#changed();
+  }
+
+  #fail(unsent, error) {
+    const why = /[.!?]$/.test(error.message) ? error.message : `${error.message}.`;
+    this.#failed.add({ id: unsent.id, text: unsent.text, why, maybeKept: error.maybeKept });
+    this.#status.say(`A message could not be sent: ${error.message}`);
+    this.#log.touch();
+  }
+
+  #remember(unsent) {
+    const isNew = unsent.filter(({ id }) => !this.#ids.has(id));
+    if (isNew.length === 0) return;
+    for (const { id } of isNew) this.#ids.add(id);
+    for (const id of this.#ids) {
+      if (this.#ids.size <= MOST_IDS) break;
+      this.#ids.delete(id);
+    }
+    this.#keptIds.set([...this.#ids]);
+  }
+
+  #listen({ leave, again }) {
+    const { signal } = this.#leaving;
+    const on = (id, type, listener) => element(id).addEventListener(type, listener, { signal });
+    const [draft, composer] = [element('draft'), element('composer')];
+    draft.value = this.#draft.get() ?? '';
+    on('draft', 'input', () => this.#draft.set(draft.value));
+    on('draft', 'keydown', event => {
+      if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return;
+      event.preventDefault();
+      composer.requestSubmit();
+    });
+    on('composer', 'submit', event => {
+      event.preventDefault();
+      if (draft.value.trim() === '') return;
+      this.#send(draft.value);
+      draft.value = '';
+      this.#draft.set('');
+      draft.focus();
+    });
+    on('cut', 'click', () => this.#cut());
+    on('again', 'click', again);
+    on('leave', 'click', leave);
+    on('details', 'click', () => {
+      const isOn = element('room').classList.toggle('details');
+      element('details').ariaPressed = String(isOn);
+      this.#show();
+    });
+    on('share', 'click', () => this.#share());
+    on('earlier', 'click', () => this.#loadEarlier());
+    document.addEventListener('visibilitychange', () => this.#show(), { signal });
+    // With fingers, that would bring up the keyboard.
+    if (matchMedia('(pointer: fine)').matches) draft.focus({ preventScroll: true });
+  }
+
+  #send(text) {
+    // What becomes of it, `unsent` and `failed` say.
+    this.#joined.send(text).catch(error => {
+      if (error.code === 'queue_full') this.#fail({ id: `not queued ${performance.now()}`, text }, error);
+    });
+    this.#log.showNewest();
+  }
+
+  /** Cuts the connection off for a while, as a network does that goes away and comes back. */
+  #cut() {
+    this.#isCut = true;
+    this.#socket.close(CUT, 'cut on the page');
+    this.#mending = setTimeout(() => {
+      this.#isCut = false;
+      // What the system says when a network is back.
+      dispatchEvent(new Event('online'));
+    }, CUT_FOR);
+  }
+
+  async #share() {
+    const link = address(this.#room).href;
+    try {
+      await navigator.clipboard.writeText(link);
+      this.#status.say('The link to this room is copied.');
+      element('share').textContent = 'Copied';
+      setTimeout(() => (element('share').textContent = 'Copy link'), 2000);
+    } catch {
+      // Only pages from https and from this machine may copy.
+      prompt('The link to this room, without your name:', link);
+    }
+  }
+
+  async #loadEarlier() {
+    const [load, first, { signal }] = [element('earlier'), this.#log.first, this.#leaving];
+    if (load.ariaDisabled === 'true') return;
+    load.ariaDisabled = 'true';
+    load.textContent = 'Loading …';
+    let text = 'Load earlier messages';
+    try {
+      const { messages: found, isAll } = await loadEarlier(SERVER, this.#room, this.#name, first);
+      if (signal.aborted) return;
+      // Rows may have gone at the top meanwhile; then these would leave a hole.
+      if (this.#log.first?.seq !== first.seq) return;
+      if (isAll) this.#oldest = found[0]?.seq ?? first.seq;
+      this.#log.prepend(found.map(message => Object.assign(messageRow(message, { own: this.#ids.has(message.id) }), { message })));
+      this.#status.say(`${messages(found.length)} loaded`);
+    } catch {
+      text = 'That did not work. Try again';
+    } finally {
+      load.ariaDisabled = 'false';
+      load.textContent = text;
+      this.#show();
+    }
+  }
+
+  /** Brings up to date what follows from all the rest. */
+  #show() {
+    if (!this.#joined) return;
+    this.#showUnsent();
+    const first = this.#log.first;
+    const isAll = first !== undefined && first.seq <= this.#oldest;
+    const earlier = element('earlier');
+    const hadFocus = document.activeElement === earlier;
+    earlier.hidden = first === undefined || isAll;
+    if (hadFocus && earlier.hidden) element('scroll').focus({ preventScroll: true });
+    const beginning = element('beginning');
+    beginning.hidden = !isAll;
+    beginning.textContent = first?.seq === 1
+      ? 'This is where the conversation begins.'
+      : 'This is all there is: what was said before is no longer kept.';
+    element('empty').hidden = !this.#log.isEmpty || this.#joined.state.name !== 'joined' || element('unsent').childElementCount > 0;
+    if (!document.hidden) this.#unseen = 0;
+    document.title = `${this.#unseen > 0 ? `(${this.#unseen}) ` : ''}${this.#room} · roomcast`;
+    this.#showFacts();
+  }
+
+  #showUnsent() {
+    const [list, unsent] = [element('unsent'), this.#joined.unsent];
+    const isThere = this.#chat.state.name === 'open' && this.#joined.state.name === 'joined';
+    const rows = new Map();
+    for (const failure of this.#failed.list) {
+      const key = `failed ${failure.id}`;
+      const take = () => {
+        this.#failed.take(failure.id);
+        element('draft').focus();
+        this.#log.touch();
+      };
+      rows.set(key, this.#unsentRows.get(key) ?? failedRow(failure, () => (take(), this.#send(failure.text)), take));
+    }
+    for (const message of unsent.slice(0, MOST_UNSENT)) {
+      const row = this.#unsentRows.get(message.id) ?? unsentRow(message);
+      row.tell(isThere ? 'Sending …' : 'Waits for the connection');
+      rows.set(message.id, row);
+    }
+    if (unsent.length > MOST_UNSENT) {
+      rows.set('more', noteRow(`${messages(unsent.length - MOST_UNSENT)} more`));
+    }
+    for (const [key, row] of this.#unsentRows) {
+      if (rows.get(key) !== row) row.remove();
+    }
+    [...rows.values()].forEach((row, index) => {
+      if (list.children[index] !== row) list.insertBefore(row, list.children[index] ?? null);
+    });
+    this.#unsentRows = rows;
+  }
+
+  #showFacts() {
+    const bar = element('facts');
+    bar.hidden = !element('room').classList.contains('details');
+    if (bar.hidden) return;
+    const { received, lost, doubled, misordered } = this.#tally;
+    const position = this.#joined.position;
+    const facts = [
+      `server ${this.#server ?? '–'}`,
+      `epoch ${position?.epoch ?? '–'}`,
+      `seq ${position?.seq ?? '–'}`,
+      `connections ${this.#connections}`,
+      `received ${received}`,
+      `lost ${lost}`,
+      `doubled ${doubled}`,
+      `out of order ${misordered}`,
+    ];
+    const text = facts.join(' · ');
+    if (bar.textContent !== text) bar.textContent = text;
+  }
+}
+
+/** What to say to somebody who was away. */
+function back(away, tally, server, now) {
+  const time = (now - away.since) / 1000;
+  const shown = time < 0.1 ? 'at once' : `after ${time < 10 ? time.toFixed(1) : Math.round(time).toLocaleString()} s`;
+  const [missed, lost] = [tally.received - away.received, tally.lost - away.lost];
+  const wasMissed = missed === 0 ? 'nothing was said meanwhile' : `${messages(missed)} ${missed === 1 ? 'was' : 'were'} missed and ${missed === 1 ? 'has' : 'have'} come`;
+  const wasLost = tally.gaps > away.gaps && lost === 0 ? 'how many were lost, nobody knows' : `${lost} lost`;
+  return `Back ${shown}, on ${server}: ${wasMissed}, ${wasLost}.`;
+}

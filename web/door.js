@@ -1,0 +1,109 @@
+import { element } from './dom.js';
+
+const FIRST = ['Amber', 'Brisk', 'Calm', 'Clever', 'Gentle', 'Jolly', 'Keen', 'Merry', 'Noble', 'Quick', 'Quiet', 'Sunny'];
+const LAST = ['Badger', 'Crane', 'Dolphin', 'Falcon', 'Finch', 'Hare', 'Heron', 'Lynx', 'Otter', 'Raven', 'Robin', 'Wren'];
+
+/** Where the name of the last visit is. */
+const NAME = 'roomcast.name';
+
+/** The room and the name that stand in the page's own address; what is not there is empty. */
+export function fromAddress() {
+  const query = new URLSearchParams(location.search);
+  return { room: (query.get('room') ?? '').trim(), name: (query.get('name') ?? '').trim() };
+}
+
+/** The address of a room; without a name, it can be given to others. */
+export function address(room, name) {
+  const url = new URL(location.pathname, location.href);
+  url.searchParams.set('room', room);
+  if (name) url.searchParams.set('name', name);
+  return url;
+}
+
+/**
+ * What is wrong with a room or a name, as far as a page can tell; the server has the last word.
+ *
+ * @returns {{ field: 'room' | 'name', text: string } | undefined}
+ */
+export function fault({ room, name }) {
+  const stranger = room.match(/[^A-Za-z0-9\-_.:~@]/u)?.[0];
+  if (!room) return { field: 'room', text: 'Which room? A new one is there when somebody joins it.' };
+  if (stranger !== undefined) {
+    const it = stranger.trim() ? `“${stranger}”` : 'a blank';
+    return { field: 'room', text: `A room’s name cannot have ${it} in it, only plain letters, digits and - _ . : ~ @` };
+  }
+  if (room.length > 128) return { field: 'room', text: `A room’s name has at most 128 characters; this one has ${room.length}.` };
+  if (!name) return { field: 'name', text: 'By which name shall the others know you?' };
+  const length = [...name].length;
+  if (length > 64) return { field: 'name', text: `A name has at most 64 characters; this one has ${length}.` };
+  return undefined;
+}
+
+/** The form in front of a room. */
+export class Door {
+  #view = element('door');
+  #form = element('join');
+
+  /** @param {(room: string, name: string) => void} enter */
+  constructor(enter) {
+    this.#form.addEventListener('submit', event => {
+      event.preventDefault();
+      const [room, name] = ['room', 'name'].map(field => this.#field(field).value.trim());
+      const wrong = fault({ room, name });
+      this.#complain(wrong);
+      if (wrong) return;
+      remember(name);
+      enter(room, name);
+    });
+  }
+
+  /** @param {{ room: string, name: string, problem?: { field?: 'room' | 'name', text: string } }} visit */
+  show({ room, name, problem }) {
+    document.title = 'roomcast';
+    this.#field('room').value = room || 'lobby';
+    this.#field('name').value = name || remembered() || someName();
+    this.#view.hidden = false;
+    this.#complain(problem);
+    if (!problem?.field) this.#field(room && !name ? 'name' : 'room').select();
+  }
+
+  hide() {
+    this.#view.hidden = true;
+  }
+
+  #field(name) {
+    return this.#form.elements.namedItem(name);
+  }
+
+  #complain(problem) {
+    const places = { room: element('room-problem'), name: element('name-problem'), '': element('problem') };
+    for (const [field, place] of Object.entries(places)) {
+      const isHere = problem !== undefined && (problem.field ?? '') === field;
+      place.hidden = !isHere;
+      place.textContent = isHere ? problem.text : '';
+      if (field) this.#field(field).setAttribute('aria-invalid', String(isHere));
+    }
+    if (problem?.field) this.#field(problem.field).focus();
+  }
+}
+
+function someName() {
+  const any = list => list[Math.floor(Math.random() * list.length)];
+  return `${any(FIRST)} ${any(LAST)}`;
+}
+
+function remembered() {
+  try {
+    return localStorage.getItem(NAME);
+  } catch {
+    return null;
+  }
+}
+
+function remember(name) {
+  try {
+    localStorage.setItem(NAME, name);
+  } catch {
+    // A browser that keeps nothing asks again the next time.
+  }
+}

@@ -1,0 +1,40 @@
+import { connect } from './roomcast.js';
+
+/** How many messages are loaded at a time, and how long that may take. */
+const AT_ONCE = 100;
+const PATIENCE = 10_000;
+
+/**
+ * Loads what was said before a message, over a short connection of its own, which joins with a position further back.
+ *
+ * @param {URL} url @param {string} room @param {string} username
+ * @param {import('./roomcast.js').Position} first The position of the first message that is there already.
+ * @returns {Promise<{ messages: import('./roomcast.js').Message[], isAll: boolean }>} `isAll` says that nothing is before these.
+ */
+export function loadEarlier(url, room, username, first) {
+  const from = Math.max(0, first.seq - 1 - AT_ONCE);
+  const messages = [];
+  let isAll = from === 0;
+  const { promise, resolve, reject } = Promise.withResolvers();
+  const chat = connect(url, { username, signal: AbortSignal.timeout(PATIENCE) });
+  const joined = chat.join(room, { after: { epoch: first.epoch, seq: from } });
+  joined.on('message', message => {
+    if (message.epoch !== first.epoch) return;
+    if (message.seq < first.seq) messages.push(message);
+    // The rest of the replay is there already.
+    if (message.seq >= first.seq - 1) resolve();
+  });
+  // The log does not reach back so far, or is not the one that it was.
+  joined.on('reset', ({ upTo }) => {
+    isAll = true;
+    if (upTo?.epoch !== first.epoch || upTo.seq >= first.seq - 1) resolve();
+  });
+  joined.on('joined', () => resolve());
+  joined.on('state', ({ name, error }) => {
+    if (name === 'left') reject(error ?? new Error('the room was left'));
+  });
+  chat.on('state', ({ name, why }) => {
+    if (name === 'closed') reject(new Error(why));
+  });
+  return promise.then(() => ({ messages, isAll })).finally(() => chat.close());
+}

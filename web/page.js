@@ -1,0 +1,42 @@
+import { Conversation } from './conversation.js';
+import { Door, address, fault, fromAddress } from './door.js';
+
+/** The fields of the door that an error of the server is about. */
+const FIELDS = { bad_room: 'room', bad_username: 'name' };
+
+let conversation;
+
+const door = new Door((room, name) => {
+  history.pushState(null, '', address(room, name));
+  start();
+});
+
+/** Shows what the address says: the room, or the door in front of it. */
+function start(problem) {
+  conversation?.end();
+  conversation = undefined;
+  const { room, name } = fromAddress();
+  const wrong = problem ?? (room ? fault({ room, name: name || '-' }) : undefined);
+  if (!room || !name || wrong) {
+    door.show({ room, name, problem: wrong });
+    return;
+  }
+  door.hide();
+  conversation = new Conversation(room, name, {
+    refused: error => start({ field: FIELDS[error.code], text: sentence(error.message) }),
+    leave: () => {
+      history.pushState(null, '', address(room));
+      start();
+    },
+    again: () => start(),
+  });
+}
+
+/** What a server says is a clause. */
+function sentence(text) {
+  const whole = text.charAt(0).toUpperCase() + text.slice(1);
+  return /[.!?]$/.test(whole) ? whole : `${whole}.`;
+}
+
+addEventListener('popstate', () => start());
+start();

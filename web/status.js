@@ -1,0 +1,67 @@
+import { element } from './dom.js';
+
+/** A state that does not last this long is not read out. */
+const SETTLED = 700;
+
+/**
+ * The state of the connection in words.
+ *
+ * @param {import('./roomcast.js').State} state
+ * @param {import('./roomcast.js').RoomState} room
+ * @returns {{ text: string, rest?: string }} `rest` changes by the second: it is shown and not read out.
+ */
+export function words(state, room, roomName, server, now) {
+  switch (state.name) {
+    case 'connecting':
+      return { text: 'Connecting …' };
+    case 'open':
+      if (room.name === 'joining') return { text: `Joining ${roomName} …` };
+      return { text: server ? `Connected to ${server}` : 'Connected' };
+    case 'waiting': {
+      if (state.until === undefined) return { text: 'You are offline; this goes on by itself when the network is back' };
+      const seconds = Math.max(0, Math.ceil((state.until - now) / 1000));
+      return { text: 'Connection lost', rest: seconds > 0 ? `, trying again in ${seconds} s` : ', trying again' };
+    }
+    default:
+      return { text: `Closed: ${state.why} ${state.remedy}` };
+  }
+}
+
+/** Says how the connection is, to those who see it and to those who hear it. */
+export class Status {
+  #shown = element('state');
+  #said = element('said');
+  #words = () => ({ text: '' });
+  #ticking;
+  #settling;
+
+  /** @param {string} name The state's, for how it looks. @param {() => { text: string, rest?: string }} say */
+  set(name, say) {
+    this.#words = say;
+    this.#shown.dataset.is = name;
+    this.#show();
+    clearInterval(this.#ticking);
+    if (name === 'waiting') this.#ticking = setInterval(() => this.#show(), 250);
+    this.say(say().text);
+  }
+
+  /** Has something read out, unless something else is to be said before this has lasted a while. */
+  say(text) {
+    clearTimeout(this.#settling);
+    this.#settling = setTimeout(() => {
+      if (this.#said.textContent !== text) this.#said.textContent = text;
+    }, SETTLED);
+  }
+
+  end() {
+    clearInterval(this.#ticking);
+    clearTimeout(this.#settling);
+    this.#said.textContent = '';
+  }
+
+  #show() {
+    const { text, rest = '' } = this.#words();
+    const whole = text + rest;
+    if (this.#shown.textContent !== whole) this.#shown.textContent = whole;
+  }
+}

@@ -1,0 +1,45 @@
+/**
+ * Counts what came in a room and judges it by its numbers, whatever the client says: what is missing, what came twice, what
+ * came in the wrong order.
+ */
+export class Tally {
+  received = 0;
+  lost = 0;
+  doubled = 0;
+  misordered = 0;
+  /** How often something was said to be missing. */
+  gaps = 0;
+  #epoch;
+  /** The number of the message before the first that counts, then of the latest. */
+  #seq;
+  #ids = new Set();
+
+  /** @param {{ epoch?: string, seq?: number }} message A message that came live. */
+  message({ epoch, seq }) {
+    this.received += 1;
+    // What a foreign server said has no place.
+    if (seq === undefined) return;
+    if (this.#epoch !== epoch) [this.#epoch, this.#seq] = [epoch, seq - 1];
+    if (this.#ids.has(seq)) this.doubled += 1;
+    else if (seq <= this.#seq) this.misordered += 1;
+    else {
+      this.lost += seq - this.#seq - 1;
+      this.#seq = seq;
+      this.#remember(seq);
+    }
+  }
+
+  /** Something cannot be had: it counts as lost, and the room goes on after it. */
+  gap({ after, upTo, filled }) {
+    if (!filled) this.gaps += 1;
+    if (!upTo) return;
+    if (!filled && after && after.epoch === upTo.epoch) this.lost += Math.max(0, upTo.seq - after.seq);
+    if (this.#epoch !== upTo.epoch) this.#ids.clear();
+    [this.#epoch, this.#seq] = [upTo.epoch, upTo.seq];
+  }
+
+  #remember(seq) {
+    this.#ids.add(seq);
+    if (this.#ids.size > 2000) this.#ids.delete(this.#ids.values().next().value);
+  }
+}
