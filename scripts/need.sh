@@ -18,6 +18,7 @@ about() {
     debian='' fedora='' brew='' unit='' page=''
     case $1 in
         cargo) why='to build roomcast' ;;
+        chromium) why='for the tests of the page, in make test' debian=chromium fedora=chromium brew=chromium ;;
         cc) why='to link what Rust compiles' debian='gcc libc6-dev' fedora=gcc brew=gcc ;;
         clippy) why='for make check' debian=rust-clippy fedora=clippy brew=rust ;;
         compose) why='for make compose-up' debian=docker-compose fedora=docker-compose brew=docker-compose ;;

@@ -17,9 +17,8 @@ const MOST_UNSENT = 50;
 /** How many of its own messages' ids a tab remembers. */
 const MOST_IDS = 500;
 
-/** For how long a connection that is cut on the page stays cut, and the close code for it, of those that mean "come back". */
+/** For how long a connection that is cut on the page stays cut, in milliseconds. */
 const CUT_FOR = 4000;
-const CUT = 4000;
 
 /** The client finds the server where the page is from. */
 const SERVER = new URL('ws', location.href.split(/[?#]/)[0]);
@@ -97,7 +96,8 @@ export class Conversation {
     this.#chat.on('broadcast', message => this.#log.add(messageRow(message, { own: false, toAll: true })));
     const room = this.#joined;
     room.on('state', state => {
-      if (state.name === 'left' && state.error) refused(state.error);
+      // If the client is closed for good, that is what there is to say.
+      if (state.name === 'left' && state.error && this.#chat.state.name !== 'closed') refused(state.error);
       else this.#changed();
     });
     room.on('joined', ({ originServer }) => this.#arrived(originServer));
@@ -145,12 +145,11 @@ export class Conversation {
     this.#connections += 1;
     const away = this.#away;
     this.#away = undefined;
-    if (away) {
-      const text = back(away, this.#tally, this.#server, Date.now());
-      this.#log.add(noteRow(text, 'back'));
-      this.#status.say(text);
-    }
     this.#changed();
+    if (!away) return;
+    const text = back(away, this.#tally, this.#server, Date.now());
+    this.#log.add(noteRow(text, 'back'));
+    this.#status.say(text);
   }
 
   #fail(unsent, error) {
@@ -215,12 +214,16 @@ export class Conversation {
 
   /** Cuts the connection off for a while, as a network does that goes away and comes back. */
   #cut() {
+    const socket = this.#socket;
     this.#isCut = true;
-    this.#socket.close(CUT, 'cut on the page');
+    // What the client hears of a connection that breaks; the real end is slower, or never comes.
+    socket.dispatchEvent(new CloseEvent('close', { code: 1006 }));
+    socket.close();
     this.#mending = setTimeout(() => {
       this.#isCut = false;
+      this.#changed();
       // What the system says when a network is back.
-      dispatchEvent(new Event('online'));
+      if (navigator.onLine) dispatchEvent(new Event('online'));
     }, CUT_FOR);
   }
 

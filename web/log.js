@@ -4,6 +4,10 @@ import { follow } from './rows.js';
 /** Most rows in the page; each has about ten nodes. */
 const MOST = 400;
 
+/** How soon what was added is shown, in milliseconds, and how soon while more and more comes. */
+const SOON = 16;
+const SOON_IN_A_FLOOD = 100;
+
 /** How far from the end, in pixels, the reader still counts as being there. */
 const NEAR = 48;
 
@@ -20,6 +24,7 @@ export class Log {
   /** What was added and is not shown yet. */
   #added = [];
   #flushing;
+  #flushedAt = -Infinity;
   /** What waits while somebody reads further up; it follows the last row, unless some of it has gone. */
   #held = [];
   #heldIsWhole = true;
@@ -66,13 +71,15 @@ export class Log {
 
   /** Has `changed` called soon, together with the next rows. */
   touch() {
+    const isFlood = performance.now() - this.#flushedAt < SOON_IN_A_FLOOD;
     // Not an animation frame: those stop in a tab that is not seen.
-    this.#flushing ??= setTimeout(() => this.flush(), 16);
+    this.#flushing ??= setTimeout(() => this.flush(), isFlood ? SOON_IN_A_FLOOD : SOON);
   }
 
   flush() {
     clearTimeout(this.#flushing);
     this.#flushing = undefined;
+    this.#flushedAt = performance.now();
     const rows = this.#added;
     this.#added = [];
     if (this.#isAtEnd) {

@@ -28,7 +28,8 @@ function start(problem) {
       history.pushState(null, '', address(room));
       start();
     },
-    again: () => start(),
+    // Perhaps the page itself is too old for the server.
+    again: () => location.reload(),
   });
 }
 

@@ -23,7 +23,7 @@ export function words(state, room, roomName, server, now) {
       return { text: 'Connection lost', rest: seconds > 0 ? `, trying again in ${seconds} s` : ', trying again' };
     }
     default:
-      return { text: `Closed: ${state.why} ${state.remedy}` };
+      return { text: `Closed: ${state.why}; ${state.remedy}` };
   }
 }
 
