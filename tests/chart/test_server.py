@@ -55,8 +55,21 @@ def test_a_setting_is_written_as_a_person_would(given, written):
     assert render({"config": {"ROOMCAST_X": given}}).env["ROOMCAST_X"] == written
 
 
+def test_the_page_is_there_only_if_it_is_asked_for():
+    assert render().env["ROOMCAST_PAGE"] == "off"
+    assert render({"page": True}).env["ROOMCAST_PAGE"] == "on"
+    # On a machine of one's own it is the first thing to see.
+    assert render(persona="kind").env["ROOMCAST_PAGE"] == "on"
+
+
+@pytest.mark.parametrize("persona", ["ingress-cookie", "gateway"])
+def test_the_page_is_let_in_with_its_files_or_not_at_all(persona):
+    assert "The page would come without its files" in refusal({"page": True}, persona)
+    assert render({"page": True, "paths": [{"path": "/", "type": "Prefix"}]}, persona)
+
+
 @pytest.mark.parametrize(
-    "name", ["LISTEN", "PROBE_LISTEN", "ORIGIN_SERVER", "REDIS_URL", "REDIS_PASSWORD", "DRAIN_TIME", "SHUTDOWN_TIMEOUT"]
+    "name", ["LISTEN", "PROBE_LISTEN", "ORIGIN_SERVER", "PAGE", "REDIS_URL", "REDIS_PASSWORD", "DRAIN_TIME", "SHUTDOWN_TIMEOUT"]
 )
 def test_settings_of_the_charts_own_are_refused(name):
     assert f"config.ROOMCAST_{name} is for the chart to set: " in refusal({"config": {f"ROOMCAST_{name}": "x"}})

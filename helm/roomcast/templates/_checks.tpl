@@ -71,6 +71,16 @@ pod's owner includes this, so that nothing is rendered from such values. */}}
 {{- $wrong = append $wrong "KEDA has to be told which Prometheus to ask. Set autoscaling.keda.serverAddress." }}
 {{- end }}
 
+{{- if and $v.page (or $v.ingress.enabled $v.httpRoute.enabled) }}
+{{- $isIn := false }}
+{{- range $v.paths }}
+{{- if eq .type "Prefix" }}{{ $isIn = true }}{{ end }}
+{{- end }}
+{{- if not $isIn }}
+{{- $wrong = append $wrong "The page would come without its files, as paths lets none of them in. Set paths=[{path: /, type: Prefix}], or page=false." }}
+{{- end }}
+{{- end }}
+
 {{- if gt (trimSuffix "s" $v.serviceMonitor.scrapeTimeout | int) (trimSuffix "s" $v.serviceMonitor.interval | int) }}
 {{- $wrong = append $wrong (printf "The Prometheus Operator refuses a serviceMonitor.scrapeTimeout (%s) that is longer than serviceMonitor.interval (%s)." $v.serviceMonitor.scrapeTimeout $v.serviceMonitor.interval) }}
 {{- end }}
@@ -79,6 +89,7 @@ pod's owner includes this, so that nothing is rendered from such values. */}}
   "ROOMCAST_LISTEN" "it is always 0.0.0.0:8080"
   "ROOMCAST_PROBE_LISTEN" "it is always 0.0.0.0:8081"
   "ROOMCAST_ORIGIN_SERVER" "it is the name of the pod"
+  "ROOMCAST_PAGE" "set page"
   "ROOMCAST_REDIS_URL" "set redis.enabled or externalRedis"
   "ROOMCAST_REDIS_PASSWORD" "set redis.auth or externalRedis"
   "ROOMCAST_DRAIN_TIME" "set drain.seconds"

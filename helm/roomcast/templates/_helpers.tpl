@@ -106,6 +106,7 @@ name that is there twice. */}}
 {{- $env = append $env (dict "name" "ROOMCAST_LISTEN" "value" "0.0.0.0:8080") }}
 {{- $env = append $env (dict "name" "ROOMCAST_PROBE_LISTEN" "value" "0.0.0.0:8081") }}
 {{- $env = append $env (dict "name" "ROOMCAST_ORIGIN_SERVER" "valueFrom" (dict "fieldRef" (dict "apiVersion" "v1" "fieldPath" "metadata.name"))) }}
+{{- $env = append $env (dict "name" "ROOMCAST_PAGE" "value" (ternary "on" "off" .Values.page)) }}
 {{- $secret := dict }}
 {{- if .Values.redis.enabled }}
   {{- $env = append $env (dict "name" "ROOMCAST_REDIS_URL" "value" (printf "redis://%s:6379/0" (include "roomcast.redis.fullname" .))) }}
