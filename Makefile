@@ -18,6 +18,15 @@ run: ## Run one server on 127.0.0.1:8080; it needs nothing else, not even Redis
 cluster: ## Run Redis, two servers and nginx on 127.0.0.1:8080; Ctrl-C stops them all
 	@scripts/cluster.sh
 
+# Options for it, such as DEMO="--once"; DEMO=--help lists them.
+DEMO ?=
+
+.PHONY: demo
+demo: ## Have people talk in a room, break servers and Redis at the press of a key, and see that nothing is lost
+	@scripts/need.sh cargo cc redis-server nginx
+	@cargo build --release --locked --workspace
+	@target/release/roomcast-faults demo $(DEMO)
+
 .PHONY: compose-up
 compose-up: ## Build the image, run it twice with Redis and nginx in Docker, and say how to use it
 	@scripts/compose.sh up

@@ -10,6 +10,7 @@ pub const HELP: &str = "\
 roomcast-faults: breaks a roomcast cluster in every way it must survive, and judges what its clients saw
 
 Usage: roomcast-faults [OPTIONS]
+       roomcast-faults demo [OPTIONS]    A chat to watch while things break; `demo --help` has its options
 
   --server PATH    The server to run; without it, `roomcast` beside this program
   --set NAME=VALUE A setting of the servers, without the prefix ROOMCAST_; may be given several times

@@ -6,6 +6,7 @@ mod answers;
 mod arguments;
 mod client;
 mod cluster;
+mod demo;
 mod herd;
 mod inject;
 mod judge;
@@ -28,7 +29,10 @@ use std::{
 };
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    runtime::Runtime,
+    signal::unix::{SignalKind, signal},
+};
 
 use self::{
     arguments::{Arguments, HELP},
@@ -41,7 +45,24 @@ use self::{
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 fn main() -> ExitCode {
-    let ended = Arguments::parse(std::env::args().skip(1)).and_then(|arguments| {
+    let mut arguments = std::env::args().skip(1).peekable();
+    let (name, ended) = match arguments.next_if(|first| first == "demo") {
+        Some(_) => ("roomcast-faults demo", runtime().and_then(|runtime| runtime.block_on(demo::run(arguments)))),
+        None => ("roomcast-faults", faults(arguments)),
+    };
+    match ended {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("{name}: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Runs what the arguments ask for. Returns whether all promises were kept.
+fn faults(arguments: impl IntoIterator<Item = String>) -> Result<bool> {
+    Arguments::parse(arguments).and_then(|arguments| {
         if arguments.help {
             print!("{HELP}");
             return Ok(true);
@@ -54,20 +75,15 @@ fn main() -> ExitCode {
             return Ok(true);
         }
         take_all_files();
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        runtime.block_on(until_interrupted(run_all(&arguments)))
-    });
-    match ended {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("roomcast-faults: {error}");
-            ExitCode::from(2)
-        }
-    }
+        runtime()?.block_on(until_interrupted(run_all(&arguments)))
+    })
 }
 
-/// Runs what was asked for. Returns whether all promises were kept.
+fn runtime() -> Result<Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
+}
+
+/// Runs the scenarios. Returns whether all promises were kept.
 async fn run_all(arguments: &Arguments) -> Result<bool> {
     let program = match &arguments.server {
         Some(path) => path.clone(),

@@ -1,6 +1,10 @@
 //! What was seen from outside during a run: the only thing that the judge gets.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    hash::{DefaultHasher, Hash, Hasher},
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 
@@ -39,6 +43,18 @@ impl MessageId {
     pub fn parse(text: &str) -> Option<Self> {
         let (client, number) = text.strip_prefix('m')?.split_once('-')?;
         Some(Self { client: client.parse().ok()?, number: number.parse().ok()? })
+    }
+
+    /// That of a message by somebody who is no client of the run, by a hash of whatever id it has.
+    pub fn of_stranger(id: &str) -> Self {
+        let mut hasher = DefaultHasher::new();
+        id.hash(&mut hasher);
+        Self { client: Client::MAX, number: hasher.finish() as u32 }
+    }
+
+    /// Whether it is of somebody who is no client of the run.
+    pub fn is_of_stranger(self) -> bool {
+        self.client == Client::MAX
     }
 }
 

@@ -103,6 +103,24 @@ impl Recorder {
         codes.collect()
     }
 
+    /// How many messages there are so far, and how many members are live.
+    pub fn so_far(&self) -> (u64, usize) {
+        let state = self.state();
+        let live = state.members.values().filter(|standing| standing.is_live).count();
+        (state.newest.values().map(|newest| newest.seq).sum(), live)
+    }
+
+    /// How many acks this client has got.
+    pub fn acks(&self, client: Client) -> usize {
+        let is_ack = |event: &&Event| event.client == client && matches!(event.what, What::Acked { .. });
+        self.state().events.iter().filter(is_ack).count()
+    }
+
+    /// The record up to now.
+    pub fn events(&self) -> Vec<Event> {
+        self.state().events.clone()
+    }
+
     /// The whole record, in the order of time.
     pub fn into_events(self) -> Vec<Event> {
         self.state.into_inner().unwrap_or_else(PoisonError::into_inner).events

@@ -12,8 +12,8 @@ use tokio::time::sleep;
 
 use crate::{
     Result,
-    client::Plan,
-    cluster::Cluster,
+    client::{Plan, Voice},
+    cluster::{Cluster, Ports},
     herd::Herd,
     inject::World,
     judge::judge,
@@ -70,7 +70,8 @@ async fn play(scenario: &Scenario, options: &Options, directory: &Path) -> Resul
     let (seed, short) = (options.seed.of(scenario.name), options.short);
     let usual = [SETTINGS, scenario.settings].concat().into_iter().map(|(name, value)| (name.into(), value.into()));
     let settings: Vec<(String, String)> = usual.chain(options.settings.iter().cloned()).collect();
-    let started = Cluster::start(scenario.topology, &options.program, directory, &settings, seed.of("cluster"));
+    let (ports, network) = (Ports::default(), seed.of("cluster"));
+    let started = Cluster::start(scenario.topology, &options.program, directory, &settings, ports, network);
     let cluster = started.await?;
     let mut swarm = Swarm::new(cluster.addresses.clone(), seed.of("clients"));
     for plan in plans(scenario.load, seed) {
@@ -96,6 +97,7 @@ async fn play(scenario: &Scenario, options: &Options, directory: &Path) -> Resul
     verdict.violations.append(&mut violations);
     verdict.herd = herd.map(|marks| Herd::of(&record, &marks));
     verdict.violations.extend(shortfall(scenario.fault, &verdict));
+    verdict.violations.extend(strangers(&record));
     if !scenario.loses {
         verdict.violations.extend(resets(&record));
     }
@@ -115,8 +117,19 @@ fn shortfall(fault: Fault, verdict: &Verdict) -> Option<Violation> {
     Some(Violation { kind: Kind::Unexpected, client: None, room: None, text })
 }
 
+/// Messages that no client of the run has sent.
+fn strangers(record: &[Event]) -> impl Iterator<Item = Violation> {
+    record.iter().filter_map(|event| match event.what {
+        What::Delivered { room, position, id } if id.is_of_stranger() => {
+            let text = format!("got something at {position} that nobody had sent");
+            Some(Violation::of(Kind::Unexpected, event.client, room, text))
+        }
+        _ => None,
+    })
+}
+
 /// Members that were told of a loss where there was none.
-fn resets(record: &[Event]) -> impl Iterator<Item = Violation> {
+pub fn resets(record: &[Event]) -> impl Iterator<Item = Violation> {
     record.iter().filter_map(|event| match event.what {
         What::Reset { room, position } => {
             let text = format!("was reset to {position}, though nothing was lost for good");
@@ -137,13 +150,14 @@ fn plans(load: Load, seed: Seed) -> Vec<Plan> {
     let plan = |number| Plan {
         rooms: rooms(number, rng.random_range(0..load.rooms)),
         pace: Some(pace),
-        text: load.text,
+        voice: Voice::Filler(load.text),
         ..Plan::listener()
     };
     (0..load.clients).map(plan).collect()
 }
 
-fn keep(directory: tempfile::TempDir, record: &[Event]) -> Result<PathBuf> {
+/// Keeps a directory with the logs, and puts the record beside them.
+pub fn keep(directory: tempfile::TempDir, record: &[Event]) -> Result<PathBuf> {
     let directory = directory.keep();
     let mut file = BufWriter::new(File::create(directory.join("record.jsonl"))?);
     for event in record {

@@ -3,6 +3,10 @@ use serde_json::json;
 
 use crate::record::{MessageId, Position, Room, What};
 
+/// The room of the demo, which people join too.
+pub const DEMO: Room = Room::MAX;
+const DEMO_NAME: &str = "demo";
+
 /// What a server says; of each event the fields that matter here.
 #[derive(Debug, Deserialize)]
 struct Frame<'a> {
@@ -50,7 +54,7 @@ impl Frame<'_> {
             // Of the channel of broadcasts, in which nothing is sent here.
             "reset" if self.room.is_none() => return Some(Heard::Other),
             "reset" => What::Reset { room: self.room()?, position: self.position()? },
-            "message" => What::Delivered { room: self.room()?, position: self.position()?, id: self.id()? },
+            "message" => What::Delivered { room: self.room()?, position: self.position()?, id: self.id_or_stranger()? },
             "ack" => What::Acked { room: self.room()?, id: self.id()?, position: self.position()? },
             "error" => What::Refused { code: self.code?.to_owned(), id: self.id(), room: self.room() },
             "reconnect" => return Some(Heard::Leave(self.after_ms?)),
@@ -60,7 +64,10 @@ impl Frame<'_> {
     }
 
     fn room(&self) -> Option<Room> {
-        self.room?.strip_prefix("room-")?.parse().ok()
+        match self.room? {
+            DEMO_NAME => Some(DEMO),
+            name => name.strip_prefix("room-")?.parse().ok(),
+        }
     }
 
     fn position(&self) -> Option<Position> {
@@ -70,6 +77,12 @@ impl Frame<'_> {
 
     fn id(&self) -> Option<MessageId> {
         MessageId::parse(self.id?)
+    }
+
+    /// Of a message by somebody who is no client of the run, such as a person on the page of the demo.
+    fn id_or_stranger(&self) -> Option<MessageId> {
+        let own = self.id.and_then(MessageId::parse);
+        own.or_else(|| Some(MessageId::of_stranger(self.id.unwrap_or(&self.position()?.to_string()))))
     }
 }
 
@@ -85,16 +98,14 @@ pub fn join(room: Room, username: &str, after: Option<Position>) -> String {
 /// The `ping` command.
 pub const PING: &str = r#"{"type":"ping"}"#;
 
-/// The `message` command, with a text of so many characters.
-pub fn message(room: Room, id: MessageId, length: usize) -> String {
-    // The same text for each try: an id belongs to one message.
-    let text = format!("{id} {}", "x".repeat(length));
+/// The `message` command.
+pub fn message(room: Room, id: MessageId, text: &str) -> String {
     json!({ "type": "message", "room": room_name(room), "id": id.to_string(), "text": text }).to_string()
 }
 
 /// The id of a room, as servers know it.
 pub fn room_name(room: Room) -> String {
-    format!("room-{room}")
+    if room == DEMO { DEMO_NAME.to_owned() } else { format!("room-{room}") }
 }
 
 #[cfg(test)]
@@ -108,6 +119,11 @@ mod tests {
         let id = MessageId { client: 1, number: 2 };
         assert_eq!(read(text), Heard::Event(What::Acked { room: 3, id, position }));
         assert_eq!(read(r#"{"type":"pong"}"#), Heard::Other);
+        let said = |id| format!(r#"{{"type":"message","room":"demo",{id}"epoch":"000000000000000a","seq":7}}"#);
+        let (named, unnamed) = (MessageId::of_stranger("b-7"), MessageId::of_stranger(&position.to_string()));
+        for (field, id) in [(r#""id":"b-7","#, named), ("", unnamed), (r#""id":"m1-2","#, id)] {
+            assert_eq!(read(&said(field)), Heard::Event(What::Delivered { room: DEMO, position, id }));
+        }
         assert_eq!(read(r#"{"type":"reconnect","after_ms":30,"reason":"drain"}"#), Heard::Leave(30));
         for text in ["", "{}", r#"{"type":"new"}"#, r#"{"type":"reset","room":"room-3","epoch":"a","seq":7}"#] {
             assert_eq!(read(text), Heard::Event(What::Nonsense { frame: text.to_owned() }));

@@ -25,35 +25,98 @@ use self::{outstanding::Outstanding, session::Session};
 use crate::{
     Result,
     cluster::Directory,
-    record::{Client as Number, Position, Room, What},
+    record::{Client as Number, MessageId, Position, Room, What},
     recorder::Recorder,
 };
 
 const CONNECT: Duration = Duration::from_secs(3);
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long a client waits before it tries again.
+#[derive(Clone, Copy, Debug)]
+pub struct Pauses {
+    /// The bound of the first pause before a new connection; it doubles with each attempt, up to the longest.
+    first: Duration,
+    longest: Duration,
+    /// For how long a connection has to last, for the bound to start again.
+    peace: Duration,
+    /// Before something is sent again that was refused.
+    retry: (Duration, Duration),
+}
+
+impl Pauses {
+    /// Much shorter than clients should make them, so that a short run sees many connections.
+    pub const SHORT: Self = Self {
+        first: Duration::from_millis(50),
+        longest: Duration::from_secs(1),
+        peace: Duration::ZERO,
+        retry: (Duration::from_millis(50), Duration::from_millis(300)),
+    };
+
+    /// Those of docs/protocol.md.
+    pub const DOCUMENTED: Self = Self {
+        first: Duration::from_secs(1),
+        longest: Duration::from_secs(30),
+        peace: Duration::from_secs(60),
+        retry: (Duration::ZERO, Duration::from_secs(1)),
+    };
+}
+
+/// What a client says.
+#[derive(Clone, Copy, Debug)]
+pub enum Voice {
+    /// So many characters.
+    Filler(usize),
+    /// One of these after another.
+    Sentences(&'static [&'static str]),
+}
+
+impl Voice {
+    /// The text of a message. No two clients begin at the same sentence.
+    fn text(self, id: MessageId) -> String {
+        match self {
+            Self::Filler(length) => format!("{id} {}", "x".repeat(length)),
+            Self::Sentences(sentences) => {
+                let first = id.client as usize * 7;
+                sentences[(first + id.number as usize) % sentences.len()].to_owned()
+            }
+        }
+    }
+}
 
 /// What one client is for.
 #[derive(Clone, Debug)]
 pub struct Plan {
+    /// Its username; else one is made of its number.
+    pub name: Option<&'static str>,
     /// The rooms it is in.
     pub rooms: Vec<Room>,
     /// The mean time between two messages; `None` for one that only listens.
     pub pace: Option<Duration>,
-    /// Characters of its texts.
-    pub text: usize,
+    /// What it says.
+    pub voice: Voice,
     /// The one server it talks to; else any.
     pub server: Option<usize>,
     /// Its socket takes in little that is not read, as that of a small device.
     pub small_buffer: bool,
     /// How long it rests after each frame that it reads.
     pub rest: Duration,
+    /// How long it waits before it tries again.
+    pub pauses: Pauses,
 }
 
 impl Plan {
     /// A client in no room yet that says nothing, on any server.
     pub fn listener() -> Self {
-        Self { rooms: Vec::new(), pace: None, text: 0, server: None, small_buffer: false, rest: Duration::ZERO }
+        Self {
+            name: None,
+            rooms: Vec::new(),
+            pace: None,
+            voice: Voice::Filler(0),
+            server: None,
+            small_buffer: false,
+            rest: Duration::ZERO,
+            pauses: Pauses::SHORT,
+        }
     }
 }
 
@@ -64,6 +127,8 @@ pub enum Order {
     GoAway,
     /// Come back. Each number is of one connection from now on: so many frames after its first `join` it is lost.
     ComeBack(Vec<usize>),
+    /// Say this in all of its rooms, once.
+    Say(String),
     /// Send messages at this pace from now on.
     Pace(Duration),
     /// Lose the connection, as if the network were gone, and come back.
@@ -143,8 +208,11 @@ impl Client {
             let pause = match connected {
                 Ok((server, socket)) => {
                     last = Some(server);
-                    failures = 0;
+                    let since = Instant::now();
                     let end = Session::new(&mut self, socket).run().await;
+                    if since.elapsed() >= self.plan.pauses.peace {
+                        failures = 0;
+                    }
                     let code = if let End::Gone(code) = end { code } else { None };
                     if matches!(end, End::Stop) {
                         return;
@@ -156,13 +224,10 @@ impl Client {
                             Some(()) => Duration::ZERO,
                             None => return,
                         },
-                        _ => self.pause(failures),
+                        _ => self.pause(&mut failures),
                     }
                 }
-                Err(_) => {
-                    failures += 1;
-                    self.pause(failures)
-                }
+                Err(_) => self.pause(&mut failures),
             };
             if stop.run_until_cancelled(sleep(pause)).await.is_none() {
                 return;
@@ -201,9 +266,20 @@ impl Client {
 
     /// Exponential, and anything from nothing to that, so that those who lost the same server do not all come
     /// back at the same moment.
-    fn pause(&mut self, failures: u32) -> Duration {
-        let longest = FIRST_PAUSE.saturating_mul(1 << failures.min(8)).min(LONGEST_PAUSE);
-        longest.mul_f64(self.rng.random_range(0.0..1.0))
+    fn pause(&mut self, attempts: &mut u32) -> Duration {
+        let Pauses { first, longest, .. } = self.plan.pauses;
+        let bound = first.saturating_mul(1 << (*attempts).min(8)).min(longest);
+        *attempts += 1;
+        bound.mul_f64(self.rng.random_range(0.0..1.0))
+    }
+
+    fn retry(&mut self) -> Duration {
+        let (shortest, longest) = self.plan.pauses.retry;
+        self.rng.random_range(shortest..longest)
+    }
+
+    fn username(&self) -> String {
+        self.plan.name.map_or_else(|| format!("client-{}", self.number), str::to_owned)
     }
 
     fn plan_next_message(&mut self, earliest: f64, latest: f64) {

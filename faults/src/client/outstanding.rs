@@ -11,11 +11,20 @@ const WINDOW: usize = 4;
 /// are much shorter; only a lost connection should ever make this necessary.
 const ANSWER: Duration = Duration::from_secs(15);
 
+/// A message, and when it is sent next.
+#[derive(Debug)]
+struct Waiting {
+    room: Room,
+    /// The same for each try: an id belongs to one message.
+    text: String,
+    /// Without a time: not before the client is in the room again and has been brought up to date.
+    due: Option<Instant>,
+}
+
 /// The messages of one client that are not acknowledged yet, each with the time at which it is sent, or sent again.
 #[derive(Debug, Default)]
 pub struct Outstanding {
-    /// Without a time: not before the client is in the room again and has been brought up to date.
-    messages: BTreeMap<MessageId, (Room, Option<Instant>)>,
+    messages: BTreeMap<MessageId, Waiting>,
     last: u32,
 }
 
@@ -26,11 +35,10 @@ impl Outstanding {
     }
 
     /// A new message of this client, to be sent now.
-    pub fn add(&mut self, client: u32, room: Room) -> MessageId {
+    pub fn add(&mut self, client: u32, room: Room, text: impl FnOnce(MessageId) -> String) {
         self.last += 1;
         let id = MessageId { client, number: self.last };
-        self.messages.insert(id, (room, Some(Instant::now())));
-        id
+        self.messages.insert(id, Waiting { room, text: text(id), due: Some(Instant::now()) });
     }
 
     /// It was sent.
@@ -40,14 +48,14 @@ impl Outstanding {
 
     /// It has to be sent again after this time.
     pub fn again_in(&mut self, id: MessageId, pause: Duration) {
-        if let Some((_, due)) = self.messages.get_mut(&id) {
-            *due = Some(Instant::now() + pause);
+        if let Some(message) = self.messages.get_mut(&id) {
+            message.due = Some(Instant::now() + pause);
         }
     }
 
     /// The connection is lost: what was sent over it may have got lost on either way.
     pub fn hold_all(&mut self) {
-        self.messages.values_mut().for_each(|(_, due)| *due = None);
+        self.messages.values_mut().for_each(|message| message.due = None);
     }
 
     /// The client is no longer in this room.
@@ -67,10 +75,15 @@ impl Outstanding {
 
     /// What has to be sent next, and when.
     pub fn next(&self) -> Option<(Instant, MessageId, Room)> {
-        self.messages.iter().filter_map(|(id, (room, due))| Some(((*due)?, *id, *room))).min()
+        self.messages.iter().filter_map(|(id, message)| Some((message.due?, *id, message.room))).min()
+    }
+
+    /// What it says.
+    pub fn text(&self, id: MessageId) -> &str {
+        self.messages.get(&id).map_or("", |message| &message.text)
     }
 
     fn set(&mut self, room: Room, due: Option<Instant>) {
-        self.messages.values_mut().filter(|(of, _)| *of == room).for_each(|message| message.1 = due);
+        self.messages.values_mut().filter(|message| message.room == room).for_each(|message| message.due = due);
     }
 }

@@ -115,21 +115,23 @@ impl<'a> Session<'a> {
             self.joins.insert(room, now + JOIN);
             let after = self.client.positions.get(&room).copied();
             self.client.record(What::Joining { room, after });
-            self.send(frame::join(room, &format!("client-{}", self.client.number), after)).await?;
+            self.send(frame::join(room, &self.client.username(), after)).await?;
             return self.cut_here();
         }
         if self.may_send() && self.client.next_message <= now {
             self.client.plan_next_message(0.5, 1.5);
             let chosen = self.client.rng.random_range(0..self.joined.len());
             if let Some(room) = self.joined.iter().nth(chosen) {
-                self.client.outstanding.add(self.client.number, *room);
+                let voice = self.client.plan.voice;
+                self.client.outstanding.add(self.client.number, *room, |id| voice.text(id));
             }
         }
         match self.client.outstanding.next() {
             Some((due, id, room)) if due <= Instant::now() => {
                 self.client.outstanding.sent(id);
                 self.client.record(What::Sent { room, id });
-                self.send(frame::message(room, id, self.client.plan.text)).await
+                let frame = frame::message(room, id, self.client.outstanding.text(id));
+                self.send(frame).await
             }
             _ => Ok(()),
         }
@@ -211,17 +213,15 @@ impl<'a> Session<'a> {
                 self.joined.remove(&room);
                 self.replays.remove(&room);
                 client.outstanding.hold(room);
-                let pause = Duration::from_millis(client.rng.random_range(50..300));
-                self.joins.insert(room, Instant::now() + pause);
+                self.joins.insert(room, Instant::now() + client.retry());
             }
             What::Acked { id, .. } => client.outstanding.kept(id),
             What::Refused { id: Some(id), room, .. } if room.is_none_or(|room| self.joined.contains(&room)) => {
-                let pause = Duration::from_millis(client.rng.random_range(50..300));
+                let pause = client.retry();
                 client.outstanding.again_in(id, pause);
             }
             What::Refused { room: Some(room), id: None, .. } if !self.joined.contains(&room) => {
-                let pause = Duration::from_millis(client.rng.random_range(50..300));
-                self.joins.insert(room, Instant::now() + pause);
+                self.joins.insert(room, Instant::now() + client.retry());
             }
             _ => {}
         }
@@ -233,6 +233,12 @@ impl<'a> Session<'a> {
             Order::GoAway => Err(End::Away),
             // It is here already.
             Order::ComeBack(_) => Ok(()),
+            Order::Say(text) => {
+                for room in self.client.plan.rooms.clone() {
+                    self.client.outstanding.add(self.client.number, room, |_| text.clone());
+                }
+                Ok(())
+            }
             Order::Pace(pace) => {
                 self.client.set_pace(pace);
                 Ok(())

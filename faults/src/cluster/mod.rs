@@ -1,6 +1,7 @@
 //! The cluster that is broken: servers, Redis, and the network between them, all on loopback.
 
 mod directory;
+mod nginx;
 mod process;
 mod proxy;
 mod redis;
@@ -15,6 +16,7 @@ use std::{
 use self::server::Server;
 pub use self::{
     directory::Directory,
+    nginx::Nginx,
     process::Process,
     proxy::{Proxy, Weather},
     redis::Redis,
@@ -28,16 +30,27 @@ const SYNC: Duration = Duration::from_secs(20);
 pub enum Topology {
     /// One server without Redis.
     Embedded,
+    /// Three servers on one Redis, with nothing between them.
+    Direct,
     /// Three servers on one Redis, each over a proxy of its own.
     Redis,
-    /// The same, and a replica, whose link to the primary has a proxy too.
+    /// The same as `Redis`, and a replica, whose link to the primary has a proxy too.
     Replicated,
+}
+
+/// Where a cluster listens on 127.0.0.1; 0 is any free port, and another one each time a server starts.
+#[derive(Clone, Copy, Debug, Default)]
+#[allow(missing_docs, reason = "the names say it")]
+pub struct Ports {
+    pub redis: u16,
+    pub servers: [u16; 3],
 }
 
 /// One server's place: it may be empty, or taken by one process after another.
 #[derive(Debug)]
 struct Place {
     name: String,
+    port: u16,
     proxy: Option<Proxy>,
     server: Option<Server>,
 }
@@ -49,6 +62,8 @@ pub struct Cluster {
     directory: PathBuf,
     seed: Seed,
     settings: Vec<(String, String)>,
+    topology: Topology,
+    ports: Ports,
     places: Vec<Place>,
     redis: Option<Redis>,
     replica: Option<(Redis, Proxy)>,
@@ -63,14 +78,16 @@ impl Cluster {
         program: &Path,
         directory: &Path,
         settings: &[(String, String)],
+        ports: Ports,
         seed: Seed,
     ) -> Result<Self> {
         let settings = settings.iter().map(|(name, value)| (format!("ROOMCAST_{name}"), value.clone())).collect();
         let (program, directory, addresses) = (program.to_owned(), directory.to_owned(), Directory::default());
         let (places, redis, replica) = (Vec::new(), None, None);
-        let mut cluster = Self { program, directory, seed, settings, places, redis, replica, addresses };
+        let mut cluster =
+            Self { program, directory, seed, settings, topology, ports, places, redis, replica, addresses };
         if topology != Topology::Embedded {
-            cluster.redis = Some(Redis::start("redis", &cluster.directory).await?);
+            cluster.redis = Some(Redis::start("redis", &cluster.directory, ports.redis).await?);
         }
         if topology == Topology::Replicated {
             cluster.replicate().await?;
@@ -83,7 +100,7 @@ impl Cluster {
 
     async fn replicate(&mut self) -> Result<()> {
         let link = Proxy::start(self.redis()?.address(), self.seed.of("replication")).await?;
-        let replica = Redis::start("replica", &self.directory).await?;
+        let replica = Redis::start("replica", &self.directory, 0).await?;
         replica.ask::<String>(&["REPLICAOF", "127.0.0.1", &link.address().port().to_string()]).await?;
         until("the replica has the primary's data", SYNC, async || {
             let state = replica.ask::<String>(&["INFO", "replication"]).await;
@@ -98,10 +115,13 @@ impl Cluster {
     pub async fn add_server(&mut self) -> Result<usize> {
         let number = self.places.len();
         let proxy = match &self.redis {
-            Some(redis) => Some(Proxy::start(redis.address(), self.seed.of(&format!("network {number}"))).await?),
-            None => None,
+            Some(redis) if self.topology != Topology::Direct => {
+                Some(Proxy::start(redis.address(), self.seed.of(&format!("network {number}"))).await?)
+            }
+            _ => None,
         };
-        self.places.push(Place { name: format!("server-{number}"), proxy, server: None });
+        let port = self.ports.servers.get(number).copied().unwrap_or_default();
+        self.places.push(Place { name: format!("server-{}", number + 1), port, proxy, server: None });
         self.start_server(number).await?;
         Ok(number)
     }
@@ -110,11 +130,12 @@ impl Cluster {
     pub async fn start_server(&mut self, number: usize) -> Result<()> {
         let place = &mut self.places[number];
         let mut settings = self.settings.clone();
-        if let Some(proxy) = &place.proxy {
-            settings.push(("ROOMCAST_REDIS_URL".into(), format!("redis://{}/0", proxy.address())));
+        let proxy = place.proxy.as_ref().map(Proxy::address);
+        if let Some(redis) = proxy.or(self.redis.as_ref().map(Redis::address)) {
+            settings.push(("ROOMCAST_REDIS_URL".into(), format!("redis://{redis}/0")));
         }
         let log = self.directory.join(format!("{}.log", place.name));
-        let server = Server::start(&self.program, &place.name, &settings, &log).await?;
+        let server = Server::start(&self.program, &place.name, place.port, &settings, &log).await?;
         self.addresses.add(number, server.address());
         place.server = Some(server);
         Ok(())
@@ -134,6 +155,24 @@ impl Cluster {
     fn take(&mut self, number: usize) -> Result<Process> {
         let server = self.places[number].server.take().ok_or("there is no server at this place")?;
         Ok(server.into_process())
+    }
+
+    /// The name of the server at a place, as its messages have it.
+    pub fn name(&self, number: usize) -> &str {
+        &self.places[number].name
+    }
+
+    /// How many clients each server has; none where there is no server, or it does not say.
+    pub async fn clients(&self) -> Vec<usize> {
+        let mut counts = Vec::new();
+        for place in &self.places {
+            let count = match &place.server {
+                Some(server) => server.clients().await,
+                None => None,
+            };
+            counts.push(count.unwrap_or_default());
+        }
+        counts
     }
 
     /// How many places there are.

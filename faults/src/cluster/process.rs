@@ -18,10 +18,11 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a program. Its standard error goes to the end of a file.
+    /// Starts a program. Its standard error goes to the end of a file. It is in a process group of its own, so that a Ctrl-C
+    /// in the terminal reaches this program alone, which ends the others in their order.
     pub fn start(name: &str, command: &mut Command, log: &Path) -> Result<Self> {
         let file = std::fs::OpenOptions::new().create(true).append(true).open(log)?;
-        let spawned = command.stdin(Stdio::null()).stderr(file).kill_on_drop(true).spawn();
+        let spawned = command.stdin(Stdio::null()).stderr(file).process_group(0).kill_on_drop(true).spawn();
         let program = command.as_std().get_program().to_owned();
         let child = spawned.map_err(|error| format!("{} cannot be started: {error}", program.display()))?;
         Ok(Self { name: name.to_owned(), child })

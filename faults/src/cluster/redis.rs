@@ -27,11 +27,12 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// Starts one and waits until it answers.
-    pub async fn start(name: &str, directory: &Path) -> Result<Self> {
+    /// Starts one on this port, or on a free one for 0, and waits until it answers.
+    pub async fn start(name: &str, directory: &Path, port: u16) -> Result<Self> {
         let directory = directory.join(name);
         std::fs::create_dir_all(&directory)?;
-        let mut redis = Self { name: name.to_owned(), port: free_port()?, directory, process: None };
+        let port = if port == 0 { free_port()? } else { port };
+        let mut redis = Self { name: name.to_owned(), port, directory, process: None };
         redis.start_again().await?;
         Ok(redis)
     }

@@ -15,7 +15,7 @@ use crate::{
 
 const START: Duration = Duration::from_secs(20);
 
-/// A roomcast process on a free port.
+/// A roomcast process.
 #[derive(Debug)]
 pub struct Server {
     process: Process,
@@ -23,13 +23,21 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts the program with these settings and no others, and waits until it is ready.
-    pub async fn start(program: &Path, name: &str, settings: &[(String, String)], log: &Path) -> Result<Self> {
+    /// Starts the program on this port, or on a free one for 0, with these settings and no others, and waits until it is
+    /// ready.
+    pub async fn start(
+        program: &Path,
+        name: &str,
+        port: u16,
+        settings: &[(String, String)],
+        log: &Path,
+    ) -> Result<Self> {
         let mut command = Command::new(program);
         for (variable, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ROOMCAST_")) {
             command.env_remove(variable);
         }
-        command.env("ROOMCAST_LISTEN", "127.0.0.1:0").env("ROOMCAST_ORIGIN_SERVER", name).env("ROOMCAST_LOG", "info");
+        command.env("ROOMCAST_LISTEN", format!("127.0.0.1:{port}"));
+        command.env("ROOMCAST_ORIGIN_SERVER", name).env("ROOMCAST_LOG", "info");
         command.envs(settings.iter().map(|(name, value)| (name, value)));
         command.stdout(Stdio::piped());
         let mut process = Process::start(name, &mut command, log)?;
@@ -52,18 +60,29 @@ impl Server {
         self.process
     }
 
-    /// What `/readyz` says.
+    /// Whether `/readyz` says yes.
     async fn is_ready(&self) -> bool {
-        let request = format!("GET /readyz HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address);
-        let exchange = async {
-            let mut stream = TcpStream::connect(self.address).await?;
-            stream.write_all(request.as_bytes()).await?;
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).await?;
-            std::io::Result::Ok(answer.starts_with("HTTP/1.1 200"))
-        };
-        matches!(timeout(Duration::from_secs(2), exchange).await, Ok(Ok(true)))
+        get(self.address, "/readyz").await.is_some_and(|answer| answer.starts_with("HTTP/1.1 200"))
     }
+
+    /// How many clients are connected to it, as `/metrics` says.
+    pub async fn clients(&self) -> Option<usize> {
+        let answer = get(self.address, "/metrics").await?;
+        answer.lines().find_map(|line| line.strip_prefix("ws_connected_clients ")?.trim().parse().ok())
+    }
+}
+
+/// The whole answer to a GET; `None` if there is none in time.
+async fn get(address: SocketAddr, path: &str) -> Option<String> {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    let exchange = async {
+        let mut stream = TcpStream::connect(address).await?;
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        std::io::Result::Ok(answer)
+    };
+    timeout(Duration::from_secs(2), exchange).await.ok()?.ok()
 }
 
 /// Reads the address from what the program prints when it starts; that is all it prints there.

@@ -5,7 +5,7 @@ use tokio::time::sleep;
 use super::World;
 use crate::{
     Result,
-    client::{Plan, frame::room_name},
+    client::{Plan, Voice, frame::room_name},
     record::Room,
     wait::until,
 };
@@ -59,9 +59,8 @@ impl World {
         // This server knows nothing of what was lost, and its clients write over it.
         let newcomer = self.cluster.add_server().await?;
         for room in 0..self.load.rooms {
-            let pace = Some(Duration::from_millis(10));
-            let text = self.load.text;
-            self.swarm.add(Plan { rooms: vec![room], pace, text, server: Some(newcomer), ..Plan::listener() });
+            let (pace, voice) = (Some(Duration::from_millis(10)), Voice::Filler(self.load.text));
+            self.swarm.add(Plan { rooms: vec![room], pace, voice, server: Some(newcomer), ..Plan::listener() });
         }
         for (room, top) in tops {
             let key = format!("ws:meta:{{ws:room:{}}}", room_name(room));

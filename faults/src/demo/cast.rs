@@ -1,0 +1,61 @@
+//! Who talks in the demo, and what they say.
+
+/// The people. Each begins at another place of what there is to say.
+pub const PEOPLE: [&str; 6] = ["ann", "bob", "cleo", "dan", "eve", "finn"];
+
+/// Who says in the room what is done to it.
+pub const ANNOUNCER: &str = "demo";
+
+/// What people say, one after another.
+pub const SENTENCES: &[&str] = &[
+    "Morning, all",
+    "Coffee first, then the rest",
+    "Has anybody seen the new build?",
+    "It is green, I have just looked",
+    "Lovely",
+    "I will be five minutes late",
+    "No hurry, we have not begun",
+    "Who takes the notes today?",
+    "I can",
+    "Thank you!",
+    "The train stands still again, somewhere between two fields",
+    "At least there are cows",
+    "There are always cows",
+    "Could you send me the link once more?",
+    "It is in the room's history, just scroll up",
+    "Found it 👍",
+    "What is the plan for lunch?",
+    "Soup, I think",
+    "Soup it is",
+    "Is this the room for the release?",
+    "Yes, you are right here",
+    "Good, then I stay",
+    "My cat has just walked over the keyboard",
+    "So that was you",
+    "She says hello",
+    "Did everybody get the last message?",
+    "I did",
+    "Here too, in one piece",
+    "And in the right order, for a change",
+    "Somebody should count them",
+    "Somebody does",
+    "It rains here. And there?",
+    "Sun, and a little wind",
+    "I envy you",
+    "The test that failed yesterday passes today",
+    "Which one?",
+    "The one with the clock",
+    "It is always the clock",
+    "Shall we say three o'clock?",
+    "Three is fine",
+    "Make it ten past",
+    "Ten past three, then",
+    "I have an idea, but it needs a whiteboard",
+    "Draw it on a napkin and send a picture",
+    "The napkin is in the wash",
+    "Quick question: tabs or spaces?",
+    "Please do not",
+    "I take it back",
+    "Ship it?",
+    "Ship it 🚀",
+];
