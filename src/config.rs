@@ -109,9 +109,9 @@ settings! {
     /// After how long a silence the subscriber tests whether it still hears. One that hears nothing of its test for
     /// as long again makes a new connection.
     ears_interval: Duration = "2s", duration("100ms", "10m");
-    /// Most WebSocket connections; upgrades beyond get status 503. There are fewer if this process may not open so many
-    /// files.
-    max_connections: usize = "100000", number(1..=10_000_000);
+    /// Most WebSocket connections; upgrades beyond get status 503. With `auto`, as many as the files that this process may
+    /// open are enough for, and at most 100,000. A number that they are not enough for is warned about.
+    max_connections: Option<usize> = "auto", or_auto(number(1..=10_000_000));
     /// Most rooms that one connection may be in.
     max_rooms_per_client: usize = "100", number(1..=100_000);
     /// Longest frame from a client, in bytes; a longer one closes the connection with 1009.
@@ -368,6 +368,10 @@ fn check_one<T>(
 
 fn optional<T>(check: impl Fn(&str) -> Result<T, String>) -> impl Fn(&str) -> Result<Option<T>, String> {
     move |value| if value.is_empty() { Ok(None) } else { check(value).map(Some) }
+}
+
+fn or_auto<T>(check: impl Fn(&str) -> Result<T, String>) -> impl Fn(&str) -> Result<Option<T>, String> {
+    move |value| if value == "auto" { Ok(None) } else { check(value).map(Some).map_err(|why| why + ", or auto") }
 }
 
 fn parsed<T: std::str::FromStr>(expected: &'static str) -> impl Fn(&str) -> Result<T, String> {

@@ -155,11 +155,12 @@ fn serve() -> ExitCode {
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    if let Some(files) = files.filter(|_| server.max_clients() < config.max_connections) {
+    if let (Some(files), Some(asked)) = (files, config.max_connections)
+        && server.max_clients() < asked
+    {
         tracing::warn!(
-            "ROOMCAST_MAX_CONNECTIONS is {}, but this process may open only {files} files, which is enough for {} clients; \
-             more are refused. Raise the hard limit of open files (nofile), or lower the setting",
-            config.max_connections,
+            "ROOMCAST_MAX_CONNECTIONS is {asked}, but this process may open only {files} files, which is enough for {} \
+             clients; more are refused. Raise the hard limit of open files (nofile), or lower the setting",
             server.max_clients(),
         );
     }
@@ -285,14 +286,15 @@ fn is_ignored(signal: i32) -> bool {
 fn announce(config: &Config, server: &Server) {
     let (address, probes, name) = (server.address(), server.probe_address(), server.origin_server());
     let broker = if config.redis_url.is_some() { "Redis" } else { "embedded" };
-    tracing::info!(%address, %probes, origin_server = name, broker, "listening");
     if config.log_format == LogFormat::Pretty {
         let version = env!("CARGO_PKG_VERSION");
+        // First what a person wants first: the page to open.
         print(&format!(
-            "roomcast {version} is listening, with the {broker} broker, as {name}\n  \
+            "http://{address}/\n\nroomcast {version} is listening, with the {broker} broker, as {name}\n  \
              chat      ws://{address}/ws\n  \
              ready     http://{probes}/readyz\n  \
              metrics   http://{probes}/metrics\n"
         ));
     }
+    tracing::info!(%address, %probes, origin_server = name, broker, "listening");
 }

@@ -14,6 +14,9 @@ pub(super) const PROBES: usize = 8;
 /// Most connections that have not been upgraded, where there are files enough.
 const PLAIN: u64 = 1024;
 
+/// Most clients of a server that was not told how many, where there are files enough.
+pub(super) const MOST_CLIENTS: usize = 100_000;
+
 /// Asks for as many files as this process may have, and returns how many that is; `None` is no limit.
 ///
 /// Whoever starts a program, be it systemd or a container runtime, often gives it 1024 and leaves it to the program to

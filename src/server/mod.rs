@@ -17,7 +17,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::{files::raise_file_limit, parts::Broken};
 
-use self::{drain::Drain, files::Capacity, parts::Parts};
+use self::{
+    drain::Drain,
+    files::{Capacity, MOST_CLIENTS},
+    parts::Parts,
+};
 use crate::{
     broker::{Broker, MemoryBroker, RedisBroker},
     config::Config,
@@ -75,7 +79,7 @@ impl Server {
             Ok((actual, listener.into_std().map_err(failed("ROOMCAST_PROBE_LISTEN", address))?))
         });
         let probes = probes.transpose()?;
-        let capacity = Capacity::new(files, config.max_connections);
+        let capacity = Capacity::new(files, config.max_connections.unwrap_or(MOST_CLIENTS));
 
         let metrics = Arc::new(Metrics::new());
         metrics.configured(config);

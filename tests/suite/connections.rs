@@ -31,7 +31,7 @@ async fn with_few_files_clients_are_refused_and_what_the_server_needs_is_there()
     let url = redis.url();
     let server = Server::limited("-n 64", &[("ROOMCAST_REDIS_URL", &url), ("ROOMCAST_REDIS_COMMAND_TIMEOUT", "10s")]);
     server.is_ready().await;
-    assert!(server.log().contains("ROOMCAST_MAX_CONNECTIONS is 100000, but this process may open only 64 files"));
+    assert!(!server.log().contains("WARN"), "nobody asked for more: {}", server.log());
     let limit = server.metric("ws_connections_limit").await as usize;
     assert!((1..64).contains(&limit), "{limit}");
 

@@ -63,6 +63,7 @@ pod's owner includes this, so that nothing is rendered from such values. */}}
 {{- $wrong = append $wrong (printf "The next server would go while one still drains: set autoscaling.scaleDownPeriodSeconds (%v) to at least drain.seconds (%v)." $v.autoscaling.scaleDownPeriodSeconds $v.drain.seconds) }}
 {{- end }}
 {{- $most := include "roomcast.text" (default 100000 $v.config.ROOMCAST_MAX_CONNECTIONS) }}
+{{- if eq $most "auto" }}{{- $most = "100000" }}{{- end }}
 {{- if ge (int $v.autoscaling.clientsPerPod) (int $most) }}
 {{- $wrong = append $wrong (printf "Servers would be full before another is added: set autoscaling.clientsPerPod (%v) to less than config.ROOMCAST_MAX_CONNECTIONS (%s)." (include "roomcast.text" $v.autoscaling.clientsPerPod) $most) }}
 {{- end }}
