@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs a small cluster as plain processes on this machine: Redis, two roomcast servers, and nginx in front. It needs no
-# root. Ctrl-C stops all of it and leaves nothing behind.
+# root. A server that is killed is started again. Ctrl-C stops all of it and leaves nothing behind.
 #
 #   PORT       nginx (8080)           PORT_1, PORT_2   the two servers (8081, 8082)
 #   REDIS_PORT Redis (6380)           BIN              a roomcast that is built already; else it is built first
@@ -84,7 +84,10 @@ trouble() {
     exit 1
 }
 
-# Gives up if a part has ended.
+# Gives up if a part has ended. Once all are up a server may: that is what a cluster is for. It is started again, unless that
+# was done a moment ago and did not help.
+is_up=
+again=()
 all_alive() {
     local part name pid status
     for part in $parts; do
@@ -92,8 +95,19 @@ all_alive() {
         if kill -0 "$pid" 2>/dev/null; then continue; fi
         status=0
         wait "$pid" 2>/dev/null || status=$?
-        trouble "$name" "$name has ended (exit status $status), so the cluster is stopped."
+        if [ -z "$is_up" ] || [[ $name != server-* ]] || ((SECONDS - ${again[${name#server-}]:--9} < 2)); then
+            trouble "$name" "$name has ended (exit status $status), so the cluster is stopped."
+        fi
+        parts=${parts/"$part "/}
+        again[${name#server-}]=$SECONDS
+        start_server "${name#server-}"
+        echo "$name has ended (exit status $status) and is started again as process $(pid_of "$name")."
     done
+}
+
+pid_of() {
+    local pid=${parts#*"$1:"}
+    echo "${pid%% *}"
 }
 
 # Whether the first line of the answer to a request on a port has in it what it should.
@@ -164,11 +178,13 @@ mkdir "$dir/redis"
 start redis redis-server --port "$REDIS_PORT" --bind 127.0.0.1 --dir "$dir/redis" --save '' --appendonly yes
 await redis "$REDIS_PORT" PING +PONG
 
-for n in 1 2; do
-    port=PORT_$n
-    start "server-$n" ROOMCAST_LISTEN="127.0.0.1:${!port}" ROOMCAST_ORIGIN_SERVER="server-$n" \
+start_server() {
+    local port=PORT_$1
+    start "server-$1" ROOMCAST_LISTEN="127.0.0.1:${!port}" ROOMCAST_ORIGIN_SERVER="server-$1" \
         ROOMCAST_REDIS_URL="redis://127.0.0.1:$REDIS_PORT/0" "$BIN"
-done
+}
+start_server 1
+start_server 2
 await server-1 "$PORT_1" "$readyz" ' 200 '
 await server-2 "$PORT_2" "$readyz" ' 200 '
 
@@ -180,6 +196,8 @@ start nginx nginx -p "$dir/" -c "$dir/nginx.conf" -g 'daemon off;'
 await nginx "$PORT" "$readyz" ' 200 '
 
 cat <<END
+http://127.0.0.1:$PORT/
+
 roomcast cluster is ready
 
   nginx     http://127.0.0.1:$PORT
@@ -195,12 +213,15 @@ Talk across the servers, in two more terminals:
 
 nginx knows a client again by its $AFFINITY. By address, all from this machine that come through it meet the same server;
 AFFINITY=cookie spreads them.
+A server that is killed is started again. See what its clients notice of it: kill -9 $(pid_of server-1)
 Ctrl-C stops the cluster.
 END
+is_up=yes
 
 # This pipe never says anything: a read from it is a pause that a signal ends at once, and that leaves no process.
 mkfifo "$dir/silence"
 exec 3<>"$dir/silence"
-while all_alive; do
+# While it reads, bash would say in its own words which process was killed.
+while all_alive 2>&5; do
     read -r -t 1 <&3 || true
-done
+done 5>&2 2>/dev/null

@@ -5,6 +5,7 @@ use std::{
     io::{BufRead, BufReader},
     net::{Ipv4Addr, SocketAddr},
     process::{Child, Command, Stdio},
+    sync::mpsc,
 };
 
 use tokio::net::TcpSocket;
@@ -15,6 +16,8 @@ use crate::support::{Client, DEADLINE, eventually, free_port, get, left_out};
 struct Cluster {
     script: Child,
     ports: [u16; 4],
+    /// What it says once all is up.
+    said: mpsc::Receiver<String>,
 }
 
 impl Cluster {
@@ -35,10 +38,22 @@ impl Cluster {
         }
         let mut script = command.stdout(Stdio::piped()).spawn().expect("the script starts");
         let mut lines = BufReader::new(script.stdout.take().expect("a pipe")).lines().map_while(Result::ok);
+        assert_eq!(lines.next(), Some(format!("http://127.0.0.1:{}/", ports[0])), "what to open comes first");
         assert!(lines.any(|line| line == "roomcast cluster is ready"), "the cluster did not come up");
         // The rest of what it says must not block it.
-        std::thread::spawn(move || lines.count());
-        Some(Self { script, ports })
+        let (sender, said) = mpsc::channel();
+        std::thread::spawn(move || lines.for_each(|line| drop(sender.send(line))));
+        Some(Self { script, ports, said })
+    }
+
+    /// Waits for a line that this finds something in.
+    fn hear<T>(&self, find: impl Fn(&str) -> Option<T>) -> T {
+        loop {
+            let line = self.said.recv_timeout(DEADLINE).expect("a line in time");
+            if let Some(found) = find(&line) {
+                return found;
+            }
+        }
     }
 
     /// Where nginx, the two servers and Redis are.
@@ -102,6 +117,49 @@ async fn a_cluster_carries_a_chat_through_nginx_and_leaves_nothing_behind() {
     let status = eventually("the script ends", async || script.try_wait().unwrap()).await;
     assert_eq!(status.code(), Some(0));
     for address in addresses {
+        assert!(std::net::TcpStream::connect(address).is_err(), "something still listens on {address}");
+    }
+}
+
+/// Kills a process by its id.
+fn kill(process: &str) {
+    let status = Command::new("kill").args(["-s", "KILL", process]).status();
+    assert!(status.expect("kill").success());
+}
+
+#[tokio::test]
+async fn a_server_that_is_killed_is_started_again() {
+    let Some(cluster) = Cluster::start("address") else { return };
+    let [_, one, two, _] = cluster.addresses();
+    let mut bystander = Client::connect(two).await;
+    bystander.join("lobby", "bob").await;
+
+    let process = cluster.hear(|line| Some(line.split_once("kill -9 ")?.1.to_owned()));
+    let mut victim = Client::connect(one).await;
+    kill(&process);
+    tokio::time::timeout(DEADLINE, victim.gone()).await.expect("an end");
+    let again = "server-1 has ended (exit status 137) and is started again as process ";
+    cluster.hear(|line| line.strip_prefix(again).map(drop));
+    let is_back = async || get(one, "/readyz").await.filter(|(status, _)| *status == 200);
+    eventually("the server is back", is_back).await;
+    let mut ann = Client::connect(one).await;
+    ann.join("lobby", "ann").await;
+    ann.say("lobby", "I am back").await;
+    assert_eq!(bystander.texts(1).await, ["I am back"]);
+}
+
+#[tokio::test]
+async fn a_server_that_ends_as_soon_as_it_is_started_again_ends_the_cluster() {
+    let Some(mut cluster) = Cluster::start("address") else { return };
+    let mut process = cluster.hear(|line| Some(line.split_once("kill -9 ")?.1.to_owned()));
+    kill(&process);
+    process =
+        cluster.hear(|line| Some(line.split_once("is started again as process ")?.1.trim_end_matches('.').to_owned()));
+    kill(&process);
+    let script = &mut cluster.script;
+    let status = eventually("the script ends", async || script.try_wait().unwrap()).await;
+    assert_eq!(status.code(), Some(1));
+    for address in cluster.addresses() {
         assert!(std::net::TcpStream::connect(address).is_err(), "something still listens on {address}");
     }
 }
