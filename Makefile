@@ -36,7 +36,7 @@ compose-smoke: ## Have a message cross the two servers of compose-up
 	@scripts/compose.sh smoke
 
 .PHONY: compose-down
-compose-down: ## Remove what compose-up made, with its data
+compose-down: ## Remove what compose-up made, with its data and its image
 	@scripts/compose.sh down
 
 .PHONY: test

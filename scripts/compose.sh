@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Runs docker-compose.yml, with Docker Compose v2 or docker-compose 1.29.
 #
-#   scripts/compose.sh up      builds the image, starts all, waits until it is ready, and says how to use it
+#   scripts/compose.sh up      gets and builds the images, starts all, waits until it is ready, and says how to use it
 #   scripts/compose.sh smoke   has a message cross the two servers, by checks that run inside
-#   scripts/compose.sh down    stops all and removes containers, volumes and networks
+#   scripts/compose.sh down    stops all and removes containers, volumes, networks and the image
 #
 #   PORT nginx (8080)   PORT_1, PORT_2 the two servers (8081, 8082)   COMPOSE_PROFILES=observability Prometheus and Grafana
 set -euo pipefail
@@ -38,19 +38,52 @@ ports_are_free() {
     done
 }
 
+image=roomcast:local
+
+# The images that others have made, of all that is to run.
+others() {
+    awk -v profiles=",${COMPOSE_PROFILES:-}," '
+        /^  [a-z0-9-]+:/ { wanted = 1 }
+        /^    profiles: / { gsub(/[][]/, "", $2); wanted = index(profiles, "," $2 ",") }
+        /^    image: / && wanted { print $2 }' docker-compose.yml
+}
+
+is_here() { docker image inspect "$1" >/dev/null 2>&1; }
+
+# Has all images here before anything that runs is touched: one that cannot be had must not cost what is there.
+get() {
+    local other
+    for other in $(others); do
+        is_here "$other" || docker pull "$other" || {
+            echo "The image $other cannot be had; see above. Nothing has been changed." >&2
+            exit 1
+        }
+    done
+    if ! is_here "$image"; then
+        echo "The image $image is built first, which compiles roomcast: about 10 minutes on two cores, this once." >&2
+    fi
+    "${compose[@]}" build || {
+        echo "The image $image cannot be built; see above. Nothing has been changed." >&2
+        exit 1
+    }
+}
+
 up() {
     ports_are_free
     REVISION=$(git rev-parse HEAD 2>/dev/null || echo unknown)
     export REVISION
+    get
     # nginx reads its file only as it starts, so each time there is a new one.
     "${compose[@]}" rm --stop --force nginx >/dev/null 2>&1 || true
-    "${compose[@]}" up --detach --build || trouble 'It did not come up.'
+    "${compose[@]}" up --detach || trouble 'It did not come up.'
     local deadline=$((SECONDS + 60))
     until inside health http://nginx:8080/readyz 2>/dev/null; do
         ((SECONDS < deadline)) || trouble 'nginx does not lead to a ready server after a minute.'
         sleep 0.5
     done
     cat <<END
+
+http://127.0.0.1:${PORT:-8080}/
 
 roomcast is ready
 
@@ -75,7 +108,7 @@ Talk across the servers, in two terminals:
   ${compose[*]} exec server-1 roomcast chat lobby ann
   ${compose[*]} exec server-2 roomcast chat lobby bob
 
-"make compose-smoke" has a message cross the servers, "make compose-down" removes all of it.
+"make compose-smoke" has a message cross the servers, "make compose-down" removes what was made here.
 END
 }
 
@@ -90,9 +123,18 @@ smoke() {
     inside check across ws://server-1:8080/ws ws://server-2:8080/ws
 }
 
+down() {
+    "${compose[@]}" --profile observability down --volumes --remove-orphans
+    if is_here "$image"; then docker image rm "$image" >/dev/null; fi
+    cat <<END
+Containers, volumes, networks and the image $image are gone. Two things stay, as others may use them: the images of
+$(COMPOSE_PROFILES=observability others | paste -sd ' ' -), which "docker image rm" removes, and what Docker
+keeps of builds, which "docker builder prune" removes.
+END
+}
+
 case ${1:-} in
-    up | smoke) "$1" ;;
-    down) "${compose[@]}" --profile observability down --volumes --remove-orphans ;;
+    up | smoke | down) "$1" ;;
     *)
         sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2
         exit 2

@@ -1,7 +1,7 @@
 //! What can be said of the image and of docker-compose.yml without Docker. `make compose-up` and `make compose-smoke`
 //! try the rest.
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command, time::Duration};
 
 use roomcast::config::{Config, SETTINGS};
 
@@ -114,5 +114,51 @@ fn compose_mounts_files_that_exist() {
     assert!(sources.contains(&"nginx.conf"), "{sources:?}");
     for source in sources {
         assert!(Path::new("docker").join(source).is_file(), "docker/{source}");
+    }
+}
+
+/// Runs scripts/compose.sh with a Docker that only writes down what it is asked, in the dialect of Compose 1.29 or of v2, and
+/// that cannot pull `unavailable`. Returns the exit code and what was asked, one line each.
+fn compose(action: &str, version: u32, unavailable: &str) -> (Option<i32>, String) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (log, path) = (directory.path().join("log"), std::env::var_os("PATH").unwrap_or_default());
+    let stub = format!(
+        "#!/bin/sh\n\
+         echo \"$(basename \"$0\") $*\" >>{log}\n\
+         case \"$*\" in\n\
+         'compose version') [ {version} = 2 ] ;;\n\
+         'image inspect '*) exit 1 ;;\n\
+         'pull {unavailable}'*) exit 1 ;;\n\
+         *'ps -q') echo something runs ;;\n\
+         esac\n",
+        log = log.display()
+    );
+    for name in ["docker", "docker-compose"] {
+        let program = directory.path().join(name);
+        fs::write(&program, &stub).expect("a stub");
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("its permissions");
+    }
+    let path = format!("{}:{}", directory.path().display(), path.to_string_lossy());
+    let mut script = Command::new("scripts/compose.sh");
+    script.arg(action).env("PATH", path).env("COMPOSE_PROFILES", "observability");
+    let output = script.output().expect("the script runs");
+    (output.status.code(), fs::read_to_string(log).unwrap_or_default())
+}
+
+#[test]
+fn an_image_that_cannot_be_had_costs_nothing_that_runs() {
+    for version in [1, 2] {
+        let (code, asked) = compose("up", version, "grafana/");
+        assert_eq!(code, Some(1), "{asked}");
+        assert!(asked.contains("docker pull grafana/grafana:"), "{asked}");
+        assert!(!asked.contains(" rm ") && !asked.contains(" up "), "Compose {version}: {asked}");
+
+        let (code, asked) = compose("up", version, "none");
+        let at = |what: &str| asked.find(what).unwrap_or_else(|| panic!("{what} is not in {asked}"));
+        assert_eq!(code, Some(0), "{asked}");
+        assert!(
+            at("docker pull grafana/") < at(" rm ") && at(" build") < at(" rm ") && at(" rm ") < at(" up "),
+            "{asked}"
+        );
     }
 }
