@@ -105,5 +105,5 @@ check: ## Check format, lints and docs; any warning is an error
 	@RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --document-private-items
 
 .PHONY: doctor
-doctor: ## Say which tools are missing here, and the command that gets each
-	@scripts/need.sh --report cargo cc rustfmt clippy redis-server nginx promtool docker compose go node npm python3 kubectl helm kind
+doctor: ## Say which tools are missing here, what each is for, and the command that gets it
+	@scripts/need.sh --report cargo cc rustfmt clippy redis-server nginx promtool node npm chromium docker compose go python3 kubectl helm kind

@@ -4,7 +4,8 @@
 #
 #   scripts/need.sh TOOL...              a tool that stays missing is an error
 #   scripts/need.sh --optional TOOL...   it is only a warning, unless CI=true
-#   scripts/need.sh --report TOOL...     installs nothing, and tells of each whether it is there
+#   scripts/need.sh --report TOOL...     installs nothing, and tells of each whether it is there; an error is only one
+#                                        without which nothing can be built
 #
 # The tools it knows are the cases of about(), below. Rust and Docker themselves are never installed, only their parts.
 set -euo pipefail
@@ -23,17 +24,17 @@ about() {
         clippy) why='for make check' debian=rust-clippy fedora=clippy brew=rust ;;
         compose) why='for make compose-up' debian=docker-compose fedora=docker-compose brew=docker-compose ;;
         docker) why='for make compose-up and make kind-up' ;;
-        go) why='to compile helm for the tests of the chart, and a peer for make bench' page=https://go.dev/doc/install ;;
-        helm) why='to install the chart' brew=helm page=https://helm.sh/docs/intro/install ;;
+        go) why='to compile helm for make chart-test and make kind-up, and a peer for make bench' page=https://go.dev/doc/install ;;
+        helm) why='to install the chart by hand' brew=helm page=https://helm.sh/docs/intro/install ;;
         kind) why='for make kind-up' brew=kind page=https://kind.sigs.k8s.io/docs/user/quick-start ;;
-        kubectl) why='for make cluster-test, make kind-up and the tests of k8s' debian=kubernetes-client brew=kubectl page=https://kubernetes.io/docs/tasks/tools ;;
+        kubectl) why='for make cluster-test, make kind-up and make chart-test' debian=kubernetes-client brew=kubectl page=https://kubernetes.io/docs/tasks/tools ;;
         make) why='for every target of the Makefile' debian=make fedora=make brew=make ;;
-        nginx) why='for make cluster and the tests of it' debian=nginx fedora=nginx brew=nginx unit=nginx ;;
-        node) why='to run peers for make bench' debian=nodejs fedora=nodejs brew=node page=https://nodejs.org ;;
-        npm) why='to install peers for make bench' debian=npm fedora=nodejs-npm brew=node page=https://nodejs.org ;;
-        promtool) why='for the tests of metrics and alerts' debian=prometheus fedora=/usr/bin/promtool brew=prometheus unit=prometheus ;;
-        python3) why='for the tests of the chart' debian='python3 python3-venv' fedora=python3 brew=python3 ;;
-        redis-server) why='for make cluster and the tests with Redis' debian=redis-server fedora=/usr/bin/redis-server brew=redis unit=redis-server ;;
+        nginx) why='for make cluster, make demo and the tests of them' debian=nginx fedora=nginx brew=nginx unit=nginx ;;
+        node) why='for the tests of the JavaScript client and the page, in make test, and for peers in make bench' debian=nodejs fedora=nodejs brew=node page=https://nodejs.org ;;
+        npm) why='to install what those tests and peers need' debian=npm fedora=nodejs-npm brew=node page=https://nodejs.org ;;
+        promtool) why='for the tests of metrics and alerts, in make test' debian=prometheus fedora=/usr/bin/promtool brew=prometheus unit=prometheus ;;
+        python3) why='for make chart-test' debian='python3 python3-venv' fedora=python3 brew=python3 ;;
+        redis-server) why='for make cluster, make demo and the tests with Redis' debian=redis-server fedora=/usr/bin/redis-server brew=redis unit=redis-server ;;
         rustfmt) why='for make check' debian=rustfmt fedora=rustfmt brew=rust ;;
         *)
             echo "need.sh does not know the tool '$1'. Add it to about() in scripts/need.sh." >&2
@@ -192,14 +193,16 @@ problem() {
 }
 
 status=0
+unbuildable=''
 for tool; do
     about "$tool"
     if [ "$mode" != report ] && ! have "$tool"; then install "$tool"; fi
     if have "$tool"; then
         if [ "$mode" = report ]; then printf '  ok       %-13s %s\n' "$tool" "$why"; fi
     elif [ "$mode" = report ]; then
-        printf '  MISSING  %-13s %s\n           %s\n' "$tool" "$why" "$(mend "$tool")"
-        status=1
+        printf '  missing  %-13s %s\n           %s\n' "$tool" "$why" "$(mend "$tool")"
+        # Everything needs these two; each of the others is for the targets that it names.
+        case $tool in cargo | cc) status=1 && unbuildable+=" $tool" ;; esac
     elif [ "$mode" = optional ] && [ "${CI:-}" != true ]; then
         echo "WARNING, this is left out here: $(problem "$tool")" >&2
     else
@@ -207,4 +210,7 @@ for tool; do
         status=1
     fi
 done
+if [ "$mode" = report ]; then
+    if [ -n "$unbuildable" ]; then echo "Nothing can be built without:$unbuildable"; else echo 'make run works here. What is missing is only for the targets that are named.'; fi
+fi
 exit $status
