@@ -38,6 +38,8 @@ pub struct About {
     pub machine: Vec<String>,
     /// How often and for how long was measured.
     pub method: String,
+    /// It only shows that everything works: a second says nothing about speed, and so is held to no target.
+    pub quick: bool,
 }
 
 /// Ours to the floor, and each peer to ours.
@@ -70,13 +72,20 @@ pub fn figures(results: &Results, scenario: &Scenario) -> Table {
     table
 }
 
+/// What stands in place of ratios and targets in a quick run.
+const QUICK: &str = "This was a quick run: it shows that everything works, and says nothing about speed.";
+
 /// For a terminal.
-pub fn text(results: &Results) -> String {
+pub fn text(results: &Results, quick: bool) -> String {
     let mut text = String::new();
     for scenario in SCENARIOS.iter().filter(|scenario| is_there(results, scenario)) {
         text += &format!("\n{}\n{}", scenario.name, figures(results, scenario).text());
     }
-    text += &format!("\nRatios\n{}\nTargets\n{}", ratios(results).text(), targets::table(results).text());
+    if quick {
+        text += &format!("\n{QUICK}\n");
+    } else {
+        text += &format!("\nRatios\n{}\nTargets\n{}", ratios(results).text(), targets::table(results).text());
+    }
     for failure in results.absent.iter().chain(&results.failures) {
         text += &format!("\nLEFT OUT {failure}\n");
     }
@@ -98,8 +107,12 @@ fn page(results: &Results, about: &About, old: &str) -> String {
     for subject in SUBJECTS {
         text += &format!("| {} | {} |\n", subject.name, subject.about);
     }
-    text += &format!("\n## Targets\n\n{}", targets::table(results).markdown());
-    text += &format!("\n## Ratios\n\n{}", ratios(results).markdown());
+    if about.quick {
+        text += &format!("\n{QUICK}\n");
+    } else {
+        text += &format!("\n## Targets\n\n{}", targets::table(results).markdown());
+        text += &format!("\n## Ratios\n\n{}", ratios(results).markdown());
+    }
     for scenario in SCENARIOS.iter().filter(|scenario| is_there(results, scenario)) {
         text += &format!("\n## {}\n\n{}\n\n{}", scenario.name, scenario.about, figures(results, scenario).markdown());
     }
@@ -128,6 +141,22 @@ mod tests {
         results
     }
 
+    fn about(quick: bool) -> About {
+        let (command, method) = ("make bench".into(), "Medians.".into());
+        About { date: "a day".into(), command, machine: vec![], method, quick }
+    }
+
+    #[test]
+    fn a_quick_run_is_held_to_no_target_and_says_so() {
+        for quick in [true, false] {
+            for shown in [text(&results(), quick), page(&results(), &about(quick), "")] {
+                assert_eq!(shown.contains(QUICK), quick, "{shown}");
+                assert_eq!(shown.contains("Targets") && shown.contains("Ratios"), !quick, "{shown}");
+                assert!(shown.contains("fanout-60k"), "{shown}");
+            }
+        }
+    }
+
     #[test]
     fn ratios_are_of_ours_to_the_floor_and_of_peers_to_ours() {
         let table = ratios(&results());
@@ -138,8 +167,7 @@ mod tests {
 
     #[test]
     fn what_people_wrote_stays() {
-        let about =
-            About { date: "a day".into(), command: "make bench".into(), machine: vec![], method: "Medians.".into() };
+        let about = about(false);
         let first = page(&results(), &about, "");
         assert!(first.contains("| roomcast | 6.00 |") && first.ends_with(&format!("{MARK}\n")));
         let by_hand = "\n\n## Where the time goes\n\nIn `write`.\n";

@@ -89,7 +89,7 @@ fn bench(arguments: &Arguments) -> Result<bool> {
     let stage = Stage { children, peers: Peers::new(), quick: arguments.quick, measuring: arguments.measuring, files };
     let results = run::run(arguments, &stage);
 
-    print!("{}", document::text(&results));
+    print!("{}", document::text(&results, arguments.quick));
     if let Some(path) = &arguments.json {
         std::fs::write(path, format!("{:#}\n", results.json()))?;
     }
@@ -130,6 +130,7 @@ fn about(arguments: &Arguments) -> About {
              nothing is pinned to a core. CPU is that of the servers alone, as the system counts it.",
             arguments.measuring.as_secs_f64()
         ),
+        quick: arguments.quick,
     }
 }
 

@@ -149,8 +149,8 @@ pub struct Progress {
     pub failed: usize,
     /// Deliveries a second, lately.
     pub deliveries_per_second: f64,
-    /// The highest latency but for one in a hundred, so far, in milliseconds.
-    pub p99_ms: f64,
+    /// The highest latency but for one in a hundred, so far, in milliseconds; nothing while the load warms up.
+    pub p99_ms: Option<f64>,
 }
 
 impl fmt::Display for Progress {
@@ -160,9 +160,12 @@ impl fmt::Display for Progress {
             write!(f, ", {} failed", self.failed)?;
         }
         if self.deliveries_per_second > 0.0 {
-            write!(f, ", {:.0} deliveries/s, p99 {:.2} ms", self.deliveries_per_second, self.p99_ms)?;
+            write!(f, ", {:.0} deliveries/s", self.deliveries_per_second)?;
         }
-        Ok(())
+        match self.p99_ms {
+            Some(p99) => write!(f, ", p99 {p99:.2} ms"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -275,5 +278,21 @@ impl fmt::Display for Report {
         }
         writeln!(f, "generator     CPU {:.0} % of one core", self.generator_cpu_percent)?;
         self.warnings().iter().try_for_each(|warning| writeln!(f, "{warning}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_says_a_latency_when_there_is_one() {
+        let elapsed = Duration::from_secs(2);
+        let line = |p99_ms| {
+            let (doing, joined, failed, deliveries_per_second) = ("warming up", 3, 0, 40.0);
+            Progress { elapsed, doing, joined, failed, deliveries_per_second, p99_ms }.to_string()
+        };
+        assert_eq!(line(None), "   2 s  warming up: 3 joined, 40 deliveries/s");
+        assert_eq!(line(Some(1.5)), "   2 s  warming up: 3 joined, 40 deliveries/s, p99 1.50 ms");
     }
 }

@@ -242,7 +242,9 @@ impl Run<'_> {
             joined: connects.joined,
             failed: connects.failed + connects.lost,
             deliveries_per_second: per_second(received - before, now - last),
-            p99_ms: messages.map_or(0.0, |messages| Latency::of(&messages.latency).p99),
+            p99_ms: messages
+                .filter(|messages| !messages.latency.is_empty())
+                .map(|messages| Latency::of(&messages.latency).p99),
         });
     }
 
