@@ -175,7 +175,8 @@ export class Membership {
     } else if (this.phase === 'leaving') {
       if (frame.type === 'left' || (frame.type === 'error' && frame.code === 'not_member')) this.#gone(now);
     } else if (frame.type === 'error') {
-      if (this.phase === 'joining') this.#refused(frame, now);
+      // `not_member` answers a `leave` that crossed with a `left` of the server's own.
+      if (this.phase === 'joining' && frame.code !== 'not_member') this.#refused(frame, now);
     } else if (frame.type === 'joined') {
       if (this.phase === 'joining') this.#enter(frame, now);
     } else if (this.phase === 'replaying' || this.phase === 'live') {
@@ -278,15 +279,11 @@ export class Membership {
   #live(now) {
     this.phase = 'live';
     this.#attempt = 0;
-    for (const unsent of this.unsent) {
-      if (!unsent.sent) continue;
-      if (this.#whole) {
-        // It has not arrived. What is still on its way to Redis from a server that died meets its id there.
-        unsent.since = now;
-        this.#inGap.delete(unsent.id);
-      } else {
-        this.#inGap.add(unsent.id);
-      }
+    for (const unsent of this.unsent.filter(({ sent }) => sent)) {
+      // A gap that may have swallowed it is never made good by a replay of what came later.
+      if (!this.#whole) this.#inGap.add(unsent.id);
+      // It has not arrived. What is still on its way to Redis from a server that died meets its id there.
+      else if (!this.#inGap.has(unsent.id)) unsent.since = now;
     }
     const { resumed, originServer } = /** @type {Frame} */ (this.#joined);
     this.#emit('emit', 'joined', { position: this.position, resumed, originServer });

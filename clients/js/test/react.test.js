@@ -1,0 +1,90 @@
+// The hook in a real React, under StrictMode, against a real server.
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { JSDOM } from 'jsdom';
+import WebSocket from 'ws';
+import { connect } from '../dist/roomcast.js';
+import { useRoom } from '../dist/react.js';
+import { Server, until } from './support/servers.js';
+
+const { window } = new JSDOM('<main></main>');
+// The page's own kind of signal is the only one that its events take.
+const { document, AbortController } = window;
+Object.assign(globalThis, { window, document, AbortController });
+globalThis.navigator ??= window.navigator;
+const { StrictMode, createElement } = await import('react');
+const { createRoot } = await import('react-dom/client');
+
+/** A root that is unmounted with the test, and what its component saw last. */
+function mount(t, use) {
+  const root = createRoot(document.createElement('main'));
+  const seen = { renders: 0 };
+  const Component = (props) => {
+    seen.now = use(props);
+    seen.renders++;
+    return null;
+  };
+  const render = (props) => root.render(createElement(StrictMode, null, createElement(Component, props)));
+  t.after(() => root.unmount());
+  return { root, seen, render };
+}
+
+/** The WebSocket class with what was sent, over all sockets. */
+function recording() {
+  const sent = [];
+  class Recording extends WebSocket {
+    send(data) {
+      sent.push(JSON.parse(data));
+      super.send(data);
+    }
+  }
+  return { sent, WebSocket: Recording };
+}
+
+test('a component under StrictMode joins once, hears all, sends, and leaves when it is gone', async (t) => {
+  const server = await Server.start(t);
+  const { sent, WebSocket } = recording();
+  const chat = connect(server.url, { username: 'ann', WebSocket });
+  t.after(() => chat.close());
+  const { root, seen, render } = mount(t, ({ room }) => useRoom(room, { chat, last: 10, keep: 3 }));
+  render({ room: 'lobby' });
+  await until(() => seen.now?.state.name === 'joined', 'it is joined');
+  assert.deepEqual(sent.map(({ type }) => type), ['join']);
+
+  const before = seen.now;
+  for (const text of ['one', 'two', 'three', 'four']) assert.ok((await seen.now.send(text)).seq);
+  await until(() => seen.now.messages.at(-1)?.text === 'four', 'the last message');
+  assert.deepEqual(seen.now.messages.map(({ text }) => text), ['two', 'three', 'four']);
+  assert.deepEqual(seen.now.unsent, []);
+  assert.equal(before.messages.length, 0, 'what was seen before is not changed');
+
+  const renders = seen.renders;
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  assert.equal(seen.renders, renders, 'it does not render for nothing');
+
+  // Another room takes its place.
+  render({ room: 'other' });
+  await until(() => seen.now.state.name === 'joined' && seen.now.messages.length === 0, 'the other room');
+  await until(() => sent.some(({ type, room }) => type === 'leave' && room === 'lobby'), 'the first is left');
+  root.unmount();
+  await until(() => sent.some(({ type, room }) => type === 'leave' && room === 'other'), 'it is left');
+});
+
+test('components in one room share it, and the last one ends it', async (t) => {
+  const server = await Server.start(t);
+  const { sent, WebSocket } = recording();
+  const chat = connect(server.url, { username: 'ann', WebSocket });
+  t.after(() => chat.close());
+  const views = [1, 2].map(() => mount(t, () => useRoom('lobby', { chat })));
+  for (const { render } of views) render({});
+  await until(() => views.every(({ seen }) => seen.now?.state.name === 'joined'), 'both are joined');
+  await views[0].seen.now.send('hello');
+  await until(() => views.every(({ seen }) => seen.now.messages.length === 1), 'both hear it');
+  assert.equal(views[0].seen.now, views[1].seen.now);
+  views[0].root.unmount();
+  await views[1].seen.now.send('still here');
+  assert.equal(sent.filter(({ type }) => type === 'leave').length, 0);
+  views[1].root.unmount();
+  await until(() => sent.some(({ type }) => type === 'leave'), 'it is left');
+  assert.equal(sent.filter(({ type }) => type === 'join').length, 1);
+});

@@ -1,0 +1,177 @@
+// A server in a few lines, as docs/protocol.md describes it, whose network and moods a test decides step by step.
+
+/** What the tests draw from, so that a run can be had again (mulberry32). */
+export function chance(seed) {
+  return () => {
+    seed = (seed + 0x6d2b79f5) | 0;
+    let t = Math.imul(seed ^ (seed >>> 15), 1 | seed);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+/** How long the model remembers an id, in ms. */
+const WINDOW = 300_000;
+const IDLE = 60_000;
+
+export class Model {
+  rooms = new Map();
+  /** Connections, also those that the client has lost and whose last frames are still on their way here. */
+  connections = new Set();
+  accepts = true;
+  /** What becomes of the next publishes: `kept`, `refused` or `unclear`. */
+  mood = () => 'kept';
+  historyLength = Infinity;
+
+  constructor(now) {
+    this.now = now;
+    const model = this;
+    this.WebSocket = class extends Connection {
+      constructor(url, protocols) {
+        super(model, protocols);
+      }
+    };
+  }
+
+  room(name) {
+    if (!this.rooms.has(name)) this.rooms.set(name, { epoch: `epoch-${name}`, log: [], seq: 0, ids: new Map() });
+    return this.rooms.get(name);
+  }
+
+  /** Numbers a message, or finds it by its id. */
+  publish(name, username, text, id) {
+    const room = this.room(name);
+    const key = `${username} ${id}`;
+    const known = id && room.ids.get(key);
+    if (known && this.now() - known.at < WINDOW) return { epoch: room.epoch, seq: known.seq };
+    const seq = ++room.seq;
+    const message = { epoch: room.epoch, seq, ts: this.now(), originServer: 'model', type: 'message', room: name, username, text, ...(id && { id }) };
+    room.log.push(message);
+    if (id) room.ids.set(key, { seq, at: this.now() });
+    for (const connection of this.connections) if (connection.names.has(name)) connection.say(message);
+    return { epoch: room.epoch, seq };
+  }
+
+  /** What the room still has after a position. */
+  kept(name) {
+    return this.room(name).log.slice(-this.historyLength);
+  }
+}
+
+class Connection {
+  /** What is on its way to the server, and to the client. */
+  up = [];
+  down = [];
+  /** The name in each room. */
+  names = new Map();
+  state = 'connecting';
+  listeners = { open: [], message: [], close: [], error: [] };
+
+  constructor(model, protocols) {
+    this.model = model;
+    this.protocols = protocols;
+    this.born = model.now();
+    model.connections.add(this);
+  }
+
+  addEventListener(type, listener) {
+    this.listeners[type].push(listener);
+  }
+
+  fire(type, event = {}) {
+    for (const listener of this.listeners[type]) listener(event);
+  }
+
+  send(data) {
+    if (this.state !== 'open') throw new Error('not open');
+    this.up.push({ ...JSON.parse(data), at: this.model.now() });
+  }
+
+  close() {
+    this.lose({});
+  }
+
+  open() {
+    this.state = 'open';
+    this.fire('open');
+  }
+
+  /** The client hears no more. Frames that were on their way here may still arrive, for a while. */
+  lose({ code = 1006, reason = '', arrives = 0 }) {
+    if (this.state === 'closed') return void this.model.connections.delete(this);
+    this.state = 'closed';
+    this.down = [];
+    this.up.length = Math.min(this.up.length, arrives);
+    if (!this.up.length) this.model.connections.delete(this);
+    this.fire('close', { code, reason });
+  }
+
+  say(frame) {
+    if (this.state === 'open') this.down.push(frame);
+  }
+
+  /** The client gets the next frame. */
+  hear() {
+    const frame = this.down.shift();
+    if (frame) this.fire('message', { data: JSON.stringify(frame) });
+  }
+
+  /** The server carries out the next frame. What took a minute meets a connection that it has closed as idle. */
+  work() {
+    if (this.up.length && this.model.now() - this.up[0].at > IDLE) {
+      this.up = [];
+      return this.lose({});
+    }
+    const frame = this.up.shift();
+    if (frame) this.carryOut(frame);
+    if (this.state === 'closed' && !this.up.length) this.model.connections.delete(this);
+  }
+
+  carryOut({ type, room: name, username, after, last, id, text }) {
+    const refuse = (code) => this.say({ type: 'error', code, message: code, ...(id && { id }), room: name });
+    if (type === 'ping') this.say({ type: 'pong' });
+    if (type === 'leave') {
+      if (!this.names.delete(name)) return refuse('not_member');
+      this.say({ type: 'left', room: name });
+    }
+    if (type === 'message') {
+      if (!this.names.has(name)) return refuse('not_member');
+      const mood = this.model.mood();
+      if (mood === 'refused') return refuse('unavailable');
+      const place = this.model.publish(name, this.names.get(name), text, id);
+      if (mood === 'unclear') return refuse('unavailable');
+      this.say({ type: 'ack', id, room: name, ...place });
+    }
+    if (type === 'join') {
+      if (this.names.has(name)) return refuse('already_member');
+      if (this.model.mood() !== 'kept') return refuse('unavailable');
+      this.join(name, username, after, last);
+    }
+  }
+
+  /** Ends a membership, as a server does that cannot go on with a replay. */
+  putOut(name) {
+    if (this.names.delete(name)) this.say({ type: 'left', room: name, reason: 'unavailable' });
+  }
+
+  join(name, username, after, last = 0) {
+    const { epoch, seq: top } = this.model.room(name);
+    const kept = this.model.kept(name);
+    const oldest = kept[0]?.seq ?? top + 1;
+    const joined = { type: 'joined', room: name, epoch, members: 1, originServer: 'model' };
+    let from = top;
+    if (after) {
+      const known = after.epoch === epoch && after.seq <= top;
+      const resumed = known && after.seq + 1 >= oldest;
+      from = resumed ? after.seq : known ? oldest - 1 : top;
+      this.say({ ...joined, ...after, resumed, ...(from < top && { until: top }) });
+      const reason = known ? 'trimmed' : 'unknown_position';
+      if (!resumed) this.say({ type: 'reset', room: name, epoch, seq: from, reason });
+    } else {
+      from = Math.max(top - last, oldest - 1);
+      this.say({ ...joined, seq: from, ...(from < top && { until: top }) });
+    }
+    for (const message of kept) if (message.seq > from) this.say(message);
+    this.names.set(name, username);
+  }
+}

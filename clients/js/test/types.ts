@@ -1,0 +1,38 @@
+// What users write, as tsc sees it; each `@ts-expect-error` is a mistake that the types have to find.
+import { RoomcastError, connect, type Message, type Position } from 'roomcast-client';
+import { useRoom } from 'roomcast-client/react';
+import WebSocket from 'ws';
+
+const abort = new AbortController();
+const chat = connect('wss://chat.example.com/ws', {
+  username: 'ann',
+  getToken: async ({ signal }) => (await fetch('/token', { signal })).text(),
+  WebSocket,
+  signal: abort.signal,
+  store: { all: () => [], put: async () => {}, delete: () => {} },
+});
+const room = chat.join('lobby', { last: 50, load: async ({ upTo }) => (upTo ? [] : []) });
+const position: Promise<Position | undefined> = room.send('hello', { signal: abort.signal });
+const off: () => void = room.on('message', ({ text, seq }) => [text.length, seq?.toFixed()], { signal: abort.signal });
+room.on('reset', ({ after, upTo, filled }) => [after?.seq, upTo?.epoch, filled === true]);
+room.on('failed', ({ unsent, error }) => [unsent.text, error.code, error.maybeKept]);
+chat.on('state', (state) => {
+  if (state.name === 'waiting') return state.until?.toFixed();
+  if (state.name === 'closed') return state.remedy.length;
+});
+const all = async () => {
+  for await (const message of room) message satisfies Message;
+};
+const view = () => useRoom('lobby', { chat, last: 50 }).messages.map(({ text }) => text);
+const isOurs = (error: unknown) => error instanceof RoomcastError && error.code;
+
+// @ts-expect-error there is no such event
+room.on('massage', () => {});
+// @ts-expect-error a message is a text
+room.send({ text: 'hello' });
+// @ts-expect-error a name is a string
+connect('/ws', { username: 1 });
+// @ts-expect-error the hook needs a client
+useRoom('lobby', {});
+
+export { all, isOurs, off, position, view };
