@@ -15,7 +15,7 @@ for tool in node npm redis-server; do
         exit 0
     fi
 done
-if ! node -e 'process.exit(process.versions.node.split(".")[0] < 20)'; then
+if [ "$(node -p 'process.versions.node.split(".")[0]')" -lt 20 ]; then
     echo "The JavaScript client needs Node 20 or newer, and this is $(node --version). See https://nodejs.org" >&2
     if [ "${CI:-}" = true ]; then exit 1; fi
     exit 0

@@ -1,0 +1,136 @@
+// The client with real servers that nothing happens to.
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import WebSocket from 'ws';
+import { client, joined, listen, numbers } from './support/rooms.js';
+import { Server, until } from './support/servers.js';
+
+test('says something, and hears it with its position', async (t) => {
+  const server = await Server.start(t);
+  const chat = client(t, server);
+  const room = chat.join('lobby');
+  const heard = [];
+  room.on('message', (message) => heard.push(message));
+  const position = await room.send('hello');
+  assert.equal(position.seq, 1);
+  await until(() => heard.length === 1, 'the own message');
+  assert.equal(heard[0].text, 'hello');
+  assert.equal(heard[0].username, 'ann');
+  assert.equal(heard[0].epoch, position.epoch);
+  assert.deepEqual(room.position, position);
+  assert.deepEqual(chat.state, { name: 'open' });
+  assert.deepEqual(room.unsent, []);
+});
+
+test('a room is joined when its history is in', async (t) => {
+  const server = await Server.start(t);
+  const ann = client(t, server).join('lobby');
+  for (const text of numbers(60)) await ann.send(text);
+  const room = client(t, server, { username: 'bob' }).join('lobby', { last: 50 });
+  const order = [];
+  room.on('message', ({ text }) => order.push(text));
+  room.on('joined', () => order.push('joined'));
+  await joined(room);
+  assert.deepEqual(order, [...numbers(50, 10), 'joined']);
+});
+
+test('a loop gives the history and what is said then, and ends with the room', async (t) => {
+  const server = await Server.start(t);
+  const ann = client(t, server).join('lobby');
+  await ann.send('before');
+  const room = client(t, server, { username: 'bob' }).join('lobby', { last: 10 });
+  const texts = [];
+  const loop = (async () => {
+    for await (const { text } of room) {
+      texts.push(text);
+      if (text === 'before') await ann.send('after');
+      if (text === 'after') room.leave();
+    }
+  })();
+  await loop;
+  assert.deepEqual(texts, ['before', 'after']);
+  assert.deepEqual(room.state, { name: 'left' });
+});
+
+test('a room that was left can be joined again at once', async (t) => {
+  const server = await Server.start(t);
+  const chat = client(t, server);
+  for (const text of numbers(20)) {
+    const room = chat.join('lobby', { last: 1 });
+    const heard = listen(room);
+    await room.send(text);
+    if (text !== '0') await until(() => heard.texts.at(-1) === text, `its own ${text}`);
+    room.leave();
+    await assert.rejects(room.send('too late'), { code: 'left', maybeKept: false });
+  }
+});
+
+test('a wrong room or name is refused for good, and says why', async (t) => {
+  const server = await Server.start(t);
+  const chat = client(t, server);
+  for (const [room, options, code] of [['no spaces', {}, 'bad_room'], ['lobby', { username: '\u200b' }, 'bad_username']]) {
+    const refused = chat.join(room, options);
+    await assert.rejects(refused.send('hello'), { code });
+    assert.equal(refused.state.name, 'left');
+    assert.equal(refused.state.error.code, code);
+    await assert.rejects(async () => {
+      for await (const _ of refused);
+    }, { code });
+  }
+  // The others are not touched.
+  assert.equal((await chat.join('lobby').send('hello')).seq, 1);
+});
+
+test('nothing outlives close, and an AbortSignal closes', async (t) => {
+  const server = await Server.start(t);
+  const before = process.getActiveResourcesInfo();
+  const abort = new AbortController();
+  const chat = client(t, server, { signal: abort.signal });
+  const room = chat.join('lobby');
+  await joined(room);
+  const events = [];
+  const pending = room.send('x'.repeat(100));
+  abort.abort();
+  room.on('message', () => events.push('message'));
+  chat.on('state', () => events.push('state'));
+  assert.equal(chat.state.name, 'closed');
+  await assert.rejects(pending, { code: 'closed', maybeKept: true });
+  assert.throws(() => chat.join('other'), { code: 'closed' });
+  const timers = () => process.getActiveResourcesInfo().filter((name) => name === 'Timeout' || name === 'TCPSocketWrap');
+  await until(() => timers().length <= before.filter((name) => name === 'Timeout' || name === 'TCPSocketWrap').length + 1, () => `nothing is left: ${timers()}`);
+  assert.deepEqual(events, []);
+
+  // Neither while it waits for a server that is not there.
+  const waiting = client(t, { url: 'ws://127.0.0.1:9' });
+  await until(() => waiting.state.name === 'waiting', 'it waits');
+  waiting.close();
+  assert.equal(waiting.state.name, 'closed');
+});
+
+test('a listener that throws disturbs nobody', async (t) => {
+  const server = await Server.start(t);
+  const chat = client(t, server);
+  const errors = [];
+  chat.on('error', (error) => errors.push(error.message));
+  const room = chat.join('lobby');
+  room.on('message', () => {
+    throw new Error('first');
+  });
+  const heard = listen(room);
+  await room.send('hello');
+  await until(() => heard.texts.length === 1, 'the other listener');
+  assert.deepEqual(errors, ['first']);
+});
+
+test('a broadcast reaches those in no room', async (t) => {
+  const server = await Server.start(t);
+  const chat = client(t, server);
+  const texts = [];
+  chat.on('broadcast', ({ text }) => texts.push(text));
+  await until(() => chat.state.name === 'open', 'it is in');
+  const other = new WebSocket(server.url);
+  other.on('open', () => other.send('{"type":"broadcast","text":"all"}'));
+  await until(() => texts.length === 1, 'the broadcast');
+  other.terminate();
+  assert.deepEqual(texts, ['all']);
+});
