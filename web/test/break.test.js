@@ -36,19 +36,19 @@ describe('a conversation', () => {
     const [mine, other] = shown.endsWith(one.name) ? [one, two] : [two, one];
     await ann.locator('#draft').pressSequentially('still wri');
     await mine.kill();
+    t.after(() => mine.start());
     await ann.locator('#draft').pressSequentially('ting');
     assert.equal(await ann.locator('#draft').inputValue(), 'still writing');
     await ann.locator('#draft').press('Enter');
     await hears(bob, 'still writing');
     await connected(ann, other.name);
-    await ann.getByText(`on ${other.name}`).waitFor();
+    await ann.locator('#rows .note.back', { hasText: `on ${other.name}` }).waitFor();
     await hears(ann, 'still writing');
     await allKept(ann);
     for (const page of [ann, bob]) {
       assert.deepEqual(await texts(page), ['before', 'still writing']);
       assert.deepEqual(await damage(page), NONE);
     }
-    await mine.start();
   });
 
   test('notices nothing but the servers’ names when both are replaced while somebody talks', async (t) => {
@@ -84,15 +84,15 @@ describe('a conversation', () => {
 
   test('can be cut by a button, which shows what was missed', async (t) => {
     const [ann, bob] = [
-      await enter(await person(t, chromium), one, 'ann', { room: 'cut' }),
-      await enter(await person(t, chromium), two, 'bob', { room: 'cut' }),
+      await enter(await person(t, chromium), one, 'ann', { room: 'lobby' }),
+      await enter(await person(t, chromium), two, 'bob', { room: 'lobby' }),
     ];
     await say(ann, 'The notes are at https://example.com/notes (a draft).');
     await say(ann, 'Is anything missing?');
     await say(bob, '“Exactly once” deserves a line of its own.');
     await hears(ann, '“Exactly once” deserves a line of its own.');
     await ann.getByRole('button', { name: 'Cut' }).click();
-    await ann.getByText('You cut your connection.').waitFor();
+    await ann.locator('#rows .note', { hasText: 'You cut your connection.' }).waitFor();
     await ann.locator('#state[data-is=waiting], #state[data-is=connecting]').waitFor();
     await say(ann, 'I am here again, and missed nothing.');
     await ann.getByText('Waits for the connection').waitFor();
@@ -100,7 +100,7 @@ describe('a conversation', () => {
       await say(bob, text);
       await hears(bob, text);
     }
-    await ann.getByText(/^Back after [34]\.\d s, on server-1: 3 messages were missed and have come, 0 lost\.$/).waitFor();
+    await ann.locator('#rows .note', { hasText: /^Back after [34]\.\d s, on server-1: 3 messages were missed and have come, 0 lost\.$/ }).waitFor();
     await hears(bob, 'I am here again, and missed nothing.');
     await allKept(ann);
     assert.equal(await ann.locator('#rows .missed').count(), 3);
@@ -155,8 +155,7 @@ describe('a conversation', () => {
 
   test('says what could not be sent and why, also after a reload, and can try again', async (t) => {
     const context = await person(t, chromium);
-    const t2 = await cluster(t, { ROOMCAST_MAX_TEXT_BYTES: '100' });
-    const [small] = t2.servers;
+    const { servers: [small] } = await cluster(t, { ROOMCAST_MAX_TEXT_BYTES: '100' });
     const ann = await enter(context, small, 'ann', { room: 'failed' });
     const text = 'word '.repeat(30).trim();
     await say(ann, text);

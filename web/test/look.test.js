@@ -45,11 +45,11 @@ describe('the page', () => {
     await page.getByRole('button', { name: 'Details' }).click();
     await isAccessible(page, 'a room with details and a failed message');
     await page.getByRole('button', { name: 'Cut' }).click();
-    await page.getByText('You cut your connection.').waitFor();
+    await page.locator('#rows .note', { hasText: 'You cut your connection.' }).waitFor();
     await say(page, 'waiting');
     await page.getByText('Waits for the connection').waitFor();
     await isAccessible(page, 'a cut connection');
-    await page.getByText(/^Back after/).waitFor();
+    await page.locator('#rows .note', { hasText: /^Back after/ }).waitFor();
     await isAccessible(page, 'a room after a cut');
   });
 
@@ -91,21 +91,22 @@ describe('the page', () => {
     await press('Shift+Tab');
     assert.equal(await focused(), 'cut');
     await press('Space');
-    await page.getByText('You cut your connection.').waitFor();
-    await page.getByText(/^Back after/).waitFor();
+    await page.locator('#rows .note', { hasText: 'You cut your connection.' }).waitFor();
+    await page.locator('#rows .note', { hasText: /^Back after/ }).waitFor();
     // Whoever hears the page is told what happened, once, and not each second.
     await page.locator('#said', { hasText: 'Connected to server-1' }).or(page.locator('#said', { hasText: 'Back after' })).waitFor();
   });
 
   test('tells those who hear it what changed, and not each second', async (t) => {
     const ann = await enter(await person(t, chromium), one, 'ann', { room: 'heard' });
+    await ann.locator('#said', { hasText: 'Connected' }).waitFor();
     await ann.evaluate(() => {
       globalThis.heard = [];
       const said = document.getElementById('said');
       new MutationObserver(() => heard.push(said.textContent)).observe(said, { childList: true, characterData: true, subtree: true });
     });
     await ann.getByRole('button', { name: 'Cut' }).click();
-    await ann.getByText(/^Back after/).waitFor();
+    await ann.locator('#rows .note', { hasText: /^Back after/ }).waitFor();
     await until(() => ann.evaluate(() => heard.some((text) => text.startsWith('Back after'))), 'the return is read out');
     const heard = await ann.evaluate(() => globalThis.heard.filter(Boolean));
     assert.ok(heard[0].startsWith('Connection lost'), heard.join(' | '));
