@@ -289,8 +289,9 @@ fn announce(config: &Config, server: &Server) {
     if config.log_format == LogFormat::Pretty {
         let version = env!("CARGO_PKG_VERSION");
         // First what a person wants first: the page to open.
+        let page = if config.page { format!("http://{address}/\n\n") } else { String::new() };
         print(&format!(
-            "http://{address}/\n\nroomcast {version} is listening, with the {broker} broker, as {name}\n  \
+            "{page}roomcast {version} is listening, with the {broker} broker, as {name}\n  \
              chat      ws://{address}/ws\n  \
              ready     http://{probes}/readyz\n  \
              metrics   http://{probes}/metrics\n"

@@ -8,8 +8,8 @@ const PATIENCE = 10_000;
  * Loads what was said before a message, over a short connection of its own, which joins with a position further back.
  *
  * @param {URL} url @param {string} room @param {string} username
- * @param {import('./roomcast.js').Position} first The position of the first message that is there already.
- * @returns {Promise<{ messages: import('./roomcast.js').Message[], isAll: boolean }>} `isAll` says that nothing is before these.
+ * @param {import('../clients/js/roomcast.d.ts').Position} first The position of the first message that is there already.
+ * @returns {Promise<{ messages: import('../clients/js/roomcast.d.ts').Message[], isAll: boolean }>} `isAll` says that nothing is before these.
  */
 export function loadEarlier(url, room, username, first) {
   const from = Math.max(0, first.seq - 1 - AT_ONCE);

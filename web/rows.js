@@ -18,7 +18,7 @@ const exact = new Intl.DateTimeFormat(undefined, { dateStyle: 'full', timeStyle:
 /**
  * A message in the list.
  *
- * @param {import('./roomcast.js').Message} message
+ * @param {import('../clients/js/roomcast.d.ts').Message} message
  * @param {{ own: boolean, missed?: boolean, toAll?: boolean }} is
  */
 export function messageRow(message, { own, missed = false, toAll = false }) {
@@ -40,7 +40,7 @@ export function follow(row, before) {
   row.classList.toggle('follows', follows && Math.abs(b.ts - a.ts) < TOGETHER);
 }
 
-/** @param {import('./roomcast.js').Gap} gap */
+/** @param {import('../clients/js/roomcast.d.ts').Gap} gap */
 export function gapRow({ after, upTo, reason }) {
   const count = after && upTo && after.epoch === upTo.epoch ? upTo.seq - after.seq : undefined;
   const what = count === undefined ? 'Messages may be missing here' : `${messages(count)} ${count === 1 ? 'is' : 'are'} missing here`;
@@ -56,7 +56,7 @@ export function noteRow(text, classes = '') {
   return make('li', `note ${classes}`.trim(), make('span', '', text));
 }
 
-/** A message that is not known to be kept. @param {import('./roomcast.js').Unsent} unsent */
+/** A message that is not known to be kept. @param {import('../clients/js/roomcast.d.ts').Unsent} unsent */
 export function unsentRow(unsent) {
   const fate = make('p', 'fate', '');
   const row = make('li', 'message own', textOf(unsent.text), fate);

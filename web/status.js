@@ -6,8 +6,8 @@ const SETTLED = 700;
 /**
  * The state of the connection in words.
  *
- * @param {import('./roomcast.js').State} state
- * @param {import('./roomcast.js').RoomState} room
+ * @param {import('../clients/js/roomcast.d.ts').State} state
+ * @param {import('../clients/js/roomcast.d.ts').RoomState} room
  * @returns {{ text: string, rest?: string }} `rest` changes by the second: it is shown and not read out.
  */
 export function words(state, room, roomName, server, now) {

@@ -104,8 +104,8 @@ impl Server {
             }
         };
         let (address, probes) = (address_in("chat      ws://", "/ws"), address_in("ready     http://", "/readyz"));
-        let first = announced.lines().next().expect("the first line");
-        let name = first.rsplit(" as ").next().expect("a name").to_owned();
+        let line = announced.lines().find(|line| line.contains(" is listening")).expect("the line that names it");
+        let name = line.rsplit(" as ").next().expect("a name").to_owned();
         Self { process, address, probes, name, log }
     }
 
