@@ -133,7 +133,8 @@ export class Conversation {
     const say = () => words(state, room, this.#room, this.#server, Date.now());
     this.#status.set(isThere ? 'open' : state.name === 'open' ? 'connecting' : state.name, say);
     const cut = element('cut');
-    cut.disabled = !isThere || this.#isCut;
+    // Not disabled, as it would lose the focus.
+    cut.ariaDisabled = String(!isThere || this.#isCut);
     cut.hidden = state.name === 'closed';
     element('again').hidden = state.name !== 'closed';
     this.#log.touch();
@@ -214,6 +215,7 @@ export class Conversation {
 
   /** Cuts the connection off for a while, as a network does that goes away and comes back. */
   #cut() {
+    if (element('cut').ariaDisabled === 'true') return;
     const socket = this.#socket;
     this.#isCut = true;
     // What the client hears of a connection that breaks; the real end is slower, or never comes.

@@ -21,8 +21,9 @@ export class Log {
   #rows = element('rows');
   #newest = element('newest');
   #isAtEnd = true;
-  /** What was added and is not shown yet. */
+  /** What was added and is not shown yet; it follows what was added before, unless some of it has gone. */
   #added = [];
+  #addedIsWhole = true;
   #flushing;
   #flushedAt = -Infinity;
   /** What waits while somebody reads further up; it follows the last row, unless some of it has gone. */
@@ -65,7 +66,11 @@ export class Log {
   /** Has a row come at the end, soon, together with others. @param {HTMLElement} row */
   add(row) {
     this.#added.push(row);
-    if (this.#added.length > MOST) this.#added.shift();
+    if (this.#added.length > MOST) {
+      this.#added.shift();
+      this.#addedIsWhole = false;
+    }
+    if (!this.#isAtEnd && row.message && !row.classList.contains('own')) this.#unread += 1;
     this.touch();
   }
 
@@ -80,16 +85,18 @@ export class Log {
     clearTimeout(this.#flushing);
     this.#flushing = undefined;
     this.#flushedAt = performance.now();
-    const rows = this.#added;
-    this.#added = [];
+    const [rows, isWhole] = [this.#added, this.#addedIsWhole];
+    [this.#added, this.#addedIsWhole] = [[], true];
     if (this.#isAtEnd) {
+      // Where some have gone, these are so many that all before them go too.
       this.#append(rows);
       this.#trim();
     } else {
-      const room = this.#held.length > 0 ? 0 : Math.max(0, MOST - this.#rows.childElementCount);
+      const isFull = !isWhole || this.#held.length > 0;
+      const room = isFull ? 0 : Math.max(0, MOST - this.#rows.childElementCount);
       this.#append(rows.slice(0, room));
+      this.#heldIsWhole &&= isWhole;
       this.#hold(rows.slice(room));
-      this.#unread += rows.filter(row => row.message && !row.classList.contains('own')).length;
     }
     this.changed();
     this.#keepEnd();

@@ -3,6 +3,15 @@
  * duplicated has copies under the same ids, which make no second message.
  */
 
+/** Where it is; nowhere, if the browser is told to keep nothing. */
+const storage = (() => {
+  try {
+    return sessionStorage;
+  } catch {
+    return undefined;
+  }
+})();
+
 /** Most failed messages that are kept. */
 const MOST_FAILED = 50;
 
@@ -22,18 +31,18 @@ export class Unsent {
 
   put(unsent) {
     const key = this.#prefix + unsent.id;
-    const before = sessionStorage.getItem(key);
+    const before = storage?.getItem(key);
     const place = before ? JSON.parse(before)[0] : this.#next++;
-    sessionStorage.setItem(key, JSON.stringify([place, unsent]));
+    storage?.setItem(key, JSON.stringify([place, unsent]));
   }
 
   delete(id) {
-    sessionStorage.removeItem(this.#prefix + id);
+    storage?.removeItem(this.#prefix + id);
   }
 
   #entries() {
-    const keys = Object.keys(sessionStorage).filter(key => key.startsWith(this.#prefix));
-    return keys.map(key => JSON.parse(sessionStorage.getItem(key))).sort(([a], [b]) => a - b);
+    const keys = Object.keys(storage ?? {}).filter(key => key.startsWith(this.#prefix));
+    return keys.map(key => JSON.parse(storage.getItem(key))).sort(([a], [b]) => a - b);
   }
 }
 
@@ -46,12 +55,12 @@ export class Kept {
   }
 
   get() {
-    return JSON.parse(sessionStorage.getItem(this.#key) ?? 'null');
+    return JSON.parse(storage?.getItem(this.#key) ?? 'null');
   }
 
   set(value) {
     try {
-      sessionStorage.setItem(this.#key, JSON.stringify(value));
+      storage?.setItem(this.#key, JSON.stringify(value));
     } catch {
       // It is full. The page has the value all the same, until it is reloaded.
     }

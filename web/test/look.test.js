@@ -93,6 +93,7 @@ describe('the page', () => {
     await press('Space');
     await page.locator('#rows .note', { hasText: 'You cut your connection.' }).waitFor();
     await page.locator('#rows .note', { hasText: /^Back after/ }).waitFor();
+    assert.equal(await focused(), 'cut');
     // Whoever hears the page is told what happened, once, and not each second.
     await page.locator('#said', { hasText: 'Connected to server-1' }).or(page.locator('#said', { hasText: 'Back after' })).waitFor();
   });
@@ -274,7 +275,8 @@ describe('the page', () => {
     assert.equal((await facts(ann)).received, '1');
   });
 
-  test('looks like this', { skip: process.env.SCREENSHOTS ? false : 'SCREENSHOTS is not set' }, async (t) => {
+  const pictures = process.env.SCREENSHOTS ? test : () => {};
+  pictures('looks like this', async (t) => {
     const words = [
       ['ann', 'Morning! The release notes are up: https://example.com/notes'],
       ['ann', 'Is anything missing?'],

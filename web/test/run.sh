@@ -3,7 +3,7 @@
 #
 #   ROOMCAST_BIN  the server to test (target/debug/roomcast)
 #   CHROMIUM      the browser; else chromium or chromium-browser of the PATH
-#   SCREENSHOTS   if set, the pictures in docs/images are taken anew
+#   SCREENSHOTS   if set, the pictures in docs/images are taken anew, in the letters that the system has for its programs
 #
 # What else is given goes to node --test, such as --test-name-pattern=phone. Where a tool is missing, the tests are left out
 # with a warning; with CI=true that is an error.
