@@ -143,18 +143,11 @@ esac
 seen=' '
 for variable in PORT PORT_1 PORT_2 REDIS_PORT; do
     port=${!variable}
-    if ! [[ $port =~ ^[1-9][0-9]{0,4}$ ]] || ((port > 65535)); then
-        echo "$variable=$port is not a port. Give a number from 1 to 65535." >&2
-        exit 1
-    fi
     if [[ $seen == *" $port "* ]]; then
         echo "$variable=$port: another part has this port already. Give each of PORT, PORT_1, PORT_2 and REDIS_PORT its own." >&2
         exit 1
     fi
-    if (exec 4<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
-        echo "Port $port is in use. Stop what listens there, or choose another, for example: make cluster $variable=$((port % 50000 + 10000))" >&2
-        exit 1
-    fi
+    scripts/free-port.sh cluster "$variable" "$port"
     seen+="$port "
 done
 

@@ -30,11 +30,7 @@ ports_are_free() {
     if [ -n "$("${compose[@]}" ps -q)" ]; then return; fi
     for variable in PORT=8080 PORT_1=8081 PORT_2=8082; do
         port=${variable#*=} variable=${variable%=*}
-        port=${!variable:-$port}
-        if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
-            echo "Port $port is in use. Stop what listens there, or choose another, for example: make compose-up $variable=$((port % 50000 + 10000))" >&2
-            exit 1
-        fi
+        scripts/free-port.sh compose-up "$variable" "${!variable:-$port}"
     done
 }
 

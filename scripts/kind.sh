@@ -4,6 +4,7 @@
 #   scripts/kind.sh up     make the cluster if it is not there, build and load the image, install or upgrade, test
 #   scripts/kind.sh down   remove the cluster, and with it all that was in it
 #
+#   PORT          where it is reached on 127.0.0.1 (8080); for a cluster that is not there yet
 #   VALUES        a file of more values
 #   KIND_IMAGE    an image of the node, for another version of Kubernetes
 #   KIND_CONFIG   another description of the cluster (k8s/kind-cluster.yaml)
@@ -15,21 +16,20 @@ context=kind-$cluster
 scripts/need.sh docker kind kubectl
 
 config=${KIND_CONFIG:-k8s/kind-cluster.yaml}
-port=$(sed -n 's/^ *hostPort: *//p' "$config")
 
 exists() { kind get clusters 2>/dev/null | grep -qx "$cluster"; }
 
 up() {
     scripts/chart-tools.sh helm-4
+    local port
     if exists; then
-        echo "The cluster $cluster is there already."
+        port=$(docker port "$cluster-control-plane" 30080/tcp | sed -n '1s/.*://p' || true)
+        echo "The cluster $cluster is there already, on port $port."
     else
-        if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
-            echo "Port $port is in use. Stop what listens there, or write another hostPort into a copy of $config and run: KIND_CONFIG=COPY make kind-up" >&2
-            exit 1
-        fi
-        kind create cluster --name "$cluster" --config "$config" --wait 120s \
-            ${KIND_IMAGE:+--image "$KIND_IMAGE"}
+        port=${PORT:-$(sed -n 's/^ *hostPort: *//p' "$config")}
+        scripts/free-port.sh kind-up PORT "$port"
+        sed "s/^\( *hostPort:\).*/\1 $port/" "$config" |
+            kind create cluster --name "$cluster" --config - --wait 120s ${KIND_IMAGE:+--image "$KIND_IMAGE"}
     fi
 
     echo "Building the image."
@@ -54,13 +54,14 @@ up() {
 
     cat <<END
 
-roomcast runs in the kind cluster $cluster, and is reached from this machine on http://127.0.0.1:$port
+http://127.0.0.1:$port/
 
-  cargo run --release -- chat lobby ann ws://127.0.0.1:$port
+roomcast runs in the kind cluster $cluster, and is reached from this machine alone. Open it twice and talk. Then:
+
   kubectl --context $context --namespace chat get pods
   kubectl --context $context --namespace chat port-forward service/chat-roomcast-probes 8081   then: curl http://127.0.0.1:8081/metrics
 
-Shake it and see: IMAGE=roomcast:$tag make cluster-test
+Have its servers replaced while people talk, and see that nothing is lost: IMAGE=roomcast:$tag make cluster-test
 Remove it: make kind-down
 END
 }
