@@ -8,14 +8,15 @@ export PATH := $(PATH):/usr/sbin:/sbin
 .PHONY: help
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo '  Of what listens, PORT=9000 behind it sets the port, where it is else 8080: make run PORT=9000'
 
 .PHONY: run
-run: ## Run one server on 127.0.0.1:8080; it needs nothing else, not even Redis
-	@scripts/need.sh cargo cc
-	@cargo run --release --locked
+run: ## Run one server, with a page to chat on; it needs nothing else, not even Redis
+	@scripts/run.sh
 
 .PHONY: cluster
-cluster: ## Run Redis, two servers and nginx on 127.0.0.1:8080; Ctrl-C stops them all
+cluster: ## Run Redis, two servers and nginx; Ctrl-C stops them all
 	@scripts/cluster.sh
 
 # Options for it, such as DEMO="--once"; DEMO=--help lists them.
@@ -23,9 +24,8 @@ DEMO ?=
 
 .PHONY: demo
 demo: ## Have people talk in a room, break servers and Redis at the press of a key, and see that nothing is lost
-	@scripts/need.sh cargo cc redis-server nginx
-	@cargo build --release --locked --workspace
-	@target/release/roomcast-faults demo $(DEMO)
+	@scripts/need.sh redis-server nginx
+	@built=$$(scripts/build.sh roomcast roomcast-faults) && exec "$$built/roomcast-faults" demo $(DEMO)
 
 .PHONY: compose-up
 compose-up: ## Build the image, run it twice with Redis and nginx in Docker, and say how to use it
@@ -83,7 +83,7 @@ manifests: ## Render the plain manifests in k8s from the chart
 	@scripts/manifests.sh
 
 .PHONY: kind-up
-kind-up: ## Make a Kubernetes in Docker with roomcast in it, on 127.0.0.1:8080
+kind-up: ## Make a Kubernetes in Docker with roomcast in it
 	@scripts/kind.sh up
 
 .PHONY: kind-down

@@ -4,6 +4,7 @@
 #
 #   PORT       nginx (8080)           PORT_1, PORT_2   the two servers (8081, 8082)
 #   REDIS_PORT Redis (6380)           BIN              a roomcast that is built already; else it is built first
+#   PROFILE    dev, or release, to measure with roomcast load
 #   AFFINITY   how nginx knows a client again: address (or cookie)
 #
 # Settings of the server (ROOMCAST_LOG=debug and the like) are passed on to both servers.
@@ -153,12 +154,11 @@ done
 
 scripts/need.sh redis-server nginx
 if [ -z "${BIN:-}" ]; then
-    scripts/need.sh cargo cc
     set -m
-    cargo build --release --locked </dev/null &
+    scripts/build.sh roomcast </dev/null >/dev/null &
     set +m
     wait $! || { echo "roomcast could not be built; see above." >&2; exit 1; }
-    BIN=${CARGO_TARGET_DIR:-target}/release/roomcast
+    BIN=$(scripts/build.sh roomcast 2>/dev/null)/roomcast
 fi
 
 # --- Up -----------------------------------------------------------------------------------------------------------
