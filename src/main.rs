@@ -7,7 +7,7 @@ mod health;
 
 use std::{
     io::Write,
-    process::ExitCode,
+    process::{ExitCode, Termination},
     sync::{Arc, atomic::AtomicBool},
     time::{Duration, Instant},
 };
@@ -46,8 +46,6 @@ const FAULT: u8 = 70;
 /// name server cannot be stopped, and nobody needs what it would find.
 const LAST_THREADS: Duration = Duration::from_secs(1);
 
-const DEFAULT_URL: &str = "ws://127.0.0.1:8080/ws";
-
 const HELP: &str = "\
 roomcast: a WebSocket chat and room-messaging server
 
@@ -55,7 +53,7 @@ Usage: roomcast [COMMAND]
 
 Commands:
   serve                      Serve clients; this is what it does without a command
-  chat ROOM USERNAME [URL]   Talk in a room from the terminal; without a URL, on ws://127.0.0.1:8080/ws
+  chat ROOM USERNAME [URL]   Talk in a room from the terminal, or from a script; `chat --help` lists the options
   health [URL]               Exit with 0 if the server on this machine, or at the URL, is alive
   load [OPTIONS] URL...      Put a load on servers and measure what comes of it; `load --help` lists the options
   check http URL             Check that a server is alive and ready, and that its metrics can be read
@@ -77,8 +75,8 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] | ["serve"] => serve(),
-        ["chat", room, username] => run("chat", chat::run(DEFAULT_URL, room, username)),
-        ["chat", room, username, url] => run("chat", chat::run(url, room, username)),
+        ["chat", ref arguments @ ..] => chat(arguments),
+        ["check" | "health", "--help" | "-h"] => print(HELP),
         ["health"] => own_health(),
         ["health", url] => run("health", health::run(url)),
         ["check", "--within", seconds, ref rest @ ..] => match seconds.parse() {
@@ -175,13 +173,25 @@ fn serve() -> ExitCode {
     code
 }
 
+/// Talks in a room.
+fn chat(arguments: &[&str]) -> ExitCode {
+    match chat::Options::parse(arguments) {
+        Ok(Some(options)) => run("chat", async { Ok(ExitCode::from(chat::run(options).await?)) }),
+        Ok(None) => print(chat::HELP),
+        Err(why) => {
+            eprintln!("roomcast chat: {}\n`roomcast chat --help` says how it is used", plain(&why));
+            ExitCode::from(USAGE)
+        }
+    }
+}
+
 /// Runs one of the program's clients to its end.
-fn run(name: &str, client: impl Future<Output = Result<(), Failure>>) -> ExitCode {
+fn run(name: &str, client: impl Future<Output = Result<impl Termination, Failure>>) -> ExitCode {
     let Some(runtime) = runtime() else { return ExitCode::FAILURE };
     let outcome = runtime.block_on(client);
     runtime.shutdown_background();
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code.report(),
         Err(error) => {
             // A server may have said what is in it.
             eprintln!("roomcast {name}: {}", plain(&error.to_string()));

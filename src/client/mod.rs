@@ -2,12 +2,18 @@
 //! how to show what came over them.
 
 mod get;
+mod open;
 mod plain;
 mod socket;
 
 use std::time::Duration;
 
-pub(crate) use self::{get::get, plain::plain, socket::Socket};
+pub(crate) use self::{
+    get::get,
+    open::{WebSocket, open},
+    plain::{plain, plain_json},
+    socket::Socket,
+};
 
 /// What went wrong, as the user is told.
 pub(crate) type Failure = Box<dyn std::error::Error>;

@@ -21,6 +21,26 @@ pub(crate) fn plain(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
+/// A frame of JSON, in the same way: in one line, and with what is treacherous in its texts written as JSON escapes, so that
+/// it still means the same.
+pub(crate) fn plain_json(frame: &str) -> Cow<'_, str> {
+    if !frame.contains(is_treacherous) {
+        return Cow::Borrowed(frame);
+    }
+    let mut shown = String::new();
+    for c in frame.chars() {
+        match c {
+            // Within a text these are escaped already, so here they are only between its parts.
+            '\n' | '\r' | '\t' => shown.push(' '),
+            c if is_treacherous(c) => {
+                shown.extend(c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")));
+            }
+            c => shown.push(c),
+        }
+    }
+    Cow::Owned(shown)
+}
+
 /// Emoji and several scripts need joiners and variation selectors, and those change nothing but their neighbours.
 fn is_treacherous(c: char) -> bool {
     let is_needed = matches!(c, '\u{200c}' | '\u{200d}') || CodePointSetData::new::<VariationSelector>().contains(c);
@@ -51,6 +71,15 @@ mod tests {
         for (text, shown) in cases {
             assert_eq!(plain(text), shown);
         }
+    }
+
+    #[test]
+    fn json_stays_what_it_is() {
+        let frame = "{\"text\":\"a\u{9b}31m \u{202e}\u{e0041}\",\n\t\"b\":\"\\n\"}";
+        let shown = plain_json(frame);
+        assert_eq!(shown, r#"{"text":"a\u009b31m \u202e\udb40\udc41",  "b":"\n"}"#);
+        let read = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+        assert_eq!(read(&shown), read(frame));
     }
 
     #[test]

@@ -2,24 +2,19 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async, tungstenite::Message};
+use tokio_tungstenite::tungstenite::Message;
 
-use super::{Failure, new_name, within};
+use super::{Failure, WebSocket, new_name, open, within};
 
-/// Longest time to connect and be upgraded, and for one write.
+/// Longest time for one write.
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// A connection on which commands go out and events come in.
-pub(crate) struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
+pub(crate) struct Socket(WebSocket);
 
 impl Socket {
     pub(crate) async fn connect(url: &str) -> Result<Self, Failure> {
-        let connecting = async {
-            let (stream, _) = connect_async(url).await.map_err(|error| format!("{url} cannot be reached ({error})"))?;
-            Ok(Self(stream))
-        };
-        within(LIMIT, &format!("connecting to {url}"), connecting).await
+        Ok(Self(open(url).await?))
     }
 
     /// Asks to join a room.
@@ -54,10 +49,5 @@ impl Socket {
                 None => return Err("the connection was lost".into()),
             }
         }
-    }
-
-    /// Ends the connection in order.
-    pub(crate) async fn close(mut self) -> Result<(), Failure> {
-        within(LIMIT, "closing", async { Ok(self.0.close(None).await?) }).await
     }
 }

@@ -1,0 +1,55 @@
+use std::{
+    io::{self, Write},
+    thread::{JoinHandle, spawn},
+};
+
+use tokio::sync::mpsc;
+
+/// Lines that are not written yet; if there are more, the chat waits, and at last the server does.
+const LINES: usize = 256;
+
+/// A line for the user.
+#[derive(Debug)]
+pub(super) enum Line {
+    /// What was heard.
+    Heard(String),
+    /// What there is to say about it.
+    Note(String),
+}
+
+/// Writes lines, on a thread of its own, so that whoever reads slowly keeps only that waiting.
+#[derive(Debug)]
+pub(super) struct Printer {
+    lines: mpsc::Sender<Line>,
+    thread: JoinHandle<()>,
+}
+
+impl Printer {
+    /// A printer that has `write` write each line, until that fails.
+    pub(super) fn start(mut write: impl FnMut(Line) -> io::Result<()> + Send + 'static) -> Self {
+        let (lines, mut to_write) = mpsc::channel(LINES);
+        let thread = spawn(move || while to_write.blocking_recv().is_some_and(|line| write(line).is_ok()) {});
+        Self { lines, thread }
+    }
+
+    /// A printer that writes what was heard to standard output, and the rest to standard error.
+    pub(super) fn plain() -> Self {
+        Self::start(|line| match line {
+            Line::Heard(line) => writeln!(io::stdout(), "{line}"),
+            Line::Note(line) => writeln!(io::stderr(), "{line}"),
+        })
+    }
+
+    /// Has a line written; an error if nobody can read it any more.
+    pub(super) async fn print(&self, line: Line) -> io::Result<()> {
+        let closed = || io::Error::new(io::ErrorKind::BrokenPipe, "standard output is closed");
+        self.lines.send(line).await.map_err(|_| closed())
+    }
+
+    /// Waits until all is written.
+    pub(super) async fn end(self) {
+        drop(self.lines);
+        // The thread ends with its last line.
+        let _ = tokio::task::spawn_blocking(|| self.thread.join()).await;
+    }
+}

@@ -1,0 +1,389 @@
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{
+    backoff::Backoff,
+    event::{Position, Refusal, Said},
+    news::{Came, News},
+    unsent::{Message, Next, Seen, Unsent},
+};
+
+/// What a room wants done, and wants told.
+#[derive(Debug, Default)]
+pub(super) struct Wants {
+    pub(super) frames: Vec<Value>,
+    pub(super) news: Vec<News>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Membership {
+    /// No member; with a time, it tries again then, and else with the next connection.
+    Out(Option<Duration>),
+    Joining,
+    /// A member since then.
+    In(Duration),
+    /// `leave` is on its way. Afterwards it joins again, if that is wanted.
+    Leaving(Option<Again>),
+}
+
+/// How to join again after having left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Again {
+    /// To be shown the last so many messages.
+    Last(u64),
+    /// From where it is, to have the log read.
+    Here,
+    /// As if it had never been there: it was left for good, and then changed its mind.
+    Anew(u64),
+}
+
+/// Messages that were there when the room was joined, and come first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Replay {
+    until: u64,
+    /// The epoch of `until`, as soon as the first frame with a position has shown it.
+    epoch: Option<String>,
+}
+
+/// One room that this client is in, or wants to be in: where it is there, and what is not sent yet.
+#[derive(Debug)]
+pub(super) struct Room {
+    pub(super) name: String,
+    pub(super) unsent: Unsent,
+    membership: Membership,
+    /// What it has had, or was told that it cannot be had.
+    position: Option<Position>,
+    /// How many of the last messages to ask for with the next `join`.
+    last: u64,
+    /// Where it was before it asked for the last messages, and so went back.
+    before_last: Option<Position>,
+    replay: Option<Replay>,
+    seen: Seen,
+    backoff: Backoff,
+}
+
+impl Room {
+    pub(super) fn new(name: String, last: u64) -> Self {
+        Self {
+            name,
+            unsent: Unsent::default(),
+            membership: Membership::Out(None),
+            position: None,
+            last,
+            before_last: None,
+            replay: None,
+            seen: Seen { gaps: 0, replays: 0, history: true },
+            backoff: Backoff::default(),
+        }
+    }
+
+    pub(super) fn is_joining(&self) -> bool {
+        self.membership == Membership::Joining
+    }
+
+    /// Whether it is being left for good.
+    pub(super) fn is_going(&self) -> bool {
+        self.membership == Membership::Leaving(None)
+    }
+
+    /// Joins, over a connection on which it is no member.
+    pub(super) fn join(&mut self, username: &str, wants: &mut Wants) {
+        self.membership = Membership::Joining;
+        let mut frame = json!({"type": "join", "room": self.name, "username": username});
+        if let Some(Position { epoch, seq }) = &self.position {
+            frame["after"] = json!({"epoch": epoch, "seq": seq});
+        } else if self.last > 0 {
+            frame["last"] = self.last.into();
+        }
+        wants.frames.push(frame);
+    }
+
+    /// Leaves for good, and gives back what was not sent. The room is gone when `left` has come, or at once if this says so.
+    pub(super) fn leave(&mut self, wants: &mut Wants) -> (bool, Vec<Message>) {
+        match self.membership {
+            Membership::Out(_) => return (true, self.unsent.take_all()),
+            Membership::Joining | Membership::In(_) => self.say_leave(None, wants),
+            Membership::Leaving(_) => self.membership = Membership::Leaving(None),
+        }
+        (false, self.unsent.take_all())
+    }
+
+    /// Comes back to a room that is being left.
+    pub(super) fn come_again(&mut self, last: u64) {
+        if self.is_going() {
+            self.membership = Membership::Leaving(Some(Again::Anew(last)));
+        }
+    }
+
+    /// Asks for the last messages, whether they were shown or not; `false` if it is not in the room at the moment.
+    pub(super) fn show_last(&mut self, count: u64, wants: &mut Wants) -> bool {
+        let is_in = matches!(self.membership, Membership::In(_));
+        if is_in {
+            self.say_leave(Some(Again::Last(count)), wants);
+        }
+        is_in
+    }
+
+    fn say_leave(&mut self, again: Option<Again>, wants: &mut Wants) {
+        self.membership = Membership::Leaving(again);
+        wants.frames.push(json!({"type": "leave", "room": self.name}));
+    }
+
+    /// What `left`, or the end of the connection, makes of a room that was being left: `false` if it is gone.
+    fn has_left(&mut self) -> bool {
+        let Membership::Leaving(again) = self.membership else { return true };
+        self.membership = Membership::Out(None);
+        match again {
+            None => return false,
+            Some(Again::Here) => {}
+            Some(Again::Last(count)) => {
+                self.before_last = self.position.take();
+                self.last = count;
+            }
+            Some(Again::Anew(last)) => {
+                *self = Self { unsent: std::mem::take(&mut self.unsent), ..Self::new(self.name.clone(), last) }
+            }
+        }
+        true
+    }
+
+    /// The connection is gone. Returns whether the room is still wanted.
+    pub(super) fn is_cut_off(&mut self) -> bool {
+        let is_wanted = self.has_left();
+        self.membership = Membership::Out(None);
+        self.replay = None;
+        self.unsent.is_cut_off();
+        is_wanted
+    }
+
+    /// The server has ended the membership, or answered `leave`. Returns whether the room is still wanted.
+    pub(super) fn left(
+        &mut self,
+        now: Duration,
+        random: f64,
+        reason: Option<&str>,
+        username: &str,
+        wants: &mut Wants,
+    ) -> bool {
+        self.replay = None;
+        match self.membership {
+            Membership::Leaving(_) => {
+                let is_wanted = self.has_left();
+                if is_wanted {
+                    self.join(username, wants);
+                }
+                is_wanted
+            }
+            Membership::In(since) => {
+                let wait = self.backoff.next(now.saturating_sub(since), random);
+                self.membership = Membership::Out(Some(now + wait));
+                self.unsent.is_cut_off();
+                let reason = reason.unwrap_or_default().to_owned();
+                wants.news.push(News::PutOut { room: self.name.clone(), reason, wait });
+                true
+            }
+            Membership::Out(_) | Membership::Joining => true,
+        }
+    }
+
+    /// `join` was refused. Returns whether it is tried again.
+    pub(super) fn not_joined(&mut self, now: Duration, random: f64, refusal: Refusal, wants: &mut Wants) -> bool {
+        let room = self.name.clone();
+        match refusal.code.as_str() {
+            // An answer to a `leave` that crossed with the end of the membership.
+            "not_member" => return true,
+            "unavailable" | "overloaded" => {
+                let wait = self.backoff.next(Duration::ZERO, random);
+                self.membership = Membership::Out(Some(now + wait));
+                wants.news.push(News::JoinDelayed { room, refusal, wait });
+                return true;
+            }
+            _ => {}
+        }
+        self.membership = Membership::Out(None);
+        wants.news.push(News::JoinRefused { room, refusal });
+        false
+    }
+
+    pub(super) fn joined(
+        &mut self,
+        now: Duration,
+        position: Option<Position>,
+        until: Option<u64>,
+        resumed: Option<bool>,
+        server: Option<String>,
+        wants: &mut Wants,
+    ) {
+        if self.membership != Membership::Joining {
+            return;
+        }
+        self.membership = Membership::In(now);
+        let count = match (&position, until) {
+            (Some(position), Some(until)) => until.saturating_sub(position.seq),
+            _ => 0,
+        };
+        let came = match (resumed, self.before_last.is_some()) {
+            (None, false) => Came::New { last: count },
+            (None, true) => Came::ForLast { last: count },
+            // How much is gone says the `reset` that follows.
+            (Some(true), _) => Came::Back { missed: count },
+            (Some(false), _) => Came::BackWithGap,
+        };
+        wants.news.push(News::Joined { room: self.name.clone(), server, came });
+
+        let before = std::mem::replace(&mut self.position, position).or(self.before_last.take());
+        (self.last, self.seen.history) = (0, self.position.is_some());
+        let is_gap = match (&before, &self.position) {
+            (Some(before), Some(now)) => before.epoch != now.epoch || before.seq < now.seq,
+            (Some(_), None) => true,
+            (None, _) => false,
+        };
+        if is_gap {
+            self.seen.gaps += 1;
+            if resumed.is_none() {
+                let (up_to, reason) = (self.position.clone(), "missed".to_owned());
+                wants.news.push(News::Gap { room: self.name.clone(), after: before, up_to, reason });
+            }
+        }
+        self.replay = until.map(|until| Replay { until, epoch: None });
+        if self.replay.is_none() {
+            self.seen.replays += 1;
+        }
+    }
+
+    /// Whether what comes is for it: until `left` has come it is still a member.
+    fn hears(&self) -> bool {
+        matches!(self.membership, Membership::In(_) | Membership::Leaving(Some(Again::Last(_) | Again::Here)))
+    }
+
+    /// A message of the room has come. What came before is not told again.
+    pub(super) fn said(&mut self, said: Said, wants: &mut Wants) {
+        if !self.hears() {
+            return;
+        }
+        if let Some(position) = &said.position {
+            match &self.position {
+                Some(own) if own.epoch == position.epoch && position.seq <= own.seq => return,
+                Some(own) if own.epoch != position.epoch || own.seq + 1 != position.seq => {
+                    self.seen.gaps += 1;
+                    let up_to = Position { seq: position.seq.saturating_sub(1), ..position.clone() };
+                    wants.news.push(self.gap(Some(up_to), "missed"));
+                }
+                _ => {}
+            }
+            self.position = Some(position.clone());
+        }
+        let position = said.position.clone();
+        if let Some(kept) = said.id.as_deref().and_then(|id| self.unsent.remove(id)) {
+            wants.news.push(News::Kept { room: self.name.clone(), id: kept.id });
+        }
+        wants.news.push(News::Said { room: self.name.clone(), said });
+        if let Some(position) = position {
+            self.replay_is_at(&position);
+        }
+    }
+
+    pub(super) fn reset(&mut self, position: Option<Position>, reason: &str, wants: &mut Wants) {
+        if !self.hears() {
+            return;
+        }
+        self.seen.gaps += 1;
+        wants.news.push(self.gap(position.clone(), reason));
+        if let Some(position) = position {
+            self.replay_is_at(&position);
+            self.position = Some(position);
+        }
+    }
+
+    fn gap(&self, up_to: Option<Position>, reason: &str) -> News {
+        News::Gap { room: self.name.clone(), after: self.position.clone(), up_to, reason: reason.to_owned() }
+    }
+
+    fn replay_is_at(&mut self, position: &Position) {
+        let Some(replay) = &mut self.replay else { return };
+        let epoch = replay.epoch.get_or_insert_with(|| position.epoch.clone());
+        if *epoch != position.epoch || position.seq >= replay.until {
+            self.replay = None;
+            self.seen.replays += 1;
+        }
+    }
+
+    /// A message of this client is kept, at this place.
+    pub(super) fn acked(&mut self, id: &str, position: Option<Position>, username: &str, wants: &mut Wants) {
+        let Some(kept) = self.unsent.remove(id) else { return };
+        wants.news.push(News::Kept { room: self.name.clone(), id: kept.id.clone() });
+        // It comes as a message of its own, unless its place was in a gap.
+        let is_past = |position: &Position| {
+            self.position.as_ref().is_some_and(|own| own.epoch == position.epoch && position.seq <= own.seq)
+        };
+        if position.as_ref().is_some_and(is_past) {
+            let (username, id) = (Some(username.to_owned()), Some(kept.id));
+            let said = Said { username, text: kept.text, position, id, ..Said::default() };
+            wants.news.push(News::Said { room: self.name.clone(), said });
+        }
+    }
+
+    /// The server refused a message of this client.
+    pub(super) fn refused(&mut self, now: Duration, random: f64, id: &str, refusal: Refusal, wants: &mut Wants) {
+        let room = self.name.clone();
+        match refusal.code.as_str() {
+            "unavailable" | "overloaded" => {
+                let wait = self.unsent.delay(now, random);
+                wants.news.push(News::MessageDelayed { room, refusal, wait });
+            }
+            // It crossed with the end of the membership, and goes out when the room has been joined again.
+            "not_member" if !matches!(self.membership, Membership::In(_)) => self.unsent.is_cut_off(),
+            _ => {
+                if let Some(message) = self.unsent.remove(id) {
+                    let maybe_kept = false;
+                    wants.news.push(News::Failed {
+                        room,
+                        text: message.text,
+                        id: message.id,
+                        why: refusal,
+                        maybe_kept,
+                    });
+                }
+            }
+        }
+    }
+
+    /// Does what is due, over an open connection.
+    pub(super) fn go_on(&mut self, now: Duration, username: &str, wants: &mut Wants) {
+        match self.membership {
+            Membership::Out(Some(at)) if now >= at => self.join(username, wants),
+            Membership::In(_) if self.replay.is_none() => self.send(now, wants),
+            _ => {}
+        }
+    }
+
+    fn send(&mut self, now: Duration, wants: &mut Wants) {
+        loop {
+            match self.unsent.next(now, self.seen) {
+                Next::Nothing => return,
+                Next::Send(Message { id, text, .. }) => {
+                    wants.frames.push(json!({"type": "message", "id": id, "room": self.name, "text": text}));
+                    return;
+                }
+                Next::Replay => return self.say_leave(Some(Again::Here), wants),
+                Next::Unknown(Message { id, text, .. }) => {
+                    let why = Refusal {
+                        code: "outcome_unknown".into(),
+                        message: "the connection broke, and nobody can tell any more whether it was kept".into(),
+                    };
+                    wants.news.push(News::Failed { room: self.name.clone(), text, id, why, maybe_kept: true });
+                }
+            }
+        }
+    }
+
+    /// When something is due, over an open connection.
+    pub(super) fn deadline(&self) -> Option<Duration> {
+        match self.membership {
+            Membership::Out(at) => at,
+            Membership::In(_) if self.replay.is_none() => self.unsent.deadline(),
+            _ => None,
+        }
+    }
+}

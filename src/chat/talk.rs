@@ -1,0 +1,397 @@
+use std::{io, io::IsTerminal, time::Duration};
+
+use rand::{SeedableRng, rngs::StdRng};
+use rustix::time::{ClockId, clock_gettime};
+use serde_json::Value;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+    time::sleep,
+};
+
+use super::{
+    command::{self, Command},
+    input::{Typed, lines},
+    link::{Heard, Link},
+    news::News,
+    options::Options,
+    printer::{Line, Printer},
+    state::{Chat, Effect},
+    terminal::Terminal,
+    words::{self, Words},
+};
+use crate::client::{Failure, plain, plain_json};
+
+/// How many messages may be on their way before the next line of a script is read.
+const AHEAD: usize = 100;
+
+/// How long what is not kept yet is waited for when a person ends the chat.
+const PARTING: Duration = Duration::from_secs(5);
+
+/// How often the clock is looked at, as timers stand still while the machine sleeps.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Talks in a room until whoever talks has nothing more to say. Returns the exit code.
+///
+/// # Errors
+/// If the chat cannot go on, or something that was said is not kept.
+pub(crate) async fn run(options: Options) -> Result<u8, Failure> {
+    let mut signals = Vec::new();
+    for (kind, number) in [(SignalKind::interrupt(), 2), (SignalKind::terminate(), 15), (SignalKind::hangup(), 1)] {
+        signals.push((signal(kind)?, number));
+    }
+    let asked_to_end = async {
+        let (arrived, ..) = futures_util::future::select_all(signals.iter_mut().map(|(signal, number)| {
+            Box::pin(async move {
+                signal.recv().await;
+                128 + *number
+            })
+        }))
+        .await;
+        arrived
+    };
+    let mut talk = Talk::new(options);
+    let outcome = tokio::select! {
+        outcome = async {
+            talk.greet().await?;
+            talk.go_on().await
+        } => outcome,
+        code = asked_to_end => Ok(code),
+    };
+    talk.end(outcome).await
+}
+
+/// This moment, on a clock that goes on while the machine sleeps.
+fn this_moment() -> Duration {
+    #[cfg(target_os = "linux")]
+    const CLOCK: ClockId = ClockId::Boottime;
+    #[cfg(not(target_os = "linux"))]
+    const CLOCK: ClockId = ClockId::Monotonic;
+    Duration::try_from(clock_gettime(CLOCK)).unwrap_or_default()
+}
+
+/// Where lines come from and go to.
+enum Ends {
+    /// A person at a terminal.
+    Terminal(Terminal),
+    /// Anything else: lines come in and go out.
+    Lines { typed: mpsc::Receiver<Typed>, printer: Printer },
+}
+
+impl Ends {
+    fn printer(&self) -> &Printer {
+        match self {
+            Self::Terminal(terminal) => &terminal.printer,
+            Self::Lines { printer, .. } => printer,
+        }
+    }
+}
+
+/// What is known of one run.
+struct Talk {
+    options: Options,
+    chat: Chat,
+    link: Option<Link>,
+    ends: Ends,
+    words: Words,
+    /// The room in which is said what is typed.
+    room: String,
+    /// Whether input is a script's, so that its end is the end of the chat, and nobody sees it wait.
+    is_script: bool,
+    /// When it is over, although something is not kept yet; set once nothing more comes in.
+    ends_at: Option<Duration>,
+    started: Duration,
+    /// When something was last found kept, or nothing waited for that.
+    progress: Duration,
+    said: usize,
+    failed: usize,
+    /// Why there is no connection.
+    why: String,
+}
+
+impl Talk {
+    fn new(options: Options) -> Self {
+        let is_script = !io::stdin().is_terminal();
+        let terminal = if options.json || is_script || !io::stdout().is_terminal() { None } else { Terminal::take() };
+        let has_colours = io::stdout().is_terminal()
+            && !options.json
+            && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+            && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+        let ends = match terminal {
+            Some(terminal) => Ends::Terminal(terminal),
+            None => Ends::Lines { typed: lines(), printer: Printer::plain() },
+        };
+        let mut chat = Chat::new(options.username.clone(), StdRng::from_os_rng());
+        let started = this_moment();
+        chat.join(started, &options.room, options.last(matches!(ends, Ends::Terminal(_))));
+        let talk = Self {
+            chat,
+            link: None,
+            ends,
+            words: Words { has_colours, has_several_rooms: false },
+            room: options.room.clone(),
+            is_script,
+            ends_at: None,
+            started,
+            progress: started,
+            said: 0,
+            failed: 0,
+            why: String::new(),
+            options,
+        };
+        talk.ask();
+        talk
+    }
+
+    /// Says what a person can do, before anything else.
+    async fn greet(&self) -> Result<(), Failure> {
+        match self.ends {
+            Ends::Terminal(_) => self.note("type, and press Enter to say it; /help says what else there is").await,
+            Ends::Lines { .. } => Ok(()),
+        }
+    }
+
+    /// Has the next line edited, where there is an editor.
+    fn ask(&self) {
+        if let Ends::Terminal(terminal) = &self.ends {
+            let room = if self.room.is_empty() { "(no room)".into() } else { plain(&self.room) };
+            terminal.ask(format!("{room}> "));
+        }
+    }
+
+    /// Talks until it is over, and then gives the exit code.
+    async fn go_on(&mut self) -> Result<u8, Failure> {
+        loop {
+            self.obey().await?;
+            let now = this_moment();
+            if let Some(over) = self.is_over(now) {
+                return over;
+            }
+            let takes_lines = self.ends_at.is_none() && self.chat.unsent() < AHEAD;
+            let until = self.chat.deadline().map_or(LOOK, |deadline| deadline.saturating_sub(now).min(LOOK));
+            let typed = match &mut self.ends {
+                Ends::Terminal(terminal) => &mut terminal.typed,
+                Ends::Lines { typed, .. } => typed,
+            };
+            tokio::select! {
+                biased;
+                Some(line) = typed.recv(), if takes_lines => {
+                    if let Some(code) = self.typed(line).await? {
+                        return Ok(code);
+                    }
+                }
+                heard = async { self.link.as_mut()?.next().await.into() }, if self.link.is_some() => {
+                    if let Some(heard) = heard {
+                        self.heard(heard).await?;
+                    }
+                }
+                () = sleep(until) => {}
+            }
+            self.chat.tick(this_moment());
+        }
+    }
+
+    /// Whether it is over, and how.
+    fn is_over(&mut self, now: Duration) -> Option<Result<u8, Failure>> {
+        let unsent = self.chat.unsent();
+        if unsent == 0 {
+            self.progress = now;
+        }
+        let fail = |why: String| Some(Err(why.into()));
+        if self.chat.is_over() {
+            return fail(self.why.clone());
+        }
+        if !self.chat.was_answered() && now >= self.started + self.options.first_answer {
+            let why =
+                if self.why.is_empty() { format!("{} does not answer", self.options.url) } else { self.why.clone() };
+            return fail(format!("{why}; is a roomcast server running there? `make run` starts one on port 8080"));
+        }
+        if self.is_script && now >= self.progress + self.options.next_ack {
+            let time = humantime::format_duration(self.options.next_ack);
+            return fail(format!("nothing was acknowledged for {time}; {}", self.not_kept(unsent)));
+        }
+        if self.ends_at.is_none_or(|end| unsent > 0 && now < end) {
+            return None;
+        }
+        match self.failed + unsent {
+            0 => Some(Ok(0)),
+            count => fail(self.not_kept(count)),
+        }
+    }
+
+    fn not_kept(&self, count: usize) -> String {
+        format!("{count} of {} are not known to be kept", messages(self.said))
+    }
+
+    async fn heard(&mut self, heard: Heard) -> Result<(), Failure> {
+        match heard {
+            Heard::Opened => self.chat.opened(this_moment()),
+            Heard::Sign => self.chat.heard(),
+            Heard::Frame(frame) => {
+                if self.options.json {
+                    self.print(Line::Heard(plain_json(&frame).into_owned())).await?;
+                }
+                let before = self.chat.unsent();
+                self.chat.frame(this_moment(), &frame);
+                if self.chat.unsent() < before {
+                    self.progress = this_moment();
+                }
+            }
+            Heard::Ended(ending) => {
+                self.link = None;
+                self.chat.closed(this_moment(), ending);
+            }
+        }
+        Ok(())
+    }
+
+    /// Carries out what is to be done.
+    async fn obey(&mut self) -> Result<(), Failure> {
+        for effect in self.chat.effects() {
+            match effect {
+                Effect::Connect => self.link = Some(Link::to(self.options.url.clone())),
+                Effect::Drop => self.link = None,
+                Effect::Send(frame) => {
+                    if let Some(link) = &self.link {
+                        link.send(frame.to_string());
+                    }
+                }
+                Effect::Tell(news) => self.tell(&news).await?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn tell(&mut self, news: &News) -> Result<(), Failure> {
+        match news {
+            News::Waiting { why, .. } => self.why.clone_from(why),
+            News::Over { why, remedy } => self.why = format!("{why}; {remedy}"),
+            News::Failed { .. } => self.failed += 1,
+            News::JoinRefused { room, refusal } if self.chat.rooms().next().is_none() => {
+                self.show(news).await?;
+                return Err(words::not_joined(room, refusal).into());
+            }
+            _ => {}
+        }
+        self.show(news).await
+    }
+
+    async fn show(&self, news: &News) -> Result<(), Failure> {
+        if self.options.json {
+            let line = words::json(news).map(|line: Value| plain_json(&line.to_string()).into_owned());
+            return match line {
+                Some(line) => self.print(Line::Heard(line)).await,
+                None => Ok(()),
+            };
+        }
+        let line = Words { has_several_rooms: self.chat.rooms().nth(1).is_some(), ..self.words }.line(news);
+        match (line, news) {
+            (Some(line), News::Said { .. } | News::Broadcast(_)) => self.print(Line::Heard(line)).await,
+            (Some(line), _) => self.print(Line::Note(line)).await,
+            (None, _) => Ok(()),
+        }
+    }
+
+    async fn note(&self, text: &str) -> Result<(), Failure> {
+        self.print(Line::Note(self.words.note(text))).await
+    }
+
+    async fn print(&self, line: Line) -> Result<(), Failure> {
+        Ok(self.ends.printer().print(line).await?)
+    }
+
+    /// What was typed. Returns the exit code if that ends it at once.
+    async fn typed(&mut self, typed: Typed) -> Result<Option<u8>, Failure> {
+        match typed {
+            Typed::Failed(why) => return Err(why.into()),
+            Typed::Interrupted => return Ok(Some(130)),
+            Typed::End => self.ends_soon(),
+            // A script's lines are texts, whatever they begin with; and so are a person's that a program reads along with.
+            Typed::Line(line) if matches!(self.ends, Ends::Lines { .. }) => self.say(&line).await?,
+            Typed::Line(line) => {
+                // What is pasted has several lines, and each is one.
+                for line in line.lines() {
+                    self.carry_out(Command::read(line)).await?;
+                }
+                if self.ends_at.is_none() {
+                    self.ask();
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn ends_soon(&mut self) {
+        self.ends_at = Some(if self.is_script { Duration::MAX } else { this_moment() + PARTING });
+    }
+
+    async fn carry_out(&mut self, command: Command<'_>) -> Result<(), Failure> {
+        match command {
+            Command::Say(text) => return self.say(text).await,
+            Command::Quit => self.ends_soon(),
+            Command::Help => {
+                for line in command::HELP {
+                    self.note(line).await?;
+                }
+            }
+            Command::Wrong(why) => self.note(&why).await?,
+            Command::Join(room) => {
+                self.chat.join(this_moment(), room, self.options.last(true));
+                self.room = room.to_owned();
+            }
+            Command::Leave => {
+                self.chat.leave(&self.room);
+                self.note(&format!("you left {}", self.room)).await?;
+                self.room = self.chat.rooms().last().unwrap_or_default().to_owned();
+            }
+            Command::Last(count) => {
+                if !self.chat.show_last(&self.room, count) {
+                    self.note("there is no connection to that room at the moment; try again when you are back").await?;
+                }
+            }
+        }
+        // Before the next line stands what it is then about.
+        self.obey().await
+    }
+
+    async fn say(&mut self, text: &str) -> Result<(), Failure> {
+        if text.is_empty() {
+            return Ok(());
+        }
+        self.said += 1;
+        if !self.chat.say(this_moment(), &self.room, text) {
+            self.failed += 1;
+            let is_in = self.chat.rooms().any(|room| room == self.room);
+            let why = if is_in { "too much waits to be sent already" } else { "/join a room first" };
+            return self.note(&format!("not said: {text:?}: {why}")).await;
+        }
+        if matches!(self.ends, Ends::Terminal(_)) && !self.chat.is_open() {
+            let count = self.chat.unsent();
+            let wait = if count == 1 { "waits" } else { "wait" };
+            self.note(&format!("{} {wait} for the connection", messages(count))).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends it in order: the connection is closed, all is printed, and the terminal is as it was.
+    async fn end(mut self, outcome: Result<u8, Failure>) -> Result<u8, Failure> {
+        let unsent = self.chat.unsent();
+        if matches!(outcome, Ok(1..)) && !self.options.json {
+            let unsent = if unsent > 0 { format!("; {}", self.not_kept(unsent)) } else { String::new() };
+            // Whoever cannot read this any more needs no telling.
+            let _ = self.note(&format!("closing{unsent}")).await;
+        }
+        if let Some(link) = self.link.take() {
+            link.close().await;
+        }
+        match self.ends {
+            Ends::Terminal(terminal) => terminal.end().await,
+            Ends::Lines { printer, .. } => printer.end().await,
+        }
+        outcome
+    }
+}
+
+fn messages(count: usize) -> String {
+    if count == 1 { "1 message".to_owned() } else { format!("{count} messages") }
+}
