@@ -76,7 +76,7 @@ fn main() -> ExitCode {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] | ["serve"] => serve(),
         ["chat", ref arguments @ ..] => chat(arguments),
-        ["check" | "health", "--help" | "-h"] => print(HELP),
+        ["help" | "--help" | "-h"] | ["check" | "health", "--help" | "-h"] => print(HELP),
         ["health"] => own_health(),
         ["health", url] => run("health", health::run(url)),
         ["check", "--within", seconds, ref rest @ ..] => match seconds.parse() {
@@ -86,7 +86,6 @@ fn main() -> ExitCode {
         ["check", ref rest @ ..] => check(Duration::ZERO, rest),
         ["load", ref arguments @ ..] => load(arguments),
         ["settings"] => print(&reference(SETTINGS)),
-        ["help" | "--help" | "-h"] => print(HELP),
         ["version" | "--version" | "-V"] => print(concat!("roomcast ", env!("CARGO_PKG_VERSION"), "\n")),
         _ => wrong(&format!("{:?} is not a command", arguments.join(" "))),
     }

@@ -13,6 +13,8 @@ mod news;
 mod options;
 mod printer;
 mod room;
+#[cfg(test)]
+mod rules;
 mod state;
 mod talk;
 mod terminal;

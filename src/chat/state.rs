@@ -220,7 +220,9 @@ impl Chat {
 
     /// A command of a room was refused, or one of none.
     fn refused(&mut self, now: Duration, room: Option<String>, refusal: Refusal) {
-        let Some(name) = room.filter(|name| self.room(name).is_some_and(|room| room.is_joining())) else {
+        // A room id that cannot be one is not repeated. It can only be that of the room that came last.
+        let name = room.or_else(|| self.rooms.iter().rfind(|room| room.is_joining()).map(|room| room.name.clone()));
+        let Some(name) = name.filter(|name| self.room(name).is_some_and(|room| room.is_joining())) else {
             // An answer to a `leave` that crossed with the end of the membership.
             if refusal.code != "not_member" {
                 self.tell(News::Error(refusal));

@@ -103,6 +103,7 @@ struct Talk {
     started: Duration,
     /// When something was last found kept, or nothing waited for that.
     progress: Duration,
+    was_in: bool,
     said: usize,
     failed: usize,
     /// Why there is no connection.
@@ -124,7 +125,7 @@ impl Talk {
         let mut chat = Chat::new(options.username.clone(), StdRng::from_os_rng());
         let started = this_moment();
         chat.join(started, &options.room, options.last(matches!(ends, Ends::Terminal(_))));
-        let talk = Self {
+        let mut talk = Self {
             chat,
             link: None,
             ends,
@@ -134,6 +135,7 @@ impl Talk {
             ends_at: None,
             started,
             progress: started,
+            was_in: false,
             said: 0,
             failed: 0,
             why: String::new(),
@@ -152,7 +154,11 @@ impl Talk {
     }
 
     /// Has the next line edited, where there is an editor.
-    fn ask(&self) {
+    fn ask(&mut self) {
+        // A room may have been refused since it was entered here. What was typed for it was not said elsewhere.
+        if !self.chat.rooms().any(|room| room == self.room) {
+            self.room = self.chat.rooms().last().unwrap_or_default().to_owned();
+        }
         if let Ends::Terminal(terminal) = &self.ends {
             let room = if self.room.is_empty() { "(no room)".into() } else { plain(&self.room) };
             terminal.ask(format!("{room}> "));
@@ -194,7 +200,7 @@ impl Talk {
     /// Whether it is over, and how.
     fn is_over(&mut self, now: Duration) -> Option<Result<u8, Failure>> {
         let unsent = self.chat.unsent();
-        if unsent == 0 {
+        if unsent == 0 && self.was_in {
             self.progress = now;
         }
         let fail = |why: String| Some(Err(why.into()));
@@ -210,7 +216,9 @@ impl Talk {
             let time = humantime::format_duration(self.options.next_ack);
             return fail(format!("nothing was acknowledged for {time}; {}", self.not_kept(unsent)));
         }
-        if self.ends_at.is_none_or(|end| unsent > 0 && now < end) {
+        // A script that says nothing still wants to know that it could have.
+        let is_waiting = unsent > 0 || (self.is_script && !self.was_in);
+        if self.ends_at.is_none_or(|end| is_waiting && now < end) {
             return None;
         }
         match self.failed + unsent {
@@ -267,6 +275,7 @@ impl Talk {
             News::Waiting { why, .. } => self.why.clone_from(why),
             News::Over { why, remedy } => self.why = format!("{why}; {remedy}"),
             News::Failed { .. } => self.failed += 1,
+            News::Joined { .. } => self.was_in = true,
             News::JoinRefused { room, refusal } if self.chat.rooms().next().is_none() => {
                 self.show(news).await?;
                 return Err(words::not_joined(room, refusal).into());
@@ -339,10 +348,12 @@ impl Talk {
                 self.chat.join(this_moment(), room, self.options.last(true));
                 self.room = room.to_owned();
             }
+            Command::Leave | Command::Last(_) if self.room.is_empty() => {
+                self.note("you are in no room; /join one").await?
+            }
             Command::Leave => {
                 self.chat.leave(&self.room);
                 self.note(&format!("you left {}", self.room)).await?;
-                self.room = self.chat.rooms().last().unwrap_or_default().to_owned();
             }
             Command::Last(count) => {
                 if !self.chat.show_last(&self.room, count) {
@@ -363,7 +374,7 @@ impl Talk {
             self.failed += 1;
             let is_in = self.chat.rooms().any(|room| room == self.room);
             let why = if is_in { "too much waits to be sent already" } else { "/join a room first" };
-            return self.note(&format!("not said: {text:?}: {why}")).await;
+            return self.note(&format!("not said: {}: {why}", words::start(text))).await;
         }
         if matches!(self.ends, Ends::Terminal(_)) && !self.chat.is_open() {
             let count = self.chat.unsent();

@@ -96,13 +96,12 @@ impl Unsent {
         let Some(message) = self.line.front_mut() else { return Next::Nothing };
         let fresh = Sent { first: now, gaps: seen.gaps, replays: seen.replays };
         message.sent = Some(match message.sent {
-            None => fresh,
             Some(sent) if seen.history && now < sent.first + ID_IS_KNOWN => Sent { replays: seen.replays, ..sent },
             Some(sent) if !seen.history || sent.gaps != seen.gaps => {
                 return self.take_first().map_or(Next::Nothing, Next::Unknown);
             }
             Some(sent) if sent.replays == seen.replays => return Next::Replay,
-            Some(_) => fresh,
+            None | Some(_) => fresh,
         });
         (self.is_under_way, self.retry_at) = (true, None);
         self.line.front().map_or(Next::Nothing, Next::Send)

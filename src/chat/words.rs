@@ -119,10 +119,17 @@ fn note(news: &News, has_several_rooms: bool) -> Option<String> {
         News::BroadcastsMissed => "some messages to all were missed".to_owned(),
         News::MessageDelayed { refusal, wait, .. } => format!("not kept yet: {}; {}", refused(refusal), again(*wait)),
         News::Failed { text, why, maybe_kept, .. } => {
-            format!("{}: {text:?}: {}", if *maybe_kept { "perhaps not kept" } else { "not kept" }, refused(why))
+            format!("{}: {}: {}", if *maybe_kept { "perhaps not kept" } else { "not kept" }, start(text), refused(why))
         }
         News::Error(refusal) => refused(refusal),
     })
+}
+
+/// Enough of a text to know it by.
+pub(super) fn start(text: &str) -> String {
+    const ENOUGH: usize = 60;
+    let start: String = text.chars().take(ENOUGH).collect();
+    if start.len() < text.len() { format!("{start:?}…") } else { format!("{start:?}") }
 }
 
 fn the_last(count: u64) -> String {

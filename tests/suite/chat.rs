@@ -1,15 +1,8 @@
 //! The first whole path: who says what reaches whom, on one server and across two.
 
-use std::process::Stdio;
-
 use serde_json::json;
-use tokio::{
-    io::{AsyncBufReadExt, BufReader},
-    process::Command,
-    time::timeout,
-};
 
-use crate::support::{DEADLINE, Redis, Server};
+use crate::support::{Redis, Server};
 
 #[tokio::test]
 async fn one_server_alone_carries_a_chat() {
@@ -79,29 +72,4 @@ async fn a_name_is_the_same_in_all_its_forms() {
     }
     assert_eq!(bob.expect("message").await["username"], "Zo\u{eb} B.");
     bob.hears_nothing().await;
-}
-
-/// `roomcast chat` gives a terminal one line for each message, and nothing in it that the terminal would obey.
-#[tokio::test]
-async fn the_chat_for_the_terminal_shows_what_would_be_obeyed() {
-    let Some(redis) = Redis::start().await else { return };
-    let server = Server::on(&redis, "one").await;
-    let mut chat = Command::new(env!("CARGO_BIN_EXE_roomcast"));
-    chat.args(["chat", "lobby", "bob", &format!("ws://{}/ws", server.address)]);
-    let spawned = chat.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn();
-    let mut chat = spawned.expect("it starts");
-    let mut lines = BufReader::new(chat.stdout.take().expect("a pipe")).lines();
-    let mut next =
-        async || timeout(DEADLINE, lines.next_line()).await.expect("in time").expect("UTF-8").expect("a line");
-    assert_eq!(next().await, "-- joined lobby, after message 0");
-
-    let mut eve = server.member("lobby", "eve").await;
-    eve.say("lobby", "\u{1b}]0;owned\u{7}\u{1b}[2J\r\nann: your password?\u{202e}").await;
-    let shown = r"eve: \u{1b}]0;owned\u{7}\u{1b}[2J\r\nann: your password?\u{202e}   (message 1, by way of one)";
-    assert_eq!(next().await, shown);
-    // The names of others' servers are checked by nobody.
-    let foreign =
-        json!({"originServer": "x\n", "type": "message", "room": "lobby", "username": "\u{9b}31m\nann", "text": "hi"});
-    redis.publish("ws:room:lobby", foreign.to_string()).await;
-    assert_eq!(next().await, r"\u{9b}31m\nann: hi   (message null, by way of x\n)");
 }

@@ -8,6 +8,8 @@ mod support;
 mod architecture;
 mod bad_input;
 mod chat;
+mod chat_person;
+mod chat_script;
 mod check;
 mod cluster;
 mod connections;

@@ -5,9 +5,11 @@
 
 mod client;
 mod collector;
+mod front;
 mod http;
 mod proxy;
 mod redis;
+mod screen;
 mod server;
 mod sockets;
 mod wire;
@@ -17,9 +19,11 @@ use std::time::{Duration, Instant};
 pub use self::{
     client::Client,
     collector::{Collected, Collector},
+    front::Front,
     http::get,
     proxy::{Network, Proxy},
     redis::{Redis, free_port},
+    screen::Screen,
     server::{Outcome, Server, command, refuses_to_start, run, run_with, send_signal},
     sockets::held,
     wire::{frame, head, read_close, read_frame},
