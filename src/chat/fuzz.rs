@@ -374,7 +374,9 @@ impl World {
                 }
                 seen.covered.insert(place(&position));
             }
-            News::Gap { room, after, up_to, .. } => {
+            News::Gap { room, after, up_to, reason } => {
+                // The server tells every gap, but where the client itself has left for a moment.
+                assert!(reason != "missed" || self.seen[&room].last.is_none(), "it lost its place");
                 let (up_to, seen) = (up_to.expect("a place"), self.seen.get_mut(&room).unwrap());
                 let from = after.filter(|after| after.epoch == up_to.epoch).map_or(0, |after| after.seq);
                 seen.covered.extend((from..=up_to.seq).map(|seq| (place(&up_to).0, seq)));

@@ -251,6 +251,22 @@ fn a_message_that_is_too_large_is_named_and_taken_out() {
 }
 
 #[test]
+fn a_replay_is_over_too_when_numbering_begins_anew() {
+    let mut client = Client::joined();
+    client.closes(4001, "idle");
+    client.passes(SECOND);
+    assert!(client.chat.say(client.now, "den", "hello"));
+    client.chat.opened(client.now);
+    client.hears(json!({"type": "joined", "room": "den", "epoch": "e", "seq": 5, "until": 9, "resumed": true,
+        "members": 1}));
+    client.hears(json!({"type": "message", "room": "den", "epoch": "e", "seq": 6, "ts": 1, "originServer": "one",
+        "username": "bob", "text": "hi"}));
+    assert_eq!(client.sent().len(), 1, "only the join so far");
+    client.hears(json!({"type": "reset", "room": "den", "epoch": "f", "seq": 0, "reason": "new_epoch"}));
+    assert_eq!(client.sent()[0]["text"], "hello");
+}
+
+#[test]
 fn a_room_can_be_left_and_entered_again_at_once() {
     let mut client = Client::joined();
     client.sent();
