@@ -40,10 +40,15 @@ impl Printer {
         })
     }
 
-    /// Has a line written; an error if nobody can read it any more.
-    pub(super) async fn print(&self, line: Line) -> io::Result<()> {
+    /// Whether a line has to wait.
+    pub(super) fn is_full(&self) -> bool {
+        self.lines.capacity() == 0
+    }
+
+    /// Waits until there is room for a line; an error if nobody can read it any more.
+    pub(super) async fn room(&self) -> io::Result<mpsc::Permit<'_, Line>> {
         let closed = || io::Error::new(io::ErrorKind::BrokenPipe, "standard output is closed");
-        self.lines.send(line).await.map_err(|_| closed())
+        self.lines.reserve().await.map_err(|_| closed())
     }
 
     /// Waits until all is written.

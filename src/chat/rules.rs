@@ -33,12 +33,12 @@ impl Client {
         self.chat.opened(self.now);
         let sent = self.sent();
         self.hears(
-            json!({"type": "joined", "room": "den", "epoch": "e", "seq": 5, "members": 1, "originServer": "one"}),
+            &json!({"type": "joined", "room": "den", "epoch": "e", "seq": 5, "members": 1, "originServer": "one"}),
         );
         sent
     }
 
-    fn hears(&mut self, frame: Value) {
+    fn hears(&mut self, frame: &Value) {
         self.chat.frame(self.now, &frame.to_string());
     }
 
@@ -88,7 +88,7 @@ impl Client {
 #[test]
 fn a_restart_that_was_told_is_followed_at_once_and_any_other_end_after_a_random_moment() {
     let mut client = Client::joined();
-    client.hears(json!({"type": "reconnect", "after_ms": 10, "reason": "shutting_down"}));
+    client.hears(&json!({"type": "reconnect", "after_ms": 10, "reason": "shutting_down"}));
     client.closes(1012, "service_restart");
     assert!(client.connects(), "at once");
 
@@ -179,11 +179,11 @@ fn a_room_is_joined_again_where_it_was() {
         json!({"type": "message", "room": "den", "epoch": "e", "seq": seq, "ts": 1, "originServer": "one",
             "username": "bob", "text": "hi"})
     };
-    client.hears(message(6));
+    client.hears(&message(6));
     // An ack is no place in the stream.
-    client.hears(json!({"type": "ack", "id": "x", "room": "den", "epoch": "e", "seq": 9}));
+    client.hears(&json!({"type": "ack", "id": "x", "room": "den", "epoch": "e", "seq": 9}));
     client.told();
-    client.hears(message(6));
+    client.hears(&message(6));
     assert!(client.told().is_empty(), "what comes twice is dropped");
     client.closes(4008, "slow_consumer");
     client.passes(SECOND);
@@ -200,7 +200,7 @@ fn a_join_that_may_pass_is_sent_again_and_another_is_not() {
         client.chat.opened(client.now);
         let first = client.sent();
         assert!(client.chat.say(client.now, "den", "hello"));
-        client.hears(json!({"type": "error", "code": code, "message": "", "room": "den"}));
+        client.hears(&json!({"type": "error", "code": code, "message": "", "room": "den"}));
         let news = client.told();
         client.passes(SECOND);
         if again {
@@ -220,16 +220,16 @@ fn a_membership_that_the_server_ends_is_taken_up_again_without_a_new_connection(
     let mut client = Client::joined();
     assert!(client.chat.say(client.now, "den", "hello"));
     let message = client.sent().pop().expect("a message");
-    client.hears(json!({"type": "left", "room": "den", "reason": "unavailable"}));
+    client.hears(&json!({"type": "left", "room": "den", "reason": "unavailable"}));
     // The message crossed with that.
-    client.hears(json!({"type": "error", "code": "not_member", "message": "", "id": message["id"], "room": "den"}));
+    client.hears(&json!({"type": "error", "code": "not_member", "message": "", "id": message["id"], "room": "den"}));
     assert!(client.sent().is_empty());
     client.passes(SECOND);
     assert_eq!(client.sent()[0]["after"], json!({"epoch": "e", "seq": 5}));
-    client.hears(json!({"type": "joined", "room": "den", "epoch": "e", "seq": 5, "until": 6, "resumed": true,
+    client.hears(&json!({"type": "joined", "room": "den", "epoch": "e", "seq": 5, "until": 6, "resumed": true,
         "members": 1}));
     assert!(client.sent().is_empty(), "the replay may have it");
-    client.hears(json!({"type": "message", "room": "den", "epoch": "e", "seq": 6, "ts": 1, "originServer": "one",
+    client.hears(&json!({"type": "message", "room": "den", "epoch": "e", "seq": 6, "ts": 1, "originServer": "one",
         "username": "bob", "text": "hi"}));
     assert_eq!(client.sent(), [message], "the same message under the same id");
 }
@@ -257,12 +257,12 @@ fn a_replay_is_over_too_when_numbering_begins_anew() {
     client.passes(SECOND);
     assert!(client.chat.say(client.now, "den", "hello"));
     client.chat.opened(client.now);
-    client.hears(json!({"type": "joined", "room": "den", "epoch": "e", "seq": 5, "until": 9, "resumed": true,
+    client.hears(&json!({"type": "joined", "room": "den", "epoch": "e", "seq": 5, "until": 9, "resumed": true,
         "members": 1}));
-    client.hears(json!({"type": "message", "room": "den", "epoch": "e", "seq": 6, "ts": 1, "originServer": "one",
+    client.hears(&json!({"type": "message", "room": "den", "epoch": "e", "seq": 6, "ts": 1, "originServer": "one",
         "username": "bob", "text": "hi"}));
     assert_eq!(client.sent().len(), 1, "only the join so far");
-    client.hears(json!({"type": "reset", "room": "den", "epoch": "f", "seq": 0, "reason": "new_epoch"}));
+    client.hears(&json!({"type": "reset", "room": "den", "epoch": "f", "seq": 0, "reason": "new_epoch"}));
     assert_eq!(client.sent()[0]["text"], "hello");
 }
 
@@ -275,8 +275,8 @@ fn a_room_can_be_left_and_entered_again_at_once() {
     client.chat.join(client.now, "den", 0);
     assert!(client.chat.say(client.now, "den", "hello"));
     assert_eq!(client.sent(), [json!({"type": "leave", "room": "den"})]);
-    client.hears(json!({"type": "left", "room": "den"}));
+    client.hears(&json!({"type": "left", "room": "den"}));
     assert_eq!(client.sent(), [json!({"type": "join", "room": "den", "username": "ann"})]);
-    client.hears(json!({"type": "joined", "room": "den", "epoch": "e", "seq": 9, "members": 1}));
+    client.hears(&json!({"type": "joined", "room": "den", "epoch": "e", "seq": 9, "members": 1}));
     assert_eq!(client.sent()[0]["text"], "hello");
 }

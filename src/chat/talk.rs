@@ -1,4 +1,8 @@
-use std::{io, io::IsTerminal, time::Duration};
+use std::{
+    collections::VecDeque,
+    io::{self, IsTerminal},
+    time::Duration,
+};
 
 use rand::{SeedableRng, rngs::StdRng};
 use rustix::time::{ClockId, clock_gettime};
@@ -24,6 +28,9 @@ use crate::client::{Failure, plain, plain_json};
 
 /// How many messages may be on their way before the next line of a script is read.
 const AHEAD: usize = 100;
+
+/// How many lines a person may type while what was said before is still being printed.
+const TYPED_AHEAD: usize = 64;
 
 /// How long what is not kept yet is waited for when a person ends the chat.
 const PARTING: Duration = Duration::from_secs(5);
@@ -78,15 +85,6 @@ enum Ends {
     Lines { typed: mpsc::Receiver<Typed>, printer: Printer },
 }
 
-impl Ends {
-    fn printer(&self) -> &Printer {
-        match self {
-            Self::Terminal(terminal) => &terminal.printer,
-            Self::Lines { printer, .. } => printer,
-        }
-    }
-}
-
 /// What is known of one run.
 struct Talk {
     options: Options,
@@ -94,8 +92,14 @@ struct Talk {
     link: Option<Link>,
     ends: Ends,
     words: Words,
-    /// The room in which is said what is typed.
+    /// The room in which is said what is typed next.
     room: String,
+    /// The one that stands before the line that is being edited, if one is.
+    shown: Option<String>,
+    /// What was typed while something was being printed, and the room that stood before it.
+    typed_ahead: VecDeque<(Typed, String)>,
+    /// How many lines were not even kept for that.
+    unread: usize,
     /// Whether input is a script's, so that its end is the end of the chat, and nobody sees it wait.
     is_script: bool,
     /// When it is over, although something is not kept yet; set once nothing more comes in.
@@ -131,6 +135,9 @@ impl Talk {
             ends,
             words: Words { has_colours, has_several_rooms: false },
             room: options.room.clone(),
+            shown: None,
+            typed_ahead: VecDeque::new(),
+            unread: 0,
             is_script,
             ends_at: None,
             started,
@@ -146,23 +153,26 @@ impl Talk {
     }
 
     /// Says what a person can do, before anything else.
-    async fn greet(&self) -> Result<(), Failure> {
+    async fn greet(&mut self) -> Result<(), Failure> {
         match self.ends {
             Ends::Terminal(_) => self.note("type, and press Enter to say it; /help says what else there is").await,
             Ends::Lines { .. } => Ok(()),
         }
     }
 
-    /// Has the next line edited, where there is an editor.
+    /// Has the next line edited, where there is an editor that has none.
     fn ask(&mut self) {
+        let Ends::Terminal(terminal) = &self.ends else { return };
+        if self.shown.is_some() || self.ends_at.is_some() {
+            return;
+        }
         // A room may have been refused since it was entered here. What was typed for it was not said elsewhere.
         if !self.chat.rooms().any(|room| room == self.room) {
             self.room = self.chat.rooms().last().unwrap_or_default().to_owned();
         }
-        if let Ends::Terminal(terminal) = &self.ends {
-            let room = if self.room.is_empty() { "(no room)".into() } else { plain(&self.room) };
-            terminal.ask(format!("{room}> "));
-        }
+        let room = if self.room.is_empty() { "(no room)".into() } else { plain(&self.room) };
+        terminal.ask(format!("{room}> "));
+        self.shown = Some(self.room.clone());
     }
 
     /// Talks until it is over, and then gives the exit code.
@@ -174,6 +184,12 @@ impl Talk {
                 return over;
             }
             let takes_lines = self.ends_at.is_none() && self.chat.unsent() < AHEAD;
+            if let Some((typed, room)) = self.typed_ahead.pop_front_if(|_| takes_lines) {
+                if let Some(code) = self.typed(typed, &room).await? {
+                    return Ok(code);
+                }
+                continue;
+            }
             let until = self.chat.deadline().map_or(LOOK, |deadline| deadline.saturating_sub(now).min(LOOK));
             let typed = match &mut self.ends {
                 Ends::Terminal(terminal) => &mut terminal.typed,
@@ -182,9 +198,11 @@ impl Talk {
             tokio::select! {
                 biased;
                 Some(line) = typed.recv(), if takes_lines => {
-                    if let Some(code) = self.typed(line).await? {
+                    let room = self.shown.take().unwrap_or_else(|| self.room.clone());
+                    if let Some(code) = self.typed(line, &room).await? {
                         return Ok(code);
                     }
+                    self.ask();
                 }
                 heard = async { self.link.as_mut()?.next().await.into() }, if self.link.is_some() => {
                     if let Some(heard) = heard {
@@ -285,7 +303,7 @@ impl Talk {
         self.show(news).await
     }
 
-    async fn show(&self, news: &News) -> Result<(), Failure> {
+    async fn show(&mut self, news: &News) -> Result<(), Failure> {
         if self.options.json {
             let line = words::json(news).map(|line: Value| plain_json(&line.to_string()).into_owned());
             return match line {
@@ -301,31 +319,61 @@ impl Talk {
         }
     }
 
-    async fn note(&self, text: &str) -> Result<(), Failure> {
+    async fn note(&mut self, text: &str) -> Result<(), Failure> {
         self.print(Line::Note(self.words.note(text))).await
     }
 
-    async fn print(&self, line: Line) -> Result<(), Failure> {
-        Ok(self.ends.printer().print(line).await?)
+    /// Has a line written. The editor prints only while it edits a line, so it is given one, and what is typed meanwhile is
+    /// put by.
+    async fn print(&mut self, line: Line) -> Result<(), Failure> {
+        loop {
+            let terminal = match &mut self.ends {
+                Ends::Lines { printer, .. } => {
+                    printer.room().await?.send(line);
+                    return Ok(());
+                }
+                Ends::Terminal(terminal) if self.shown.is_none() && terminal.printer.is_full() => {
+                    self.ask();
+                    continue;
+                }
+                Ends::Terminal(terminal) => terminal,
+            };
+            tokio::select! {
+                biased;
+                room = terminal.printer.room() => {
+                    room?.send(line);
+                    return Ok(());
+                }
+                Some(typed) = terminal.typed.recv() => {
+                    let room = self.shown.take().unwrap_or_default();
+                    if self.typed_ahead.len() < TYPED_AHEAD || !matches!(typed, Typed::Line(_)) {
+                        self.typed_ahead.push_back((typed, room));
+                    } else {
+                        self.unread += 1;
+                    }
+                }
+            }
+        }
     }
 
-    /// What was typed. Returns the exit code if that ends it at once.
-    async fn typed(&mut self, typed: Typed) -> Result<Option<u8>, Failure> {
+    /// What was typed, where this room stood before it. Returns the exit code if that ends it at once.
+    async fn typed(&mut self, typed: Typed, room: &str) -> Result<Option<u8>, Failure> {
         match typed {
             Typed::Failed(why) => return Err(why.into()),
             Typed::Interrupted => return Ok(Some(130)),
             Typed::End => self.ends_soon(),
             // A script's lines are texts, whatever they begin with; and so are a person's that a program reads along with.
-            Typed::Line(line) if matches!(self.ends, Ends::Lines { .. }) => self.say(&line).await?,
+            Typed::Line(line) if matches!(self.ends, Ends::Lines { .. }) => self.say(&line, room).await?,
             Typed::Line(line) => {
                 // What is pasted has several lines, and each is one.
                 for line in line.lines() {
-                    self.carry_out(Command::read(line)).await?;
-                }
-                if self.ends_at.is_none() {
-                    self.ask();
+                    self.carry_out(Command::read(line), room).await?;
                 }
             }
+        }
+        if self.unread > 0 {
+            let unread = std::mem::take(&mut self.unread);
+            self.note(&format!("too much was typed at once; {unread} lines of it were not read")).await?;
         }
         Ok(None)
     }
@@ -334,9 +382,9 @@ impl Talk {
         self.ends_at = Some(if self.is_script { Duration::MAX } else { this_moment() + PARTING });
     }
 
-    async fn carry_out(&mut self, command: Command<'_>) -> Result<(), Failure> {
+    async fn carry_out(&mut self, command: Command<'_>, here: &str) -> Result<(), Failure> {
         match command {
-            Command::Say(text) => return self.say(text).await,
+            Command::Say(text) => return self.say(text, here).await,
             Command::Quit => self.ends_soon(),
             Command::Help => {
                 for line in command::HELP {
@@ -348,15 +396,13 @@ impl Talk {
                 self.chat.join(this_moment(), room, self.options.last(true));
                 self.room = room.to_owned();
             }
-            Command::Leave | Command::Last(_) if self.room.is_empty() => {
-                self.note("you are in no room; /join one").await?
-            }
+            Command::Leave | Command::Last(_) if here.is_empty() => self.note("you are in no room; /join one").await?,
             Command::Leave => {
-                self.chat.leave(&self.room);
-                self.note(&format!("you left {}", self.room)).await?;
+                self.chat.leave(here);
+                self.note(&format!("you left {here}")).await?;
             }
             Command::Last(count) => {
-                if !self.chat.show_last(&self.room, count) {
+                if !self.chat.show_last(here, count) {
                     self.note("there is no connection to that room at the moment; try again when you are back").await?;
                 }
             }
@@ -365,14 +411,14 @@ impl Talk {
         self.obey().await
     }
 
-    async fn say(&mut self, text: &str) -> Result<(), Failure> {
+    async fn say(&mut self, text: &str, room: &str) -> Result<(), Failure> {
         if text.is_empty() {
             return Ok(());
         }
         self.said += 1;
-        if !self.chat.say(this_moment(), &self.room, text) {
+        if !self.chat.say(this_moment(), room, text) {
             self.failed += 1;
-            let is_in = self.chat.rooms().any(|room| room == self.room);
+            let is_in = self.chat.rooms().any(|known| known == room);
             let why = if is_in { "too much waits to be sent already" } else { "/join a room first" };
             return self.note(&format!("not said: {}: {why}", words::start(text))).await;
         }

@@ -245,7 +245,12 @@ mod tests {
         gate.shut();
         let print = {
             let (gate, printed) = (gate.clone(), printed.clone());
-            spawn(move || gate.pass(|| Ok(printed.store(true, Ordering::SeqCst))))
+            spawn(move || {
+                gate.pass(|| {
+                    printed.store(true, Ordering::SeqCst);
+                    Ok(())
+                })
+            })
         };
         sleep(Duration::from_millis(20));
         assert!(!printed.load(Ordering::SeqCst));

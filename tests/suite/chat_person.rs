@@ -11,8 +11,11 @@ const CTRL_D: &str = "\x04";
 const UP: &str = "\x1b[A";
 
 async fn chat(server: &Server, name: &str) -> Screen {
-    let mut screen = Screen::start(&[], &["chat", "lobby", name, &format!("ws://{}", server.address)]);
-    screen.types("");
+    chat_with(&[], server, name).await
+}
+
+async fn chat_with(settings: &[(&str, &str)], server: &Server, name: &str) -> Screen {
+    let screen = Screen::start(settings, &["chat", "lobby", name, &format!("ws://{}", server.address)]);
     screen.shows("-- in lobby").await;
     screen.ends_with("lobby>").await;
     screen
@@ -146,6 +149,34 @@ async fn rooms_are_joined_left_and_told_apart() {
     screen.ends_with("lobby>").await;
     screen.types("still in\r");
     screen.shows("ann: still in  #2").await;
+}
+
+#[tokio::test]
+async fn whoever_types_into_a_flood_is_heard_and_sees_all_of_it() {
+    let server = Server::embedded(&[("ROOMCAST_OUTBOX_MESSAGES", "20000")]).await;
+    let mut bob = server.member("lobby", "bob").await;
+    let mut screen = chat_with(&[("NO_COLOR", "1")], &server, "ann").await;
+    let mut typed = 0;
+    for number in 0..2000 {
+        bob.say("lobby", &format!("line {number}.")).await;
+        bob.expect("message").await;
+        if number % 100 == 50 {
+            typed += 1;
+            screen.types(&format!("word {typed}.\r"));
+        }
+    }
+    screen.types("and an end\r");
+    screen.shows("ann: and an end").await;
+    screen.ends_with("lobby>").await;
+    let bytes = screen.bytes();
+    // Each once, and in their order.
+    let mut rest = bytes.as_str();
+    for number in 0..2000 {
+        let line = format!("bob: line {number}.");
+        assert_eq!(bytes.matches(&line).count(), 1, "{line}");
+        rest = &rest[rest.find(&line).unwrap_or_else(|| panic!("{line} is out of order"))..];
+    }
+    assert!((1..=typed).all(|number| bytes.matches(&format!("ann: word {number}.")).count() == 1));
 }
 
 #[tokio::test]

@@ -34,10 +34,11 @@ impl Front {
                 connections.spawn(async move {
                     match tls {
                         None => carry(near, &servers).await,
-                        Some(tls) => match tls.accept(near).await {
-                            Ok(near) => carry(near, &servers).await,
-                            Err(_) => {}
-                        },
+                        Some(tls) => {
+                            if let Ok(near) = tls.accept(near).await {
+                                carry(near, &servers).await;
+                            }
+                        }
                     }
                 });
             }
