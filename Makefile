@@ -40,13 +40,17 @@ compose-down: ## Remove what compose-up made, with its data and its image
 	@scripts/compose.sh down
 
 .PHONY: test
-test: ## Run every test; gets redis-server, nginx and promtool for it where it may
+test: ## Run every test; gets redis-server, nginx, promtool and chromium for it where it may
 	@echo '== Test'
 	@scripts/need.sh cargo cc
 	@scripts/need.sh --optional redis-server nginx promtool
 	@cargo test --locked --workspace
 	@echo '== The fault harness against a server that breaks its promises'
 	@cargo test --locked --workspace --test sabotage -- --ignored
+	@echo '== The JavaScript client'
+	@clients/js/test/run.sh
+	@echo '== The page, in a browser'
+	@web/test/run.sh
 
 # Options for it, such as FAULTS="--seed 7 --only failover"; FAULTS=--help lists them.
 FAULTS ?=
