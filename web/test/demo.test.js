@@ -27,29 +27,30 @@ test('the demo is seen to lose nothing', { skip: isThere ? false : `${DEMO} is n
 
   const url = await until(() => /^http:\S+$/m.exec(output)?.[0], () => `it says what to open: ${output}`);
   const context = await person(t, await browser(t));
-  const ann = await context.newPage();
-  await ann.goto(`${url}&name=ann`);
-  await connected(ann);
+  const zoe = await context.newPage();
+  await zoe.goto(`${url}&name=zoe`);
+  await connected(zoe);
   let count = 0;
   const talking = (async () => {
     while (demo.exitCode === null && !/In all/.test(output)) {
-      await say(ann, `seen ${++count}`);
+      await say(zoe, `Still here, for the ${++count}. time`);
       await new Promise((resolve) => setTimeout(resolve, 500));
     }
   })();
   // The people of the demo are there, and so is the one who says what happens.
-  await ann.locator('#rows .name', { hasText: /^demo$/ }).first().waitFor();
-  await ann.locator('#rows .note.back').first().waitFor({ timeout: 60_000 });
-  await picture(ann, 'page-demo');
+  await zoe.locator('#rows .name', { hasText: /^demo$/ }).first().waitFor();
+  await zoe.locator('#rows .note.back').first().waitFor({ timeout: 60_000 });
+  await zoe.locator('#rows .note.back').first().evaluate((note) => note.scrollIntoView({ block: 'center' }));
+  await picture(zoe, 'page-demo');
   await talking;
-  assert.equal(await ann.locator('#rows .gap').count(), 0);
-  const { received, lost, doubled, 'out of order': misordered } = await facts(ann);
+  assert.equal(await zoe.locator('#rows .gap').count(), 0);
+  const { received, lost, doubled, 'out of order': misordered } = await facts(zoe);
   assert.deepEqual([lost, doubled, misordered], ['0', '0', '0']);
   assert.ok(Number(received) > 20, `${received} messages`);
-  const names = new Set(await ann.locator('#rows .server').allInnerTexts());
+  const names = new Set(await zoe.locator('#rows .server').allInnerTexts());
   assert.ok(names.size >= 2, `through ${[...names]}`);
-  await hears(ann, 'seen 1');
+  await hears(zoe, 'Still here, for the 1. time');
   const [code] = await ended;
   assert.equal(code, 0, output);
-  await ann.locator('#state[data-is=waiting], #state[data-is=connecting]').waitFor();
+  await zoe.locator('#state[data-is=waiting], #state[data-is=connecting]').waitFor();
 });
