@@ -82,10 +82,13 @@ impl Recorder {
 
     /// Whether everybody is back, has everything that is known to exist, and has an answer to all that it sent.
     pub fn has_converged(&self) -> bool {
+        self.state().has_converged()
+    }
+
+    /// The record up to now, if that is so now: where people talk too, it may not be so a moment later.
+    pub fn converged(&self) -> Option<Vec<Event>> {
         let state = self.state();
-        let mut standings = state.members.iter();
-        state.answers.unanswered().next().is_none()
-            && standings.all(|((_, room), at)| at.is_live && at.at == state.newest.get(room).copied())
+        state.has_converged().then(|| state.events.clone())
     }
 
     /// The highest position of a room's newest epoch, as far as anybody knows.
@@ -132,6 +135,12 @@ impl Recorder {
 }
 
 impl State {
+    fn has_converged(&self) -> bool {
+        let is_there = |room, standing: &Standing| standing.is_live && standing.at == self.newest.get(room).copied();
+        self.answers.unanswered().next().is_none()
+            && self.members.iter().all(|((_, room), standing)| is_there(room, standing))
+    }
+
     fn follow(&mut self, client: Client, what: &What) {
         self.answers.see(client, what);
         match *what {

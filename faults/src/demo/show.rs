@@ -8,7 +8,7 @@ use super::{
     screen::{Screen, Style},
     stage::Stage,
 };
-use crate::Result;
+use crate::{Result, wait::until};
 
 /// Longest time for everybody to have everything. A client whose connections break again and again waits up to half a
 /// minute before it comes back.
@@ -99,8 +99,14 @@ impl<'a> Show<'a> {
         let (swarm, screen) = (&self.stage.swarm, self.screen);
         let to = swarm.recorder.now();
         swarm.send(false);
-        swarm.converge(CONVERGED).await;
-        let record = swarm.recorder.events();
+        let mut record = None;
+        let have_everything = async || {
+            record = swarm.recorder.converged();
+            record.is_some()
+        };
+        // If they never have, the judge says who lacks what.
+        let _ = until("all have everything", CONVERGED, have_everything).await;
+        let record = record.unwrap_or_else(|| swarm.recorder.events());
         swarm.send(true);
         let all = Account::of(&record);
         let account = all.since(&self.account);
