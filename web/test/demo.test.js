@@ -31,17 +31,24 @@ test('the demo is seen to lose nothing', { skip: isThere ? false : `${DEMO} is n
   await zoe.goto(`${url}&name=zoe`);
   await connected(zoe);
   let count = 0;
+  let isPosing = false;
+  let saying;
   const talking = (async () => {
     while (demo.exitCode === null && !/In all/.test(output)) {
-      await say(zoe, `Still here, for the ${++count}. time`);
+      if (!isPosing) saying = say(zoe, `Still here, for the ${++count}. time`);
+      await saying;
       await new Promise((resolve) => setTimeout(resolve, 500));
     }
   })();
   // The people of the demo are there, and so is the one who says what happens.
   await zoe.locator('#rows .name', { hasText: /^demo$/ }).first().waitFor();
   await zoe.locator('#rows .note.back').first().waitFor({ timeout: 60_000 });
+  // Whoever says something is brought to the end.
+  isPosing = true;
+  await saying;
   await zoe.locator('#rows .note.back').first().evaluate((note) => note.scrollIntoView({ block: 'center' }));
   await picture(zoe, 'page-demo');
+  isPosing = false;
   await talking;
   assert.equal(await zoe.locator('#rows .gap').count(), 0);
   const { received, lost, doubled, 'out of order': misordered } = await facts(zoe);
