@@ -1,10 +1,11 @@
-import { address } from './door.js';
+import { Cable } from './cable.js';
 import { element } from './dom.js';
+import { address } from './door.js';
 import { loadEarlier } from './earlier.js';
 import { Log } from './log.js';
 import { connect } from './roomcast.js';
 import { failedRow, gapRow, messageRow, messages, noteRow, unsentRow } from './rows.js';
-import { Status, words } from './status.js';
+import { Status, back, words } from './status.js';
 import { Failed, Kept, Unsent } from './store.js';
 import { Tally } from './tally.js';
 
@@ -16,9 +17,6 @@ const MOST_UNSENT = 50;
 
 /** How many of its own messages' ids a tab remembers. */
 const MOST_IDS = 500;
-
-/** For how long a connection that is cut on the page stays cut, in milliseconds. */
-const CUT_FOR = 4000;
 
 /** The client finds the server where the page is from. */
 const SERVER = new URL('ws', location.href.split(/[?#]/)[0]);
@@ -39,14 +37,11 @@ export class Conversation {
   #unsentRows = new Map();
   #chat;
   #joined;
-  #socket;
+  #cable = new Cable();
   #server;
   #connections = 0;
   /** While it is away after it was there: since when, and what had come until then. */
   #away;
-  /** While the page keeps itself cut off. */
-  #isCut = false;
-  #mending;
   /** Nothing is before the message with this number. */
   #oldest = 1;
   #unseen = 0;
@@ -72,7 +67,7 @@ export class Conversation {
 
   end() {
     this.#leaving.abort();
-    clearTimeout(this.#mending);
+    this.#cable.end();
     this.#chat.close();
     this.#status.end();
     this.#log.clear();
@@ -81,16 +76,8 @@ export class Conversation {
   }
 
   #connect({ refused }) {
-    const conversation = this;
-    // Holds on to the socket, to be able to cut it, and lets none open while it is cut.
-    class Socket extends WebSocket {
-      constructor(...given) {
-        super(...given);
-        conversation.#socket = this;
-        if (conversation.#isCut) this.close();
-      }
-    }
-    this.#chat = connect(SERVER, { username: this.#name, WebSocket: Socket, store: new Unsent(this.#room, this.#name) });
+    const { WebSocket } = this.#cable;
+    this.#chat = connect(SERVER, { username: this.#name, WebSocket, store: new Unsent(this.#room, this.#name) });
     this.#joined = this.#chat.join(this.#room, { last: HISTORY });
     this.#chat.on('state', () => this.#changed());
     this.#chat.on('broadcast', message => this.#log.add(messageRow(message, { own: false, toAll: true })));
@@ -128,13 +115,13 @@ export class Conversation {
     if (!isThere && this.#server !== undefined && !this.#away) {
       const { received, lost, gaps } = this.#tally;
       this.#away = { since: Date.now(), received, lost, gaps };
-      this.#log.add(noteRow(this.#isCut ? 'You cut your connection.' : 'The connection was lost.'));
+      this.#log.add(noteRow(this.#cable.isCut ? 'You cut your connection.' : 'The connection was lost.'));
     }
     const say = () => words(state, room, this.#room, this.#server, Date.now());
     this.#status.set(isThere ? 'open' : state.name === 'open' ? 'connecting' : state.name, say);
     const cut = element('cut');
     // Not disabled, as it would lose the focus.
-    cut.ariaDisabled = String(!isThere || this.#isCut);
+    cut.ariaDisabled = String(!isThere || this.#cable.isCut);
     cut.hidden = state.name === 'closed';
     element('again').hidden = state.name !== 'closed';
     this.#log.touch();
@@ -190,7 +177,9 @@ export class Conversation {
       this.#draft.set('');
       draft.focus();
     });
-    on('cut', 'click', () => this.#cut());
+    on('cut', 'click', ({ currentTarget }) => {
+      if (currentTarget.ariaDisabled !== 'true') this.#cable.cut(() => this.#changed());
+    });
     on('again', 'click', again);
     on('leave', 'click', leave);
     on('details', 'click', () => {
@@ -211,22 +200,6 @@ export class Conversation {
       if (error.code === 'queue_full') this.#fail({ id: `not queued ${performance.now()}`, text }, error);
     });
     this.#log.showNewest();
-  }
-
-  /** Cuts the connection off for a while, as a network does that goes away and comes back. */
-  #cut() {
-    if (element('cut').ariaDisabled === 'true') return;
-    const socket = this.#socket;
-    this.#isCut = true;
-    // What the client hears of a connection that breaks; the real end is slower, or never comes.
-    socket.dispatchEvent(new CloseEvent('close', { code: 1006 }));
-    socket.close();
-    this.#mending = setTimeout(() => {
-      this.#isCut = false;
-      this.#changed();
-      // What the system says when a network is back.
-      if (navigator.onLine) dispatchEvent(new Event('online'));
-    }, CUT_FOR);
   }
 
   async #share() {
@@ -335,14 +308,4 @@ export class Conversation {
     const text = facts.join(' · ');
     if (bar.textContent !== text) bar.textContent = text;
   }
-}
-
-/** What to say to somebody who was away. */
-function back(away, tally, server, now) {
-  const time = (now - away.since) / 1000;
-  const shown = time < 0.1 ? 'at once' : `after ${time < 10 ? time.toFixed(1) : Math.round(time).toLocaleString()} s`;
-  const [missed, lost] = [tally.received - away.received, tally.lost - away.lost];
-  const wasMissed = missed === 0 ? 'nothing was said meanwhile' : `${messages(missed)} ${missed === 1 ? 'was' : 'were'} missed and ${missed === 1 ? 'has' : 'have'} come`;
-  const wasLost = tally.gaps > away.gaps && lost === 0 ? 'how many were lost, nobody knows' : `${lost} lost`;
-  return `Back ${shown}, on ${server}: ${wasMissed}, ${wasLost}.`;
 }

@@ -1,4 +1,5 @@
 import { element } from './dom.js';
+import { messages } from './rows.js';
 
 /** A state that does not last this long is not read out. */
 const SETTLED = 700;
@@ -25,6 +26,16 @@ export function words(state, room, roomName, server, now) {
     default:
       return { text: `Closed: ${state.why}; ${state.remedy}` };
   }
+}
+
+/** What to say to somebody who was away. */
+export function back(away, tally, server, now) {
+  const time = (now - away.since) / 1000;
+  const shown = time < 0.1 ? 'at once' : `after ${time < 10 ? time.toFixed(1) : Math.round(time).toLocaleString()} s`;
+  const [missed, lost] = [tally.received - away.received, tally.lost - away.lost];
+  const wasMissed = missed === 0 ? 'nothing was said meanwhile' : `${messages(missed)} ${missed === 1 ? 'was' : 'were'} missed and ${missed === 1 ? 'has' : 'have'} come`;
+  const wasLost = tally.gaps > away.gaps && lost === 0 ? 'how many were lost, nobody knows' : `${lost} lost`;
+  return `Back ${shown}, on ${server}: ${wasMissed}, ${wasLost}.`;
 }
 
 /** Says how the connection is, to those who see it and to those who hear it. */

@@ -36,11 +36,12 @@ const CLIENT: File =
     File { path: "/roomcast.js", kind: JAVASCRIPT, text: include_str!("../../clients/js/dist/roomcast.js") };
 
 /// What the page asks for, each by a path relative to its own: so it works under a prefix that a proxy takes off.
-const FILES: [File; 14] = [
+const FILES: [File; 15] = [
     CLIENT,
     File { path: "/page.css", kind: CSS, text: include_str!("../../web/page.css") },
     File { path: "/icon.svg", kind: SVG, text: include_str!("../../web/icon.svg") },
     File { path: "/page.js", kind: JAVASCRIPT, text: include_str!("../../web/page.js") },
+    File { path: "/cable.js", kind: JAVASCRIPT, text: include_str!("../../web/cable.js") },
     File { path: "/conversation.js", kind: JAVASCRIPT, text: include_str!("../../web/conversation.js") },
     File { path: "/dom.js", kind: JAVASCRIPT, text: include_str!("../../web/dom.js") },
     File { path: "/door.js", kind: JAVASCRIPT, text: include_str!("../../web/door.js") },
