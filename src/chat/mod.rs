@@ -4,6 +4,7 @@
 
 mod backoff;
 mod command;
+mod ends;
 mod event;
 #[cfg(test)]
 mod fuzz;

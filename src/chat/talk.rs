@@ -1,5 +1,4 @@
 use std::{
-    collections::VecDeque,
     io::{self, IsTerminal},
     time::Duration,
 };
@@ -9,31 +8,30 @@ use rustix::time::{ClockId, clock_gettime};
 use serde_json::Value;
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::mpsc,
     time::sleep,
 };
 
 use super::{
     command::{self, Command},
-    input::{Typed, lines},
+    ends::Ends,
+    input::Typed,
     link::{Heard, Link},
     news::News,
     options::Options,
-    printer::{Line, Printer},
+    printer::Line,
     state::{Chat, Effect},
-    terminal::Terminal,
     words::{self, Words},
 };
-use crate::client::{Failure, plain, plain_json};
+use crate::client::{Failure, plain_json};
 
 /// How many messages may be on their way before the next line of a script is read.
 const AHEAD: usize = 100;
 
-/// How many lines a person may type while what was said before is still being printed.
-const TYPED_AHEAD: usize = 64;
-
 /// How long what is not kept yet is waited for when a person ends the chat.
 const PARTING: Duration = Duration::from_secs(5);
+
+/// How long what is still to be printed is waited for when a signal ends the chat.
+const LAST_PRINTS: Duration = Duration::from_secs(2);
 
 /// How often the clock is looked at, as timers stand still while the machine sleeps.
 const LOOK: Duration = Duration::from_secs(1);
@@ -77,14 +75,6 @@ fn this_moment() -> Duration {
     Duration::try_from(clock_gettime(CLOCK)).unwrap_or_default()
 }
 
-/// Where lines come from and go to.
-enum Ends {
-    /// A person at a terminal.
-    Terminal(Terminal),
-    /// Anything else: lines come in and go out.
-    Lines { typed: mpsc::Receiver<Typed>, printer: Printer },
-}
-
 /// What is known of one run.
 struct Talk {
     options: Options,
@@ -92,14 +82,6 @@ struct Talk {
     link: Option<Link>,
     ends: Ends,
     words: Words,
-    /// The room in which is said what is typed next.
-    room: String,
-    /// The one that stands before the line that is being edited, if one is.
-    shown: Option<String>,
-    /// What was typed while something was being printed, and the room that stood before it.
-    typed_ahead: VecDeque<(Typed, String)>,
-    /// How many lines were not even kept for that.
-    unread: usize,
     /// Whether input is a script's, so that its end is the end of the chat, and nobody sees it wait.
     is_script: bool,
     /// When it is over, although something is not kept yet; set once nothing more comes in.
@@ -117,27 +99,19 @@ struct Talk {
 impl Talk {
     fn new(options: Options) -> Self {
         let is_script = !io::stdin().is_terminal();
-        let terminal = if options.json || is_script || !io::stdout().is_terminal() { None } else { Terminal::take() };
         let has_colours = io::stdout().is_terminal()
             && !options.json
             && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
             && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
-        let ends = match terminal {
-            Some(terminal) => Ends::Terminal(terminal),
-            None => Ends::Lines { typed: lines(), printer: Printer::plain() },
-        };
+        let ends = Ends::open(!options.json, options.room.clone());
         let mut chat = Chat::new(options.username.clone(), StdRng::from_os_rng());
         let started = this_moment();
-        chat.join(started, &options.room, options.last(matches!(ends, Ends::Terminal(_))));
-        let mut talk = Self {
+        chat.join(started, &options.room, options.last(ends.are_of_a_person()));
+        Self {
             chat,
             link: None,
             ends,
             words: Words { has_colours, has_several_rooms: false },
-            room: options.room.clone(),
-            shown: None,
-            typed_ahead: VecDeque::new(),
-            unread: 0,
             is_script,
             ends_at: None,
             started,
@@ -147,32 +121,15 @@ impl Talk {
             failed: 0,
             why: String::new(),
             options,
-        };
-        talk.ask();
-        talk
+        }
     }
 
     /// Says what a person can do, before anything else.
     async fn greet(&mut self) -> Result<(), Failure> {
-        match self.ends {
-            Ends::Terminal(_) => self.note("type, and press Enter to say it; /help says what else there is").await,
-            Ends::Lines { .. } => Ok(()),
+        if !self.ends.are_of_a_person() {
+            return Ok(());
         }
-    }
-
-    /// Has the next line edited, where there is an editor that has none.
-    fn ask(&mut self) {
-        let Ends::Terminal(terminal) = &self.ends else { return };
-        if self.shown.is_some() || self.ends_at.is_some() {
-            return;
-        }
-        // A room may have been refused since it was entered here. What was typed for it was not said elsewhere.
-        if !self.chat.rooms().any(|room| room == self.room) {
-            self.room = self.chat.rooms().last().unwrap_or_default().to_owned();
-        }
-        let room = if self.room.is_empty() { "(no room)".into() } else { plain(&self.room) };
-        terminal.ask(format!("{room}> "));
-        self.shown = Some(self.room.clone());
+        self.note("type, and press Enter to say it; /help says what else there is").await
     }
 
     /// Talks until it is over, and then gives the exit code.
@@ -183,26 +140,20 @@ impl Talk {
             if let Some(over) = self.is_over(now) {
                 return over;
             }
-            let takes_lines = self.ends_at.is_none() && self.chat.unsent() < AHEAD;
-            if let Some((typed, room)) = self.typed_ahead.pop_front_if(|_| takes_lines) {
-                if let Some(code) = self.typed(typed, &room).await? {
-                    return Ok(code);
-                }
-                continue;
-            }
+            // A script waits for its acks; a person is told what waits, and may want to end it.
+            let takes_lines = self.ends_at.is_none() && (self.chat.unsent() < AHEAD || self.ends.are_of_a_person());
             let until = self.chat.deadline().map_or(LOOK, |deadline| deadline.saturating_sub(now).min(LOOK));
-            let typed = match &mut self.ends {
-                Ends::Terminal(terminal) => &mut terminal.typed,
-                Ends::Lines { typed, .. } => typed,
-            };
             tokio::select! {
                 biased;
-                Some(line) = typed.recv(), if takes_lines => {
-                    let room = self.shown.take().unwrap_or_else(|| self.room.clone());
-                    if let Some(code) = self.typed(line, &room).await? {
+                (typed, room) = self.ends.next(), if takes_lines => {
+                    if let Some(code) = self.typed(typed, &room).await? {
                         return Ok(code);
                     }
-                    self.ask();
+                    // A room may have been refused since it was entered here. What was typed for it was not said elsewhere.
+                    if !self.chat.rooms().any(|room| room == self.ends.room()) {
+                        self.ends.speak_in(self.chat.rooms().last().unwrap_or_default());
+                    }
+                    self.ends.ask();
                 }
                 heard = async { self.link.as_mut()?.next().await.into() }, if self.link.is_some() => {
                     if let Some(heard) = heard {
@@ -255,7 +206,7 @@ impl Talk {
             Heard::Sign => self.chat.heard(),
             Heard::Frame(frame) => {
                 if self.options.json {
-                    self.print(Line::Heard(plain_json(&frame).into_owned())).await?;
+                    self.ends.print(Line::Heard(plain_json(&frame).into_owned())).await?;
                 }
                 let before = self.chat.unsent();
                 self.chat.frame(this_moment(), &frame);
@@ -307,53 +258,20 @@ impl Talk {
         if self.options.json {
             let line = words::json(news).map(|line: Value| plain_json(&line.to_string()).into_owned());
             return match line {
-                Some(line) => self.print(Line::Heard(line)).await,
+                Some(line) => self.ends.print(Line::Heard(line)).await,
                 None => Ok(()),
             };
         }
         let line = Words { has_several_rooms: self.chat.rooms().nth(1).is_some(), ..self.words }.line(news);
         match (line, news) {
-            (Some(line), News::Said { .. } | News::Broadcast(_)) => self.print(Line::Heard(line)).await,
-            (Some(line), _) => self.print(Line::Note(line)).await,
+            (Some(line), News::Said { .. } | News::Broadcast(_)) => self.ends.print(Line::Heard(line)).await,
+            (Some(line), _) => self.ends.print(Line::Note(line)).await,
             (None, _) => Ok(()),
         }
     }
 
     async fn note(&mut self, text: &str) -> Result<(), Failure> {
-        self.print(Line::Note(self.words.note(text))).await
-    }
-
-    /// Has a line written. The editor prints only while it edits a line, so it is given one, and what is typed meanwhile is
-    /// put by.
-    async fn print(&mut self, line: Line) -> Result<(), Failure> {
-        loop {
-            let terminal = match &mut self.ends {
-                Ends::Lines { printer, .. } => {
-                    printer.room().await?.send(line);
-                    return Ok(());
-                }
-                Ends::Terminal(terminal) if self.shown.is_none() && terminal.printer.is_full() => {
-                    self.ask();
-                    continue;
-                }
-                Ends::Terminal(terminal) => terminal,
-            };
-            tokio::select! {
-                biased;
-                room = terminal.printer.room() => {
-                    room?.send(line);
-                    return Ok(());
-                }
-                Some(typed) = terminal.typed.recv() => {
-                    let room = self.shown.take().unwrap_or_default();
-                    if self.typed_ahead.len() < TYPED_AHEAD || !matches!(typed, Typed::Line(_)) {
-                        self.typed_ahead.push_back((typed, room));
-                    } else {
-                        self.unread += 1;
-                    }
-                }
-            }
-        }
+        self.ends.print(Line::Note(self.words.note(text))).await
     }
 
     /// What was typed, where this room stood before it. Returns the exit code if that ends it at once.
@@ -363,7 +281,7 @@ impl Talk {
             Typed::Interrupted => return Ok(Some(130)),
             Typed::End => self.ends_soon(),
             // A script's lines are texts, whatever they begin with; and so are a person's that a program reads along with.
-            Typed::Line(line) if matches!(self.ends, Ends::Lines { .. }) => self.say(&line, room).await?,
+            Typed::Line(line) if !self.ends.are_of_a_person() => self.say(&line, room).await?,
             Typed::Line(line) => {
                 // What is pasted has several lines, and each is one.
                 for line in line.lines() {
@@ -371,14 +289,15 @@ impl Talk {
                 }
             }
         }
-        if self.unread > 0 {
-            let unread = std::mem::take(&mut self.unread);
+        let unread = self.ends.unread();
+        if unread > 0 {
             self.note(&format!("too much was typed at once; {unread} lines of it were not read")).await?;
         }
         Ok(None)
     }
 
     fn ends_soon(&mut self) {
+        self.ends.take_no_more();
         self.ends_at = Some(if self.is_script { Duration::MAX } else { this_moment() + PARTING });
     }
 
@@ -394,7 +313,7 @@ impl Talk {
             Command::Wrong(why) => self.note(&why).await?,
             Command::Join(room) => {
                 self.chat.join(this_moment(), room, self.options.last(true));
-                self.room = room.to_owned();
+                self.ends.speak_in(room);
             }
             Command::Leave | Command::Last(_) if here.is_empty() => self.note("you are in no room; /join one").await?,
             Command::Leave => {
@@ -422,7 +341,7 @@ impl Talk {
             let why = if is_in { "too much waits to be sent already" } else { "/join a room first" };
             return self.note(&format!("not said: {}: {why}", words::start(text))).await;
         }
-        if matches!(self.ends, Ends::Terminal(_)) && !self.chat.is_open() {
+        if self.ends.are_of_a_person() && !self.chat.is_open() {
             let count = self.chat.unsent();
             let wait = if count == 1 { "waits" } else { "wait" };
             self.note(&format!("{} {wait} for the connection", messages(count))).await?;
@@ -441,10 +360,9 @@ impl Talk {
         if let Some(link) = self.link.take() {
             link.close().await;
         }
-        match self.ends {
-            Ends::Terminal(terminal) => terminal.end().await,
-            Ends::Lines { printer, .. } => printer.end().await,
-        }
+        // Whoever reads slowly gets it all, unless this was called off.
+        let was_called_off = matches!(outcome, Ok(1..));
+        self.ends.end(if was_called_off { LAST_PRINTS } else { Duration::MAX }).await;
         outcome
     }
 }

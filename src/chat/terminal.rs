@@ -19,7 +19,7 @@ use rustyline::{
     history::DefaultHistory,
     validate::{ValidationContext, ValidationResult, Validator},
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::timeout};
 use unicode_segmentation::UnicodeSegmentation;
 
 use super::{
@@ -43,7 +43,7 @@ pub(super) struct Terminal {
     pub(super) printer: Printer,
     pub(super) typed: mpsc::Receiver<Typed>,
     /// What stands before the next line, which is asked for with that.
-    prompts: threads::Sender<String>,
+    prompts: Option<threads::Sender<String>>,
     is_reading: Arc<AtomicBool>,
     as_it_was: Termios,
 }
@@ -95,20 +95,25 @@ impl Terminal {
                 gate.open_for_good();
             }
         });
-        Some(Self { printer, typed: lines, prompts, is_reading, as_it_was })
+        Some(Self { printer, typed: lines, prompts: Some(prompts), is_reading, as_it_was })
     }
 
     /// Has the next line edited, with this before it.
     pub(super) fn ask(&self, prompt: String) {
         // Without the thread there is nobody to ask, and what ended it has been told.
-        let _ = self.prompts.send(prompt);
+        let _ = self.prompts.as_ref().map(|prompts| prompts.send(prompt));
     }
 
-    /// Gives the terminal back as it was, when all is printed.
-    pub(super) async fn end(self) {
+    /// No other line will be edited, and what is printed needs no place above one.
+    pub(super) fn ask_no_more(&mut self) {
+        self.prompts = None;
+    }
+
+    /// Gives the terminal back as it was, when all is printed, or after so long.
+    pub(super) async fn end(self, longest: Duration) {
         let Self { printer, typed, prompts, is_reading, as_it_was } = self;
         drop((prompts, typed));
-        printer.end().await;
+        let _ = timeout(longest, printer.end()).await;
         if is_reading.load(Ordering::SeqCst) {
             // The editor is still in the middle of a line, and cannot be called off.
             let _ = io::stdout().write_all(b"\x1b[?2004l\r\n");

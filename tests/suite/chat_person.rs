@@ -213,6 +213,24 @@ async fn the_terminal_is_given_back_as_it_was() {
 }
 
 #[tokio::test]
+async fn what_waits_for_a_server_keeps_nobody_from_ending_it() {
+    for keys in [CTRL_C, "/quit\r"] {
+        let server = Server::embedded(&[]).await;
+        let mut screen = chat(&server, "ann").await;
+        server.signal("KILL");
+        screen.shows("-- the server went away").await;
+        let many: Vec<String> = (0..150).map(|number| format!("line {number}")).collect();
+        screen.types(&format!("\x1b[200~{}\x1b[201~\r", many.join("\n")));
+        screen.shows("-- 150 messages wait for the connection").await;
+        screen.types(keys);
+        let code = screen.ended().await.code();
+        assert_eq!(code, Some(if keys == CTRL_C { 130 } else { 1 }));
+        screen.shows("150 of 150 messages are not known to be kept").await;
+        assert!(screen.echoes());
+    }
+}
+
+#[tokio::test]
 async fn a_room_or_name_that_is_refused_ends_it_with_what_to_do() {
     let server = Server::embedded(&[]).await;
     let url = format!("ws://{}", server.address);

@@ -1,0 +1,149 @@
+use std::{
+    collections::VecDeque,
+    future::pending,
+    io::{self, IsTerminal},
+    time::Duration,
+};
+
+use tokio::{sync::mpsc, time::timeout};
+
+use super::{
+    input::{Typed, lines},
+    printer::{Line, Printer},
+    terminal::Terminal,
+};
+use crate::client::{Failure, plain};
+
+/// How many lines a person may type while what was said before is still being printed.
+const TYPED_AHEAD: usize = 64;
+
+/// Where lines come from and go to.
+#[derive(Debug)]
+pub(super) struct Ends {
+    of: Kind,
+    /// The room in which is said what is typed next.
+    room: String,
+    /// The one that stands before the line that is being edited, if one is.
+    shown: Option<String>,
+    /// What was typed while something was being printed, and the room that stood before it.
+    typed_ahead: VecDeque<(Typed, String)>,
+    /// How many lines were not even kept for that.
+    unread: usize,
+    /// Whether nothing more is to be typed.
+    is_done: bool,
+}
+
+#[derive(Debug)]
+enum Kind {
+    /// A person at a terminal.
+    Person(Terminal),
+    /// Anything else: lines come in and go out.
+    Lines { typed: mpsc::Receiver<Typed>, printer: Printer },
+}
+
+impl Ends {
+    /// The terminal, if there is one on both sides and it is `wanted`; else standard input and output as they are.
+    pub(super) fn open(is_terminal_wanted: bool, room: String) -> Self {
+        let has_terminal = is_terminal_wanted && io::stdin().is_terminal() && io::stdout().is_terminal();
+        let of = match if has_terminal { Terminal::take() } else { None } {
+            Some(terminal) => Kind::Person(terminal),
+            None => Kind::Lines { typed: lines(), printer: Printer::plain() },
+        };
+        let mut ends = Self { of, room, shown: None, typed_ahead: VecDeque::new(), unread: 0, is_done: false };
+        ends.ask();
+        ends
+    }
+
+    pub(super) fn are_of_a_person(&self) -> bool {
+        matches!(self.of, Kind::Person(_))
+    }
+
+    /// The room in which is said what is typed next.
+    pub(super) fn room(&self) -> &str {
+        &self.room
+    }
+
+    /// From now on, that is this room. A line that is being edited is still for the one that stands before it.
+    pub(super) fn speak_in(&mut self, room: &str) {
+        room.clone_into(&mut self.room);
+    }
+
+    /// Has the next line edited, where there is an editor that has none.
+    pub(super) fn ask(&mut self) {
+        let Kind::Person(terminal) = &self.of else { return };
+        if self.shown.is_none() && !self.is_done {
+            let room = if self.room.is_empty() { "(no room)".into() } else { plain(&self.room) };
+            terminal.ask(format!("{room}> "));
+            self.shown = Some(self.room.clone());
+        }
+    }
+
+    /// What comes next, and the room that it is for. Nothing is lost if this is given up before.
+    pub(super) async fn next(&mut self) -> (Typed, String) {
+        if let Some(typed) = self.typed_ahead.pop_front() {
+            return typed;
+        }
+        let (Kind::Person(Terminal { typed, .. }) | Kind::Lines { typed, .. }) = &mut self.of;
+        match typed.recv().await {
+            Some(typed) => (typed, self.shown.take().unwrap_or_else(|| self.room.clone())),
+            None => pending().await,
+        }
+    }
+
+    /// Has a line written. The editor prints only while it edits a line, so it is given one, and what is typed meanwhile is
+    /// put by.
+    pub(super) async fn print(&mut self, line: Line) -> Result<(), Failure> {
+        loop {
+            let terminal = match &mut self.of {
+                Kind::Lines { printer, .. } => {
+                    printer.room().await?.send(line);
+                    return Ok(());
+                }
+                Kind::Person(terminal) if self.shown.is_none() && !self.is_done && terminal.printer.is_full() => {
+                    self.ask();
+                    continue;
+                }
+                Kind::Person(terminal) => terminal,
+            };
+            tokio::select! {
+                biased;
+                room = terminal.printer.room() => {
+                    room?.send(line);
+                    return Ok(());
+                }
+                Some(typed) = terminal.typed.recv() => {
+                    let room = self.shown.take().unwrap_or_default();
+                    if self.typed_ahead.len() < TYPED_AHEAD || !matches!(typed, Typed::Line(_)) {
+                        self.typed_ahead.push_back((typed, room));
+                    } else {
+                        self.unread += 1;
+                    }
+                }
+            }
+        }
+    }
+
+    /// How many lines came too fast to be read, since this was asked last.
+    pub(super) fn unread(&mut self) -> usize {
+        std::mem::take(&mut self.unread)
+    }
+
+    /// Nothing more is to be typed; only what there is to print comes.
+    pub(super) fn take_no_more(&mut self) {
+        self.is_done = true;
+        if let Kind::Person(terminal) = &mut self.of {
+            terminal.ask_no_more();
+        }
+    }
+
+    /// Waits until all is printed, or for so long, and gives the terminal back.
+    pub(super) async fn end(mut self, longest: Duration) {
+        self.take_no_more();
+        match self.of {
+            Kind::Person(terminal) => terminal.end(longest).await,
+            Kind::Lines { printer, .. } => {
+                let _ = timeout(longest, printer.end()).await;
+            }
+        }
+    }
+}
