@@ -42,7 +42,9 @@ impl NotOpened {
         let (what, remedy) = match error {
             Error::Io(error) => match error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>()) {
                 Some(error) => tls(error),
-                None if error.kind() == ErrorKind::ConnectionRefused => ("nothing listens there".to_owned(), None),
+                None if error.kind() == ErrorKind::ConnectionRefused => {
+                    ("nothing listens there (connection refused)".to_owned(), None)
+                }
                 None => (error.to_string(), None),
             },
             Error::Http(response) => {
