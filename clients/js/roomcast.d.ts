@@ -65,7 +65,12 @@ export interface Unsent {
   after?: Position;
 }
 
-/** Where unsent messages outlive a reload, such as IndexedDB or `localStorage`. One store belongs to one client at a time. */
+/**
+ * Where unsent messages outlive a reload, such as IndexedDB or `localStorage`. One store belongs to one client at a time.
+ * Calls may overlap; they must take effect in their order. What a call failed to keep is as if the page had been closed before:
+ * a message may be missing after a reload, or, if it is older than `dedupWindow` then, be sent a second time. The client
+ * connects when `all` has answered.
+ */
 export interface Store {
   /** All that is there, in the order in which it was put. */
   all(): Unsent[] | Promise<Unsent[]>;
@@ -142,7 +147,7 @@ export interface JoinOptions {
   after?: Position;
   /**
    * Loads what the server no longer has from where you keep it. What it returns comes as messages, in its place; what is
-   * said meanwhile is held back. It is given up, and the gap stays, after 10 seconds or when 1000 messages are held back.
+   * said meanwhile is held back. It is given up, and the gap stays, after 10 seconds or when 10,000 events are held back.
    */
   load?: (gap: Omit<Gap, 'filled'>, options: { signal: AbortSignal }) => Message[] | Promise<Message[]>;
 }
@@ -156,7 +161,7 @@ export interface SendOptions {
 export interface ChatEvents {
   state: State;
   broadcast: Broadcast;
-  /** A listener or the store threw, or the server refused what no room is to blame for. Without a listener it is logged. */
+  /** A listener, `load` or the store threw, or the server refused what no room is to blame for. Without a listener it is logged. */
   error: unknown;
 }
 
@@ -183,7 +188,11 @@ interface Emitter<Events> {
 /** A client. It holds one connection, or tries to. */
 export interface Chat extends Emitter<ChatEvents> {
   readonly state: State;
-  /** Joins a room, now and after every new connection. A room that is joined already is returned as it is. */
+  /**
+   * Joins a room, now and after every new connection. A room that is joined already is returned as it is.
+   *
+   * @throws {RoomcastError} `closed`, if this client is closed.
+   */
   join(room: string, options?: JoinOptions): Room;
   /** Ends it for good: no socket, no timer and no event is left. What is unsent stays in the store, and is rejected. */
   close(): void;
@@ -196,7 +205,7 @@ export interface Chat extends Emitter<ChatEvents> {
 export interface Room extends Emitter<RoomEvents>, AsyncIterable<Message> {
   readonly name: string;
   readonly state: RoomState;
-  /** Where this client is in the room. Keep it, and give it as `after` to go on from here another time. */
+  /** That of the last event. Keep it, and give it as `after` to go on from here another time. */
   readonly position: Position | undefined;
   /** What is not known to be kept, in its order. */
   readonly unsent: readonly Unsent[];

@@ -9,23 +9,30 @@ import { build } from 'esbuild';
 const root = new URL('..', import.meta.url);
 const { version } = JSON.parse(await readFile(new URL('package.json', root), 'utf8'));
 
-const { outputFiles } = await build({
-  absWorkingDir: root.pathname,
-  entryPoints: ['src/roomcast.js', 'src/react.js'],
-  outdir: 'dist',
-  bundle: true,
-  minify: true,
-  // Every browser since 2022 has it; nothing is made for older ones.
-  target: 'es2022',
-  // What the modules call each other by, and nobody outside; names that no built-in class has.
-  mangleProps: /^(wakeAt|phase|membership|deliver|tell|restore|follow|refuse|tooBig|receive|opened|heard|noticed|lost|shown|connected|disconnected)$/,
-  format: 'esm',
-  external: ['react'],
-  banner: { js: `// roomcast-client ${version}, Apache-2.0` },
-  write: false,
-});
+// What the modules of the client call each other by, and nobody outside. None of it is a name of the language's own.
+const INTERNAL = [
+  'bytes', 'connected', 'deliver', 'disconnected', 'drop', 'effect', 'emit', 'end', 'follow', 'heard', 'isOnline',
+  'listener', 'lost', 'membership', 'network', 'noticed', 'off', 'opened', 'phase', 'receive', 'refuse', 'reject', 'release',
+  'report', 'resolve', 'restore', 'restored', 'retryAfter', 'start', 'take', 'tell', 'tooBig', 'wake', 'wakeAt', 'wanted',
+  'watch',
+];
 
-for (const { path, text } of outputFiles) {
+for (const entry of ['roomcast', 'react']) {
+  const { outputFiles } = await build({
+    absWorkingDir: root.pathname,
+    entryPoints: [`src/${entry}.js`],
+    outdir: 'dist',
+    bundle: true,
+    minify: true,
+    // Every browser since 2022 has it; nothing is made for older ones.
+    target: 'es2022',
+    mangleProps: entry === 'roomcast' ? new RegExp(`^(${INTERNAL.join('|')})$`) : undefined,
+    format: 'esm',
+    external: ['react'],
+    banner: { js: `// roomcast-client ${version}, Apache-2.0` },
+    write: false,
+  });
+  const [{ path, text }] = /** @type {import('esbuild').OutputFile[]} */ (outputFiles);
   if (!process.argv.includes('--check')) {
     await writeFile(path, text);
   } else if ((await readFile(path, 'utf8').catch(() => '')) !== text) {

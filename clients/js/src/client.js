@@ -1,11 +1,12 @@
-/** @import { Chat, ChatEvents, ConnectOptions, JoinOptions, Position, SendOptions, State, Unsent,
+/** @import { Chat, ChatEvents, ConnectOptions, JoinOptions, Position, SendOptions, State,
  *    WebSocketLike } from '../roomcast.d.ts' */
 /** @import { Action } from './connection.js' */
 /** @import { Effect, Frame } from './membership.js' */
 import { Connection } from './connection.js';
 import { Emitter } from './emitter.js';
 import { RoomcastError } from './error.js';
-import { Membership, lengthOf } from './membership.js';
+import { Membership } from './membership.js';
+import { Outbox } from './outbox.js';
 import { Room } from './room.js';
 
 /**
@@ -15,21 +16,15 @@ import { Room } from './room.js';
  * @property {() => number} now
  * @property {() => number} random
  * @property {() => boolean} isOnline
- * @property {(listener: (what: 'online' | 'offline' | 'shown') => void, signal: AbortSignal) => void} watch
- *
- * A `send` that has not come to an end; those of an earlier life have nobody who waits.
- *
- * @typedef {object} Pending
- * @property {number} bytes
- * @property {(position: Position | undefined) => void} [resolve]
- * @property {(error: unknown) => void} [reject]
+ * @property {(listener: () => void, signal: AbortSignal) => void} watch Calls the listener when the network comes or goes, and
+ *   when somebody looks at the page again.
  */
 
 /** What a room may be called; a server may allow fewer than these 512 characters, and says so. */
 const ROOM = /^[\w.:~@-]{1,512}$/;
 
 /** Longest time that a timer can be set for. */
-const LONGEST_TIMER = 2 ** 31 - 1;
+const LONGEST_TIMER = 1e9;
 
 /**
  * The client around its state machines: it moves what happens (frames, time, the network) into them, and carries out what
@@ -46,12 +41,7 @@ export class Client {
   #emitter = new Emitter((error) => console.error(error));
   /** @type {Map<string, { membership: Membership, room: Room }>} */
   #rooms = new Map();
-  /** @type {Map<string, Pending>} */
-  #pending = new Map();
-  /** Bytes of text in them. */
-  #bytes = 0;
-  /** Messages of an earlier life whose rooms have not been joined yet. @type {Unsent[]} */
-  #restored = [];
+  #outbox;
   /** @type {WebSocketLike | undefined} */
   #socket;
   /** Ends the wait for a token. @type {AbortController | undefined} */
@@ -63,23 +53,23 @@ export class Client {
   /** What is to be done, in order; what a listener asks for meanwhile comes behind. @type {(() => void)[]} */
   #agenda = [];
   #busy = false;
+  /** Why it is closed, when it is. @type {RoomcastError | undefined} */
+  #over;
   /** Ends all that listens. */
   #life = new AbortController();
 
   /** @param {string} url @param {ConnectOptions} options @param {Environment} environment */
   constructor(url, options, environment) {
     this.#url = url;
-    this.#options = { maxUnsent: 1000, maxUnsentBytes: 1 << 20, maxUnsentAge: 3_600_000, dedupWindow: 300_000, ...options };
+    const { maxUnsent = 1000, maxUnsentBytes = 1 << 20, maxUnsentAge = 3_600_000, dedupWindow = 300_000 } = options;
+    this.#options = { ...options, maxUnsent, maxUnsentBytes, maxUnsentAge, dedupWindow };
+    this.#outbox = new Outbox(this.#options, (error) => this.#report(error));
     this.#environment = environment;
     this.#connection = new Connection(environment.random);
     this.#told = this.state;
     const { signal } = this.#life;
     options.signal?.addEventListener('abort', () => this.close(), { signal });
-    environment.watch((what) => {
-      this.#step((now) =>
-        what === 'shown' ? this.#connection.shown(now) : this.#connection.network(now, what === 'online'),
-      );
-    }, signal);
+    environment.watch(() => this.#step((now) => this.#connection.network(now, environment.isOnline())), signal);
     if (options.signal?.aborted) this.close();
     else this.#begin();
   }
@@ -96,8 +86,8 @@ export class Client {
   /** @param {string} name @param {JoinOptions} [options] */
   join(name, options = {}) {
     const before = this.#rooms.get(name);
-    if (before && before.room.state.name !== 'left') return before.room;
-    if (this.state.name === 'closed') throw new RoomcastError('closed', `the client is closed: ${this.state.why}`);
+    if (before?.membership.wanted) return before.room;
+    if (this.#over) throw this.#over;
     const { random } = this.#environment;
     const membership = new Membership(name, {
       ...this.#options,
@@ -109,18 +99,23 @@ export class Client {
         this.#agenda.push(() => this.#carryOut(effect, room, socket));
       },
     });
-    const room = new Room(membership, options.load, {
-      send: (text, options) => this.#send(membership, room, text, options),
-      leave: () => {
-        this.#step(() => membership.leave());
-        this.#step(() => room.end());
-      },
-      report: (error) => this.#report(error),
-    });
+    const leave = () =>
+      this.#step(() => {
+        membership.leave();
+        // Behind what becomes of the messages in it.
+        this.#agenda.push(() => room.end());
+      });
+    const room = new Room(
+      membership,
+      options.load,
+      (text, options) => this.#send(membership, room, text, options),
+      leave,
+      (error) => this.#report(error),
+    );
     this.#rooms.set(name, { membership, room });
     this.#restore(membership);
     this.#step((now) => {
-      if (!ROOM.test(name)) membership.refuse('bad_room', 'a room is 1 to 128 of the characters A-Z a-z 0-9 - _ . : ~ @');
+      if (!ROOM.test(name)) membership.refuse('bad_room', 'a room has only the characters A-Z a-z 0-9 - _ . : ~ @');
       else if (before?.membership.phase === 'leaving') membership.follow();
       else if (this.state.name === 'open') membership.connected(now);
     });
@@ -133,35 +128,30 @@ export class Client {
 
   /** Reads the store, then connects: what is in there says from where on rooms are joined. */
   async #begin() {
-    try {
-      const all = this.#options.store?.all() ?? [];
-      this.#restored = all instanceof Promise ? await all : [...all];
-    } catch (error) {
-      this.#report(error);
-    }
+    await this.#outbox.load();
     for (const { membership } of this.#rooms.values()) this.#restore(membership);
     this.#step((now) => this.#connection.start(now, this.#environment.isOnline()));
   }
 
-  /** What was said in the room in an earlier life under the same name. @param {Membership} membership */
+  /** @param {Membership} membership */
   #restore(membership) {
-    const isOfRoom = (/** @type {Unsent} */ { room, username }) =>
-      room === membership.name && username === membership.username;
-    const unsent = this.#restored.filter(isOfRoom);
-    if (!unsent.length) return;
-    this.#restored = this.#restored.filter((unsent) => !isOfRoom(unsent));
-    for (const { id, text } of unsent) this.#remember(id, { bytes: lengthOf(text) });
-    membership.restore(unsent);
+    membership.restore(this.#outbox.restored(membership.name, membership.username));
   }
 
   /** Has something happen, does what follows from it, and sees to it that time goes on. @param {(now: number) => Action | void} happen */
   #step(happen) {
-    if (this.#life.signal.aborted) return;
+    if (this.#over) return;
     this.#act(happen(this.#environment.now()));
     this.#tellState();
     if (this.#busy) return;
     this.#busy = true;
-    for (let next; (next = this.#agenda.shift()); ) next();
+    for (let next; (next = this.#agenda.shift()); ) {
+      try {
+        next();
+      } catch (error) {
+        this.#report(error);
+      }
+    }
     this.#busy = false;
     this.#setTimer();
   }
@@ -174,7 +164,7 @@ export class Client {
       const socket = this.#socket;
       this.#disconnected();
       // A socket of `ws` would wait for an answer for half a minute; the browser's has no `terminate`.
-      hangUp(socket, 'terminate');
+      hangUp(socket);
     }
   }
 
@@ -187,7 +177,7 @@ export class Client {
 
   #setTimer() {
     clearTimeout(this.#timer);
-    if (this.#life.signal.aborted) return;
+    if (this.#over) return;
     let { wakeAt } = this.#connection;
     for (const [name, { membership }] of this.#rooms) {
       if (membership.phase === 'ended') this.#rooms.delete(name);
@@ -244,8 +234,8 @@ export class Client {
     // No browser shows why it was refused, but `ws` does.
     socket.on?.('unexpected-response', (/** @type {any} */ _, /** @type {any} */ { statusCode, headers }) => {
       const retryAfter = Number(headers['retry-after']) * 1000 || 0;
-      refusal = { retryAfter, reason: `the server refused it with status ${statusCode}` };
-      hangUp(socket, 'terminate');
+      refusal = { retryAfter, reason: `the server refused it: ${statusCode}` };
+      hangUp(socket);
     });
   }
 
@@ -263,22 +253,19 @@ export class Client {
   #disconnected() {
     this.#socket = undefined;
     this.#dialling?.abort();
-    for (const { membership, room } of this.#rooms.values()) {
-      membership.disconnected();
-      this.#agenda.push(() => room.deliver('interrupted'));
-    }
+    for (const { membership } of this.#rooms.values()) membership.disconnected();
   }
 
-  /** @param {unknown} data @param {number} now */
+  /** @param {any} data @param {number} now */
   #receive(data, now) {
     /** @type {Frame} */
     let frame;
     try {
-      frame = JSON.parse(String(data));
+      frame = JSON.parse(data) ?? {};
     } catch {
       return;
     }
-    const membership = this.#rooms.get(frame.room ?? '')?.membership;
+    const membership = this.#rooms.get(frame.room ?? this.#longest(frame))?.membership;
     if (membership) membership.receive(frame, now);
     else if (frame.type === 'reconnect') this.#connection.noticed();
     else if (frame.type === 'broadcast') this.#agenda.push(() => this.#emitter.emit('broadcast', /** @type {any} */ (frame)));
@@ -288,24 +275,33 @@ export class Client {
     }
   }
 
+  /**
+   * The room that a `bad_room` is about. It has no room in it, but as the characters are right, the longest name that is
+   * being joined is too long for the server.
+   *
+   * @param {Frame} frame
+   */
+  #longest({ code }) {
+    let longest = '';
+    for (const [name, { membership }] of this.#rooms) {
+      if (code === 'bad_room' && membership.phase === 'joining' && name.length > longest.length) longest = name;
+    }
+    return longest;
+  }
+
   /** @param {Effect} effect @param {Room} room @param {WebSocketLike | undefined} socket The one of when it was decided. */
   #carryOut(effect, room, socket) {
     const [what] = effect;
     if (what === 'send') return this.#transmit(socket, effect[1]);
     if (what === 'emit') return room.deliver(effect[1], effect[2]);
     if (what === 'refused') return room.end(effect[1]);
-    const [, unsent] = effect;
-    if (what === 'put') {
-      this.#keep((store) => store.put(unsent));
-    } else {
-      const pending = this.#forget(unsent.id);
-      this.#keep((store) => store.delete(unsent.id));
-      if (what === 'kept') {
-        pending?.resolve?.(effect[2]);
-      } else {
-        pending?.reject?.(effect[2]);
-        room.tell('failed', { unsent, error: effect[2] });
-      }
+    if (what === 'put') this.#outbox.put(effect[1]);
+    if (what === 'kept') this.#outbox.release(effect[1].id)?.resolve?.(effect[2]);
+    if (what === 'dropped') this.#outbox.release(effect[1].id)?.reject?.(effect[2]);
+    if (what === 'failed') {
+      const [, unsent, error] = effect;
+      this.#outbox.release(unsent.id)?.reject?.(error);
+      room.tell('failed', { unsent, error });
     }
     room.tell('unsent', room.unsent);
   }
@@ -323,55 +319,20 @@ export class Client {
    * @param {Membership} membership @param {Room} room @param {string} text @param {SendOptions} [options]
    * @returns {Promise<Position | undefined>}
    */
-  async #send(membership, room, text, { id = newId(), signal } = {}) {
+  async #send(membership, room, text, { id, signal } = {}) {
     signal?.throwIfAborted();
-    if (room.state.name === 'left') throw room.state.error ?? new RoomcastError('left', 'the room was left');
-    const bytes = lengthOf(text);
-    const { maxUnsent, maxUnsentBytes } = this.#options;
-    if (this.#pending.size >= maxUnsent || this.#bytes + bytes > maxUnsentBytes) {
-      throw new RoomcastError('queue_full', 'too much is waiting to be sent');
-    }
-    if (this.#pending.has(id)) throw new RoomcastError('id_conflict', 'a message with this id is being sent');
-    /** @type {Promise<Position | undefined>} */
-    const outcome = new Promise((resolve, reject) => this.#remember(id, { bytes, resolve, reject }));
+    if (!membership.wanted) throw membership.error;
+    id ||= newId();
+    const outcome = this.#outbox.take(id, text);
     const takeBack = () => {
-      const pending = this.#forget(id);
-      this.#step((now) => membership.drop(id, now));
-      this.#keep((store) => store.delete(id));
-      pending?.reject?.(signal?.reason);
-      room.tell('unsent', room.unsent);
+      this.#step((now) => membership.drop(/** @type {string} */ (id), now, signal?.reason));
     };
     signal?.addEventListener('abort', takeBack);
-    this.#step((now) => {
-      membership.add({ id, room: room.name, username: membership.username, text, at: now, sent: false }, now);
-    });
+    this.#step((now) => membership.add({ id, room: room.name, username: membership.username, text, at: now, sent: false }, now));
     try {
       return await outcome;
     } finally {
       signal?.removeEventListener('abort', takeBack);
-    }
-  }
-
-  /** @param {string} id @param {Pending} pending */
-  #remember(id, pending) {
-    this.#pending.set(id, pending);
-    this.#bytes += pending.bytes;
-  }
-
-  /** @param {string} id */
-  #forget(id) {
-    const pending = this.#pending.get(id);
-    this.#pending.delete(id);
-    this.#bytes -= pending?.bytes ?? 0;
-    return pending;
-  }
-
-  /** @param {(store: NonNullable<ConnectOptions['store']>) => void | Promise<void>} change */
-  async #keep(change) {
-    try {
-      if (this.#options.store) await change(this.#options.store);
-    } catch (error) {
-      this.#report(error);
     }
   }
 
@@ -383,21 +344,20 @@ export class Client {
   /** The end for good: no timer, no socket, no event after it. @param {State & { name: 'closed' }} state */
   #end(state) {
     const byUser = this.state !== state;
-    if (this.#life.signal.aborted) return;
+    if (this.#over) return;
     this.#life.abort();
     this.#dialling?.abort();
     clearTimeout(this.#timer);
     this.#agenda = [];
-    hangUp(this.#socket, this.state.name === 'open' ? 'close' : 'terminate');
+    hangUp(this.#socket, this.state.name === 'open');
     this.#socket = undefined;
-    this.#connection.close(state);
-    // Loops of those who close the client themselves just end.
-    const error = byUser ? undefined : new RoomcastError('closed', state.why);
-    for (const { room, membership } of this.#rooms.values()) {
-      for (const { id, sent } of membership.unsent) {
-        this.#forget(id)?.reject?.(new RoomcastError('closed', `the client was closed: ${state.why}`, sent));
-      }
-      room.end(error);
+    this.#connection.state = state;
+    const error = (this.#over = new RoomcastError('closed', `the client is closed: ${state.why}`));
+    this.#outbox.end(error);
+    for (const { membership, room } of this.#rooms.values()) {
+      membership.end(error);
+      // Loops of those who close the client themselves just end.
+      room.end(byUser ? undefined : error);
     }
     this.#rooms.clear();
     this.#emitter.emit('state', state);
@@ -405,10 +365,10 @@ export class Client {
   }
 }
 
-/** @param {any} socket @param {'close' | 'terminate'} how `terminate` waits for nobody, where a socket has it. */
-function hangUp(socket, how) {
+/** @param {any} socket @param {boolean} [inOrder] Else nobody's answer is waited for, where a socket can do that. */
+function hangUp(socket, inOrder) {
   try {
-    if (how === 'terminate' && socket?.terminate) socket.terminate();
+    if (socket?.terminate && !inOrder) socket.terminate();
     else socket?.close(1000);
   } catch {
     // It was not open yet, or it is gone already.
@@ -417,6 +377,5 @@ function hangUp(socket, how) {
 
 /** A name that nobody can guess. Not `randomUUID`, which is there only over https. */
 function newId() {
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
+  return crypto.getRandomValues(new Uint32Array(4)).join('-');
 }

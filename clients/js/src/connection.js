@@ -13,8 +13,8 @@ const LOOK = 5000;
 const PEACE = 60_000;
 
 /** What to do about a final close code, below 4500 and from there on. */
-const MEND = 'use a roomcast-client that fits the server';
-const ASK = 'give another token, or ask whoever runs the server';
+const MEND = 'update roomcast-client';
+const ASK = 'give another token, or ask who runs the server';
 
 /** Close codes below 4500 that say that the server will not have this client, whenever it comes back. */
 const FINAL = [1002, 1003, 1007, 1010];
@@ -100,18 +100,17 @@ export class Connection {
     }
   }
 
-  /** The system says that the network is there or away. @param {number} now @param {boolean} online @returns {Action} */
+  /**
+   * The network has come or gone, or somebody looks at the page again: what can be done is done at once.
+   *
+   * @param {number} now @param {boolean} online @returns {Action}
+   */
   network(now, online) {
     this.#online = online;
-    if (online) return this.shown(now);
-    if (this.state.name === 'waiting') this.#wait(now, 0, 'the network is away');
     if (this.state.name === 'open') return this.#ask(now);
-  }
-
-  /** Somebody looks at the page again, so what can be done is done at once. @param {number} now @returns {Action} */
-  shown(now) {
-    if (this.state.name === 'waiting' && this.#online) return this.#dial(now);
-    if (this.state.name === 'open') return this.#ask(now);
+    if (this.state.name !== 'waiting') return;
+    if (online) return this.#dial(now);
+    this.#wait(now, 0, 'the network is away');
   }
 
   /** @param {number} now @returns {Action} */
@@ -138,12 +137,6 @@ export class Connection {
     if (now - this.#heard >= SILENCE) return this.#ask(now);
   }
 
-  /** @param {State} state */
-  close(state) {
-    this.state = state;
-    this.wakeAt = Infinity;
-  }
-
   /** @param {number} now @returns {Action} */
   #dial(now) {
     this.state = { name: 'connecting' };
@@ -155,7 +148,7 @@ export class Connection {
   /** @param {number} now @param {number} time @param {string} why */
   #wait(now, time, why) {
     const until = this.#online ? now + time : undefined;
-    this.state = { name: 'waiting', why, ...(until !== undefined && { until }) };
+    this.state = { name: 'waiting', why, until };
     this.#looked = now;
     this.wakeAt = until ?? Infinity;
   }

@@ -1,11 +1,12 @@
 /**
- * Listeners by type. One that throws disturbs neither the others nor whoever emits: what it threw is reported.
+ * Listeners by type. One that throws, or whose promise is rejected, disturbs neither the others nor whoever emits: what it
+ * threw is reported.
  *
  * @template {Record<string, any>} Events
  */
 export class Emitter {
-  /** @type {Map<keyof Events, Set<(event: any) => void>>} */
-  #listeners = new Map();
+  /** @type {Set<{ type: keyof Events, listener: (event: any) => any, off: () => void }>} */
+  #entries = new Set();
   #report;
 
   /** @param {(error: unknown) => void} report */
@@ -20,10 +21,14 @@ export class Emitter {
    * @param {{ signal?: AbortSignal }} [options]
    */
   on(type, listener, { signal } = {}) {
-    const listeners = this.#listeners.get(type) ?? new Set();
-    const off = () => void listeners.delete(listener);
-    if (!signal?.aborted) this.#listeners.set(type, listeners.add(listener));
+    const off = () => {
+      this.#entries.delete(entry);
+      signal?.removeEventListener('abort', off);
+    };
+    const entry = { type, listener, off };
+    this.#entries.add(entry);
     signal?.addEventListener('abort', off);
+    if (signal?.aborted) off();
     return off;
   }
 
@@ -34,19 +39,20 @@ export class Emitter {
    * @returns {boolean} Whether there is anybody to hear it.
    */
   emit(type, event) {
-    const listeners = [...(this.#listeners.get(type) ?? [])];
-    for (const listener of listeners) {
+    const entries = [...this.#entries].filter((entry) => entry.type === type);
+    for (const entry of entries) {
       try {
-        listener(event);
+        // One that was called before may have had it taken off.
+        if (this.#entries.has(entry)) entry.listener(event)?.catch?.(this.#report);
       } catch (error) {
         this.#report(error);
       }
     }
-    return listeners.length > 0;
+    return entries.length > 0;
   }
 
   /** Lets all of them go. */
   clear() {
-    this.#listeners.clear();
+    for (const { off } of this.#entries) off();
   }
 }

@@ -1,4 +1,4 @@
-/** @import { Position, Unsent } from '../roomcast.d.ts' */
+/** @import { Gap, Position, Unsent } from '../roomcast.d.ts' */
 import { backoff } from './backoff.js';
 import { RoomcastError } from './error.js';
 
@@ -18,7 +18,7 @@ const LONGEST = 16 << 10;
  * or a message whose entry in the store is to be renewed.
  *
  * @typedef {['send', object] | ['emit', string, any] | ['refused', RoomcastError] | ['kept', Unsent, Position | undefined]
- *   | ['failed', Unsent, RoomcastError] | ['put', Unsent]} Effect
+ *   | ['failed', Unsent, RoomcastError] | ['dropped', Unsent, unknown] | ['put', Unsent] | ['restored']} Effect
  *
  * @typedef {object} Options
  * @property {string} [username]
@@ -45,26 +45,30 @@ export class Membership {
   /** In the order in which they are to be sent; replaced, never changed. @type {Unsent[]} */
   unsent = [];
 
+  /** Whether the user wants to be in the room. */
+  wanted = true;
+  /** Why it is over, when it is. @type {RoomcastError | undefined} */
+  error;
+
   /** @readonly */
   name;
   #options;
   /** Whether there is a connection. */
   #connected = false;
-  /** Whether the user wants to be in the room. */
-  #wanted = true;
   /** The id of the message that is on the way. @type {string | undefined} */
   #flying;
   /** Whether the one on the way was sent before, so that it may be kept whatever its answer is now. */
   #again = false;
-  /** Not before this moment is a join or a message tried again. */
+  /** Not before this moment is a join or a message tried again, nor before the one at which that was decided. */
   #retryAt = 0;
+  #refusedAt = 0;
   #attempt = 0;
   /** The last `seq` of the replay, and its epoch as soon as that is known. @type {number | undefined} */
   #until;
   /** @type {string | undefined} */
   #epoch;
-  /** Whether the replay so far has all that was missed. */
-  #whole = false;
+  /** Whether this membership began with a replay from where we were, so that it has all but what was in a gap. */
+  #replayed = false;
   /** Messages that a gap may have swallowed. @type {Set<string>} */
   #inGap = new Set();
   /** What the server said in `joined`. @type {Frame | undefined} */
@@ -80,7 +84,7 @@ export class Membership {
   /** When `wake` wants to be called. */
   get wakeAt() {
     const [first] = this.unsent;
-    const ready = this.phase === 'live' ? first && !this.#flying : this.phase === 'out' && this.#connected && this.#wanted;
+    const ready = this.phase === 'live' ? first && !this.#flying : this.phase === 'out' && this.#connected && this.wanted;
     const expires = first && first.id !== this.#flying ? first.at + this.#options.maxUnsentAge : Infinity;
     return ready ? Math.min(this.#retryAt, expires) : expires;
   }
@@ -99,10 +103,12 @@ export class Membership {
    */
   restore(unsent) {
     this.unsent = [...unsent, ...this.unsent];
-    const first = unsent.find(({ sent }) => sent)?.after;
-    if (first && !this.position) {
-      this.position = { epoch: first.epoch, seq: Math.max(0, first.seq - (this.#options.last ?? 0)) };
-    }
+    const sent = unsent.filter(({ sent }) => sent);
+    const first = sent[0]?.after;
+    // Of a position that the user gave, nobody knows whether it lies before them.
+    if (this.position) for (const { id } of sent) this.#inGap.add(id);
+    else if (first) this.position = { epoch: first.epoch, seq: Math.max(0, first.seq - (this.#options.last ?? 0)) };
+    this.#emit('restored');
   }
 
   /** @param {number} now */
@@ -113,9 +119,10 @@ export class Membership {
 
   disconnected() {
     this.#connected = false;
+    this.#away();
     this.#flying = undefined;
     this.#retryAt = 0;
-    if (this.phase !== 'ended') this.phase = this.#wanted ? 'out' : 'ended';
+    if (this.phase !== 'ended') this.phase = this.wanted ? 'out' : 'ended';
   }
 
   /** @param {Unsent} unsent @param {number} now */
@@ -125,9 +132,16 @@ export class Membership {
     this.#pump(now);
   }
 
-  /** Takes a message back: it is not sent any more, and nobody is told what becomes of it. @param {string} id @param {number} now */
-  drop(id, now) {
+  /**
+   * Takes a message back: it is not sent any more, and nobody is told what becomes of it.
+   *
+   * @param {string} id @param {number} now @param {unknown} why
+   */
+  drop(id, now, why) {
+    const unsent = this.unsent.find((unsent) => unsent.id === id);
+    if (!unsent) return;
     this.unsent = this.unsent.filter((unsent) => unsent.id !== id);
+    this.#emit('dropped', unsent, why);
     // If it is on the way, the next one goes out when it is answered.
     if (this.#flying !== id) this.#pump(now);
   }
@@ -136,7 +150,7 @@ export class Membership {
   tooBig(id) {
     const isCulprit = (/** @type {Unsent} */ unsent) => (id ? unsent.id === id : lengthOf(unsent.text) > LONGEST);
     for (const unsent of this.unsent.filter(isCulprit)) {
-      this.#fail(unsent, 'text_too_long', 'the server does not take messages of this length', false);
+      this.#fail(unsent, 'text_too_long', 'it is too long for the server', false);
     }
   }
 
@@ -146,15 +160,21 @@ export class Membership {
 
   leave() {
     this.#giveUp('left', 'the room was left');
-    if (this.phase === 'joining' || this.phase === 'replaying' || this.phase === 'live') this.#sendLeave();
+    if (this.phase === 'joining' || this.#isIn) this.#sendLeave();
     else if (this.phase === 'out') this.phase = 'ended';
+  }
+
+  /** @param {RoomcastError} error */
+  end(error) {
+    this.wanted = false;
+    this.error = error;
   }
 
   /** The server will not have us in this room, whenever we ask. */
   refuse(code = 'unknown', message = 'the server refused the room') {
     this.phase = 'ended';
     this.#giveUp(code, message);
-    this.#emit('refused', new RoomcastError(code, message));
+    this.#emit('refused', /** @type {RoomcastError} */ (this.error));
   }
 
   /** @param {number} now */
@@ -164,26 +184,30 @@ export class Membership {
       const code = first.sent ? 'outcome_unknown' : 'too_old';
       this.#fail(first, code, 'it could not be sent for too long', first.sent);
     }
-    if (this.phase === 'out' && this.#connected && this.#wanted && now >= this.#retryAt) this.#join();
+    if (this.phase === 'out' && this.#connected && this.wanted && this.#mayTry(now)) this.#join();
     this.#pump(now);
   }
 
   /** @param {Frame} frame @param {number} now */
   receive(frame, now) {
-    if (frame.id && (frame.type === 'ack' || frame.type === 'error')) {
-      this.#answered(frame, now);
+    // An id that the server does not take is not repeated; what is on the way is all that it can be about.
+    if (frame.type === 'ack' || (frame.type === 'error' && (frame.id || this.#flying))) {
+      this.#answered({ id: this.#flying, ...frame }, now);
     } else if (this.phase === 'leaving') {
-      if (frame.type === 'left' || (frame.type === 'error' && frame.code === 'not_member')) this.#gone(now);
-    } else if (frame.type === 'error') {
+      if (frame.type === 'left' || frame.code === 'not_member') this.#gone(now);
+    } else if (this.phase === 'joining') {
+      if (frame.type === 'joined') this.#enter(frame, now);
       // `not_member` answers a `leave` that crossed with a `left` of the server's own.
-      if (this.phase === 'joining' && frame.code !== 'not_member') this.#refused(frame, now);
-    } else if (frame.type === 'joined') {
-      if (this.phase === 'joining') this.#enter(frame, now);
-    } else if (this.phase === 'replaying' || this.phase === 'live') {
+      if (frame.type === 'error' && frame.code !== 'not_member') this.#refused(frame, now);
+    } else if (this.#isIn) {
       if (frame.type === 'message') this.#message(frame, now);
       if (frame.type === 'reset') this.#reset(frame, now);
       if (frame.type === 'left') this.#retryLater(frame, now);
     }
+  }
+
+  get #isIn() {
+    return this.phase === 'replaying' || this.phase === 'live';
   }
 
   #join() {
@@ -193,7 +217,13 @@ export class Membership {
     this.#emit('send', { type: 'join', room: this.name, username, ...history });
   }
 
+  /** The room is not joined, for the moment at least. */
+  #away() {
+    this.#emit('emit', 'interrupted', undefined);
+  }
+
   #sendLeave() {
+    this.#away();
     this.phase = 'leaving';
     this.#flying = undefined;
     this.#emit('send', { type: 'leave', room: this.name });
@@ -201,8 +231,8 @@ export class Membership {
 
   /** The server knows us no more as a member. @param {number} now */
   #gone(now) {
-    this.phase = this.#wanted ? 'out' : 'ended';
-    if (this.#wanted) this.wake(now);
+    this.phase = this.wanted ? 'out' : 'ended';
+    if (this.wanted) this.wake(now);
   }
 
   /** @param {Frame} frame @param {number} now */
@@ -215,8 +245,10 @@ export class Membership {
 
   /** Not now, but again after a while: to join, or to send what was not taken. @param {Frame} frame @param {number} now */
   #retryLater(frame, now) {
+    if (frame.type === 'left') this.#away();
     if (frame.type === 'left' || this.phase === 'joining') this.phase = 'out';
     this.#flying = undefined;
+    this.#refusedAt = now;
     this.#retryAt = now + (frame.retry_after_ms ?? 0) + backoff(this.#attempt++, this.#options.random);
   }
 
@@ -226,7 +258,7 @@ export class Membership {
     this.phase = 'replaying';
     this.position = place;
     this.#joined = frame;
-    this.#whole = frame.resumed === true;
+    this.#replayed = frame.resumed !== undefined;
     this.#epoch = undefined;
     // Of a position that is no longer known the `reset` that follows is all there is to wait for, if nothing else is.
     this.#until = place && (frame.until ?? (frame.resumed === false ? 0 : undefined));
@@ -249,27 +281,29 @@ export class Membership {
       this.position = place;
     }
     this.#emit('emit', 'message', frame);
-    if (place) this.#replayed(place, now);
+    if (place) this.#progress(place, now);
     this.#pump(now);
   }
 
   /** @param {Frame} frame @param {number} now */
   #reset(frame, now) {
     const upTo = at(frame);
-    this.#gap({ after: this.position, upTo, reason: frame.reason });
+    this.#gap({ after: this.position, upTo, reason: frame.reason ?? '' });
     this.position = upTo;
-    if (upTo) this.#replayed(upTo, now);
+    if (upTo) this.#progress(upTo, now);
   }
 
-  /** @param {object} gap */
+  /** It may have swallowed what was sent before its end. @param {Omit<Gap, 'filled'>} gap */
   #gap(gap) {
-    this.#whole = false;
-    for (const { id, sent } of this.unsent) if (sent) this.#inGap.add(id);
-    this.#emit('emit', 'reset', gap);
+    const { epoch = '', seq = 0 } = gap.upTo ?? {};
+    for (const { id, sent, after } of this.unsent) {
+      if (sent && !(after?.epoch === epoch && after.seq >= seq)) this.#inGap.add(id);
+    }
+    this.#emit('emit', 'reset', { ...gap, filled: false });
   }
 
   /** The stream is at this place; perhaps that ends the replay. @param {Position} place @param {number} now */
-  #replayed({ epoch, seq }, now) {
+  #progress({ epoch, seq }, now) {
     if (this.phase !== 'replaying') return;
     this.#epoch ??= epoch;
     if (epoch !== this.#epoch || seq >= /** @type {number} */ (this.#until)) this.#live(now);
@@ -279,12 +313,13 @@ export class Membership {
   #live(now) {
     this.phase = 'live';
     this.#attempt = 0;
-    for (const unsent of this.unsent.filter(({ sent }) => sent)) {
-      // A gap that may have swallowed it is never made good by a replay of what came later.
-      if (!this.#whole) this.#inGap.add(unsent.id);
+    this.unsent = this.unsent.map((unsent) => {
+      if (!unsent.sent || this.#inGap.has(unsent.id)) return unsent;
       // It has not arrived. What is still on its way to Redis from a server that died meets its id there.
-      else if (!this.#inGap.has(unsent.id)) unsent.since = now;
-    }
+      if (this.#replayed) return { ...unsent, since: now };
+      this.#inGap.add(unsent.id);
+      return unsent;
+    });
     const { resumed, originServer } = /** @type {Frame} */ (this.#joined);
     this.#emit('emit', 'joined', { position: this.position, resumed, originServer });
     this.#pump(now);
@@ -292,17 +327,17 @@ export class Membership {
 
   /** Sends the next message, if one may go. @param {number} now */
   #pump(now) {
-    while (this.phase === 'live' && !this.#flying && this.unsent.length && now >= this.#retryAt) {
+    while (this.phase === 'live' && !this.#flying && this.unsent.length && this.#mayTry(now)) {
       const [next, ...others] = this.unsent;
       if (next.sent && !this.#isRemembered(next, now)) {
         // Only a replay can tell whether it arrived.
         if (this.position && !this.#inGap.has(next.id)) return this.#sendLeave();
-        this.#fail(next, 'outcome_unknown', 'nobody can tell any more whether it was kept', true);
+        this.#fail(next, 'outcome_unknown', 'nobody can tell whether it was kept', true);
         continue;
       }
       this.#again = next.sent;
       if (!next.sent) {
-        const fresh = { ...next, sent: true, since: now, ...(this.position && { after: this.position }) };
+        const fresh = { ...next, sent: true, since: now, after: this.position };
         this.unsent = [fresh, ...others];
         this.#emit('put', fresh);
       }
@@ -311,9 +346,14 @@ export class Membership {
     }
   }
 
+  /** Whether the wait is over; a clock that was set back does not make it longer. @param {number} now */
+  #mayTry(now) {
+    return now >= this.#retryAt || now < this.#refusedAt;
+  }
+
   /** Whether the server still knows the id, if the message was kept. @param {Unsent} unsent @param {number} now */
   #isRemembered({ since = -Infinity }, now) {
-    return this.position && now >= since && now - since < this.#options.dedupWindow;
+    return this.position && now >= since && now - since <= this.#options.dedupWindow;
   }
 
   /** @param {Frame} frame @param {number} now */
@@ -349,7 +389,7 @@ export class Membership {
 
   /** Nobody wants to be in the room any more. @param {string} code @param {string} message */
   #giveUp(code, message) {
-    this.#wanted = false;
+    this.end(new RoomcastError(code, message));
     for (const unsent of this.unsent) this.#fail(unsent, code, message, unsent.sent);
   }
 

@@ -5,29 +5,28 @@ import { useCallback, useSyncExternalStore } from 'react';
 /** What components that are in the same room share. @type {WeakMap<Chat, Map<string, Shared>>} */
 const all = new WeakMap();
 
-/** What there is to see before a component is mounted. @type {UsedRoom} */
-const NOTHING = {
-  messages: [],
-  gaps: [],
-  unsent: [],
-  state: { name: 'joining' },
-  send: () => Promise.reject(new Error('the component is not mounted')),
-};
+/** What there is to see before a component is mounted. @type {Omit<UsedRoom, 'send'>} */
+const NOTHING = { messages: [], gaps: [], unsent: [], state: { name: 'joining' } };
 
 /** A room as React reads it: what a component sees is never changed, but replaced. */
 class Shared {
+  seen = NOTHING;
   #listeners = new Set();
-  #room;
+  /** Missing if the client is closed. @type {import('../roomcast.d.ts').Room | undefined} */
+  room;
 
   /** @param {string} name @param {UseRoomOptions} options */
   constructor(name, { chat, keep = 500, ...options }) {
-    const room = (this.#room = chat.join(name, options));
-    /** @type {UsedRoom} */
-    this.seen = { ...NOTHING, unsent: room.unsent, state: room.state, send: (...args) => room.send(...args) };
-    room.on('message', (message) => this.#see({ messages: [...this.seen.messages, message].slice(-keep) }));
-    room.on('reset', (gap) => this.#see({ gaps: [...this.seen.gaps, gap].slice(-keep) }));
-    room.on('unsent', (unsent) => this.#see({ unsent }));
-    room.on('state', (state) => this.#see({ state }));
+    try {
+      const room = (this.room = chat.join(name, options));
+      this.seen = { ...NOTHING, unsent: room.unsent, state: room.state };
+      room.on('message', (message) => this.#see({ messages: [...this.seen.messages, message].slice(-keep) }));
+      room.on('reset', (gap) => gap.filled || this.#see({ gaps: [...this.seen.gaps, gap].slice(-keep) }));
+      room.on('unsent', (unsent) => this.#see({ unsent }));
+      room.on('state', (state) => this.#see({ state }));
+    } catch (/** @type {any} */ error) {
+      this.seen = { ...NOTHING, state: { name: 'left', error } };
+    }
   }
 
   /** @param {() => void} listener @param {() => void} onLast Called when nobody has listened for a moment. */
@@ -39,7 +38,7 @@ class Shared {
       setTimeout(() => {
         if (this.#listeners.size) return;
         onLast();
-        this.#room.leave();
+        this.room?.leave();
       });
     };
   }
@@ -54,6 +53,7 @@ class Shared {
 /** @type {typeof import('../react.d.ts').useRoom} */
 export function useRoom(name, options) {
   const { chat } = options;
+  const shared = () => all.get(chat)?.get(name);
   const subscribe = useCallback(
     (/** @type {() => void} */ listener) => {
       const rooms = all.get(chat) ?? new Map();
@@ -64,5 +64,15 @@ export function useRoom(name, options) {
     },
     [chat, name],
   );
-  return useSyncExternalStore(subscribe, () => all.get(chat)?.get(name)?.seen ?? NOTHING, () => NOTHING);
+  const seen = useSyncExternalStore(subscribe, () => shared()?.seen ?? NOTHING, () => NOTHING);
+  const send = useCallback(
+    /** @type {UsedRoom['send']} */
+    (async (...message) => {
+      const room = shared()?.room;
+      if (!room) throw new Error('a component sends while it is mounted, and its client is open');
+      return room.send(...message);
+    }),
+    [chat, name],
+  );
+  return { ...seen, send };
 }

@@ -1,4 +1,4 @@
-/** @import { Gap, JoinOptions, Message, Room as PublicRoom, RoomEvents, RoomState, Unsent } from '../roomcast.d.ts' */
+/** @import { Gap, JoinOptions, Message, Position, Room as PublicRoom, RoomEvents, RoomState, Unsent } from '../roomcast.d.ts' */
 /** @import { Membership } from './membership.js' */
 import { Emitter } from './emitter.js';
 import { RoomcastError } from './error.js';
@@ -6,9 +6,9 @@ import { RoomcastError } from './error.js';
 /** How far a loop may fall behind. */
 const BEHIND = 10_000;
 
-/** How long `load` may take, and how many events are held back for it. */
+/** How long `load` may take; it may be as far behind as a loop. */
 const LOADING = 10_000;
-const HELD = 1000;
+const LATE = 'a gap was not loaded in time';
 
 /**
  * A room as its user has it: events, promises and loops around a {@link Membership}. While what is missing in a gap is
@@ -20,10 +20,14 @@ export class Room {
   /** @type {RoomState} */
   state = { name: 'joining' };
 
+  /** That of the last event: what is held back is not there yet. @type {Position | undefined} */
+  position;
+  /** @type {PublicRoom['send']} */
+  send;
+  leave;
+
   #membership;
   #load;
-  #send;
-  #leave;
   #report;
   /** @type {Emitter<RoomEvents>} */
   #emitter;
@@ -35,23 +39,22 @@ export class Room {
   /**
    * @param {Membership} membership
    * @param {JoinOptions['load']} load
-   * @param {{ send: PublicRoom['send'], leave: () => void, report: (error: unknown) => void }} chat
+   * @param {PublicRoom['send']} send
+   * @param {() => void} leave
+   * @param {(error: unknown) => void} report
    */
-  constructor(membership, load, { send, leave, report }) {
+  constructor(membership, load, send, leave, report) {
     this.#membership = membership;
+    this.position = membership.position;
     this.#load = load;
-    this.#send = send;
-    this.#leave = leave;
+    this.send = send;
+    this.leave = leave;
     this.#report = report;
     this.#emitter = new Emitter(report);
   }
 
   get name() {
     return this.#membership.name;
-  }
-
-  get position() {
-    return this.#membership.position;
   }
 
   /** @returns {readonly Unsent[]} */
@@ -62,15 +65,6 @@ export class Room {
   /** @type {PublicRoom['on']} */
   on(type, listener, options) {
     return this.#emitter.on(type, listener, options);
-  }
-
-  /** @type {PublicRoom['send']} */
-  send(text, options) {
-    return this.#send(text, options);
-  }
-
-  leave() {
-    this.#leave();
   }
 
   async *[Symbol.asyncIterator]() {
@@ -96,18 +90,27 @@ export class Room {
 
   /** Something happened in the room. @param {string} type @param {any} event */
   deliver(type, event = undefined) {
+    if (!this.#membership.wanted) return;
     if (this.#held) {
       this.#held.push([type, event]);
-      if (this.#held.length > HELD) this.#loading?.abort(new Error('too much was said while a gap was loaded'));
-    } else if (type === 'reset') {
-      if (this.#load) this.#fill(event, this.#load);
-      else this.#emitter.emit('reset', { ...event, filled: false });
+      if (this.#held.length > BEHIND) this.#loading?.abort(new Error(LATE));
+    } else if (type === 'reset' && this.#load) {
+      this.#fill(event, this.#load);
     } else if (type === 'interrupted') {
       if (this.state.name === 'joined') this.#become({ name: 'joining' });
     } else {
-      if (type === 'joined') this.#become({ name: 'joined' });
-      this.#emitter.emit(/** @type {'message' | 'joined'} */ (type), event);
+      this.#pass(type, event);
     }
+  }
+
+  /** @param {string} type @param {any} event */
+  #pass(type, event) {
+    const { position, upTo, epoch, seq } = event;
+    if (type === 'message' && epoch) this.position = { epoch, seq };
+    if (type === 'reset') this.position = upTo;
+    if (type === 'joined') this.position = position;
+    if (type === 'joined') this.#become({ name: 'joined' });
+    this.tell(/** @type {keyof RoomEvents} */ (type), event);
   }
 
   /** As `deliver`, of what is in no order with messages. @type {Emitter<RoomEvents>['emit']} */
@@ -118,22 +121,22 @@ export class Room {
   /** The room is over: nothing is delivered any more, and no loop waits. @param {RoomcastError} [error] */
   end(error) {
     if (this.state.name === 'left') return;
-    this.#loading?.abort(new RoomcastError('left', 'the room was left'));
-    this.#become({ name: 'left', ...(error && { error }) });
+    this.#loading?.abort(error);
+    this.#become({ name: 'left', error });
     this.#emitter.clear();
   }
 
   /** @param {RoomState} state */
   #become(state) {
     this.state = state;
-    this.#emitter.emit('state', state);
+    this.tell('state', state);
   }
 
   /** @param {Omit<Gap, 'filled'>} gap @param {NonNullable<JoinOptions['load']>} load */
   async #fill(gap, load) {
     const loading = (this.#loading = new AbortController());
     const { signal } = loading;
-    const timer = setTimeout(() => loading.abort(new Error('a gap could not be loaded in time')), LOADING);
+    const timer = setTimeout(() => loading.abort(new Error(LATE)), LOADING);
     this.#held = [];
     /** @type {Message[]} */
     let messages = [];
@@ -141,7 +144,7 @@ export class Room {
     try {
       /** @type {Promise<never>} */
       const givenUp = new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)));
-      messages = await Promise.race([load(gap, { signal }), givenUp]);
+      messages = [...(await Promise.race([load(gap, { signal }), givenUp]))];
       filled = true;
     } catch (error) {
       if (this.state.name !== 'left') this.#report(error);
@@ -149,9 +152,8 @@ export class Room {
     clearTimeout(timer);
     const held = this.#held;
     this.#held = this.#loading = undefined;
-    if (this.state.name === 'left') return;
-    for (const message of messages) this.#emitter.emit('message', message);
-    this.#emitter.emit('reset', { ...gap, filled });
+    for (const message of messages) this.#pass('message', message);
+    this.#pass('reset', { ...gap, filled });
     for (const [type, event] of held) this.deliver(type, event);
   }
 }

@@ -9,23 +9,17 @@ const ENVIRONMENT = {
   random: () => Math.random(),
   isOnline: () => globalThis.navigator?.onLine !== false,
   watch: (listener, signal) => {
-    const { document } = globalThis;
-    globalThis.addEventListener?.('online', () => listener('online'), { signal });
-    globalThis.addEventListener?.('offline', () => listener('offline'), { signal });
-    document?.addEventListener(
-      'visibilitychange',
-      () => {
-        if (document.visibilityState === 'visible') listener('shown');
-      },
-      { signal },
-    );
+    for (const type of ['online', 'offline', 'visibilitychange']) {
+      const isHidden = () => type === 'visibilitychange' && document.hidden;
+      globalThis.addEventListener?.(type, () => isHidden() || listener(), { signal });
+    }
   },
 };
 
 /** @type {typeof import('../roomcast.d.ts').connect} */
 export function connect(url, options = {}) {
   const { WebSocket = globalThis.WebSocket } = options;
-  if (!WebSocket) throw new TypeError('there is no WebSocket here: give the class of one as `WebSocket`');
+  if (!WebSocket) throw new TypeError('no WebSocket here: give a class as `WebSocket`');
   return new Client(addressOf(url), { ...options, WebSocket }, ENVIRONMENT);
 }
 

@@ -136,21 +136,21 @@ test('a clock that was set back breaks nothing', () => {
 test('offline it waits without an end, and online it tries at once', () => {
   const connection = new Connection(() => 1);
   assert.equal(connection.start(0, false), undefined);
-  assert.deepEqual(connection.state, { name: 'waiting', why: 'the network is away' });
+  assert.deepEqual(connection.state, { name: 'waiting', why: 'the network is away', until: undefined });
   assert.equal(connection.wakeAt, Infinity);
   assert.equal(connection.network(5, true), 'dial');
   connection.network(6, false);
   connection.lost(7, { code: 1006 });
   assert.equal(connection.state.until, undefined);
-  assert.equal(connection.shown(8), undefined);
+  assert.equal(connection.network(8, false), undefined);
   assert.equal(connection.network(9, true), 'dial');
 });
 
 test('looking at the page ends a wait, and tests an open connection', () => {
   const connection = begun();
   connection.lost(0, { code: 1006 });
-  assert.equal(connection.shown(1), 'dial');
+  assert.equal(connection.network(1, true), 'dial');
   connection.opened(2);
-  assert.equal(connection.shown(3), 'ping');
-  assert.equal(connection.shown(4), undefined);
+  assert.equal(connection.network(3, true), 'ping');
+  assert.equal(connection.network(4, true), undefined);
 });

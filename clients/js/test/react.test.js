@@ -12,7 +12,7 @@ const { window } = new JSDOM('<main></main>');
 const { document, AbortController } = window;
 Object.assign(globalThis, { window, document, AbortController });
 globalThis.navigator ??= window.navigator;
-const { StrictMode, createElement } = await import('react');
+const { StrictMode, createElement, useEffect } = await import('react');
 const { createRoot } = await import('react-dom/client');
 
 /** A root that is unmounted with the test, and what its component saw last. */
@@ -80,11 +80,36 @@ test('components in one room share it, and the last one ends it', async (t) => {
   await until(() => views.every(({ seen }) => seen.now?.state.name === 'joined'), 'both are joined');
   await views[0].seen.now.send('hello');
   await until(() => views.every(({ seen }) => seen.now.messages.length === 1), 'both hear it');
-  assert.equal(views[0].seen.now, views[1].seen.now);
+  assert.equal(views[0].seen.now.messages, views[1].seen.now.messages);
+  assert.equal(views[0].seen.now.unsent, views[1].seen.now.unsent);
   views[0].root.unmount();
   await views[1].seen.now.send('still here');
   assert.equal(sent.filter(({ type }) => type === 'leave').length, 0);
   views[1].root.unmount();
   await until(() => sent.some(({ type }) => type === 'leave'), 'it is left');
   assert.equal(sent.filter(({ type }) => type === 'join').length, 1);
+});
+
+test('a client that is closed is shown, and an effect can send at once', async (t) => {
+  const server = await Server.start(t);
+  const chat = connect(server.url, { username: 'ann', WebSocket });
+  t.after(() => chat.close());
+  let sent;
+  const { seen, render } = mount(t, () => {
+    const used = useRoom('lobby', { chat });
+    useEffect(() => void (sent ??= used.send('from an effect')), [used.send]);
+    return used;
+  });
+  render({});
+  await until(() => sent, 'the effect');
+  assert.equal((await sent).seq, 1);
+  await until(() => seen.now.messages.length === 1, 'the message');
+
+  const closed = connect(server.url, { username: 'ann', WebSocket });
+  closed.close();
+  const other = mount(t, () => useRoom('lobby', { chat: closed }));
+  other.render({});
+  await until(() => other.seen.now?.state.name === 'left', 'it is shown as left');
+  assert.equal(other.seen.now.state.error.code, 'closed');
+  await assert.rejects(other.seen.now.send('too late'));
 });

@@ -21,10 +21,12 @@ export class Model {
   accepts = true;
   /** What becomes of the next publishes: `kept`, `refused` or `unclear`. */
   mood = () => 'kept';
+  /** How many messages a room keeps; with 0 it numbers none. */
   historyLength = Infinity;
 
-  constructor(now) {
+  constructor(now, random) {
     this.now = now;
+    this.random = random;
     const model = this;
     this.WebSocket = class extends Connection {
       constructor(url, protocols) {
@@ -41,6 +43,12 @@ export class Model {
   /** Numbers a message, or finds it by its id. */
   publish(name, username, text, id) {
     const room = this.room(name);
+    if (!this.historyLength) {
+      const message = { ts: this.now(), originServer: 'model', type: 'message', room: name, username, text, id };
+      room.log.push(message);
+      for (const connection of this.connections) if (connection.names.has(name)) connection.say(message);
+      return {};
+    }
     const key = `${username} ${id}`;
     const known = id && room.ids.get(key);
     if (known && this.now() - known.at < WINDOW) return { epoch: room.epoch, seq: known.seq };
@@ -52,7 +60,15 @@ export class Model {
     return { epoch: room.epoch, seq };
   }
 
-  /** What the room still has after a position. */
+  /** Loses a room, as Redis may: its numbering begins anew, and members are told. */
+  lose(name) {
+    const room = { epoch: `${this.room(name).epoch}'`, log: [], seq: 0, ids: new Map() };
+    this.rooms.set(name, room);
+    const reset = { type: 'reset', room: name, epoch: room.epoch, seq: 0, reason: 'new_epoch' };
+    for (const connection of this.connections) if (connection.names.has(name)) connection.say(reset);
+  }
+
+  /** What the room still has. */
   kept(name) {
     return this.room(name).log.slice(-this.historyLength);
   }
@@ -65,6 +81,8 @@ class Connection {
   /** The name in each room. */
   names = new Map();
   state = 'connecting';
+  /** Whether nothing comes from the server any more, and nobody is told. */
+  isMute = false;
   listeners = { open: [], message: [], close: [], error: [] };
 
   constructor(model, protocols) {
@@ -107,7 +125,11 @@ class Connection {
   }
 
   say(frame) {
-    if (this.state === 'open') this.down.push(frame);
+    if (this.state !== 'open' || this.isMute) return;
+    // An ack may come before the message that it is about, and before others' that are on their way.
+    const last = this.down.findLastIndex(({ type }) => type !== 'message');
+    if (frame.type === 'ack' && this.model.random() < 0.5) this.down.splice(last + 1, 0, frame);
+    else this.down.push(frame);
   }
 
   /** The client gets the next frame. */
@@ -123,7 +145,7 @@ class Connection {
       return this.lose({});
     }
     const frame = this.up.shift();
-    if (frame) this.carryOut(frame);
+    if (frame && !this.isMute) this.carryOut(frame);
     if (this.state === 'closed' && !this.up.length) this.model.connections.delete(this);
   }
 
@@ -155,7 +177,12 @@ class Connection {
   }
 
   join(name, username, after, last = 0) {
+    this.names.set(name, username);
     const { epoch, seq: top } = this.model.room(name);
+    this.model.top = top;
+    if (!this.model.historyLength) {
+      return this.say({ type: 'joined', room: name, members: 1, ...(after && { resumed: false }) });
+    }
     const kept = this.model.kept(name);
     const oldest = kept[0]?.seq ?? top + 1;
     const joined = { type: 'joined', room: name, epoch, members: 1, originServer: 'model' };
@@ -172,6 +199,5 @@ class Connection {
       this.say({ ...joined, seq: from, ...(from < top && { until: top }) });
     }
     for (const message of kept) if (message.seq > from) this.say(message);
-    this.names.set(name, username);
   }
 }
