@@ -87,7 +87,7 @@ export class Conversation {
       if (state.name === 'left' && state.error && this.#chat.state.name !== 'closed') refused(state.error);
       else this.#changed();
     });
-    room.on('joined', ({ originServer }) => this.#arrived(originServer));
+    room.on('joined', ({ originServer, position }) => this.#arrived(originServer, position));
     room.on('message', message => this.#heard(message));
     room.on('reset', gap => {
       this.#tally.gap(gap);
@@ -113,8 +113,8 @@ export class Conversation {
     const [state, room] = [this.#chat.state, this.#joined.state];
     const isThere = state.name === 'open' && room.name === 'joined';
     if (!isThere && this.#server !== undefined && !this.#away) {
-      const { received, lost, gaps } = this.#tally;
-      this.#away = { since: Date.now(), received, lost, gaps };
+      const { received, lost, unsized } = this.#tally;
+      this.#away = { since: Date.now(), received, lost, unsized };
       this.#log.add(noteRow(this.#cable.isCut ? 'You cut your connection.' : 'The connection was lost.'));
     }
     const say = () => words(state, room, this.#room, this.#server, Date.now());
@@ -128,7 +128,8 @@ export class Conversation {
   }
 
   /** It is in the room, and what was missed has come. */
-  #arrived(server) {
+  #arrived(server, position) {
+    this.#tally.joined(position);
     this.#server = server ?? 'the server';
     this.#connections += 1;
     const away = this.#away;
@@ -293,7 +294,7 @@ export class Conversation {
     const bar = element('facts');
     bar.hidden = !element('room').classList.contains('details');
     if (bar.hidden) return;
-    const { received, lost, doubled, misordered } = this.#tally;
+    const { received, loss, doubled, misordered, isBlind } = this.#tally;
     const position = this.#joined.position;
     const facts = [
       `server ${this.#server ?? '–'}`,
@@ -301,9 +302,9 @@ export class Conversation {
       `seq ${position?.seq ?? '–'}`,
       `connections ${this.#connections}`,
       `received ${received}`,
-      `lost ${lost}`,
-      `doubled ${doubled}`,
-      `out of order ${misordered}`,
+      `lost ${loss}`,
+      `doubled ${isBlind ? 'unknown' : doubled}`,
+      `out of order ${isBlind ? 'unknown' : misordered}`,
     ];
     const text = facts.join(' · ');
     if (bar.textContent !== text) bar.textContent = text;

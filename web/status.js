@@ -28,14 +28,26 @@ export function words(state, room, roomName, server, now) {
   }
 }
 
-/** What to say to somebody who was away. */
+/**
+ * What to say to somebody who was away, since `away.since`, when the tally stood at what else is in there.
+ *
+ * @param {import('./tally.js').Tally} tally
+ */
 export function back(away, tally, server, now) {
   const time = (now - away.since) / 1000;
   const shown = time < 0.1 ? 'at once' : `after ${time < 10 ? time.toFixed(1) : Math.round(time).toLocaleString()} s`;
   const [missed, lost] = [tally.received - away.received, tally.lost - away.lost];
-  const wasMissed = missed === 0 ? 'nothing was said meanwhile' : `${messages(missed)} ${missed === 1 ? 'was' : 'were'} missed and ${missed === 1 ? 'has' : 'have'} come`;
-  const wasLost = tally.gaps > away.gaps && lost === 0 ? 'how many were lost, nobody knows' : `${lost} lost`;
-  return `Back ${shown}, on ${server}: ${wasMissed}, ${wasLost}.`;
+  return `Back ${shown}, on ${server}: ${meanwhile(missed, lost, tally.unsized > away.unsized, tally.isBlind)}.`;
+}
+
+/** @param {boolean} hasMore Whether more may be lost than was counted. @param {boolean} isBlind Whether nothing can be counted. */
+function meanwhile(missed, lost, hasMore, isBlind) {
+  if (isBlind) return 'this server keeps nothing, so what was said meanwhile is lost to you, and nobody can count it';
+  const [were, have] = missed === 1 ? ['was', 'has'] : ['were', 'have'];
+  const came = missed > 0 ? `${messages(missed)} ${were} missed and ${have} come, ` : '';
+  if (hasMore) return lost > 0 ? `${came}${lost} lost, and perhaps more` : `${came}${came ? 'others' : 'what was said meanwhile'} may be lost`;
+  if (missed + lost === 0) return 'nothing was said meanwhile, 0 lost';
+  return `${came}${lost} lost`;
 }
 
 /** Says how the connection is, to those who see it and to those who hear it. */

@@ -7,12 +7,25 @@ export class Tally {
   lost = 0;
   doubled = 0;
   misordered = 0;
-  /** How often something was said to be missing. */
-  gaps = 0;
+  /** How often something may be missing and nobody knows how much. */
+  unsized = 0;
+  /** Whether it was in the room without a place in its order: what is missing then leaves no trace. */
+  isBlind = false;
   #epoch;
   /** The number of the message before the first that counts, then of the latest. */
   #seq;
   #ids = new Set();
+
+  /** What was lost, in words. */
+  get loss() {
+    if (this.isBlind || (this.unsized > 0 && this.lost === 0)) return 'unknown';
+    return `${this.lost}${this.unsized > 0 ? '+' : ''}`;
+  }
+
+  /** It is in the room. @param {object | undefined} position Where; a server that keeps nothing does not say. */
+  joined(position) {
+    if (!position) this.isBlind = true;
+  }
 
   /** @param {{ epoch?: string, seq?: number }} message A message that came live. */
   message({ epoch, seq }) {
@@ -31,9 +44,10 @@ export class Tally {
 
   /** Something cannot be had: it counts as lost, and the room goes on after it. */
   gap({ after, upTo, filled }) {
-    if (!filled) this.gaps += 1;
+    const isSized = after !== undefined && after.epoch === upTo?.epoch;
+    if (!filled && isSized) this.lost += Math.max(0, upTo.seq - after.seq);
+    if (!filled && !isSized) this.unsized += 1;
     if (!upTo) return;
-    if (!filled && after && after.epoch === upTo.epoch) this.lost += Math.max(0, upTo.seq - after.seq);
     if (this.#epoch !== upTo.epoch) this.#ids.clear();
     [this.#epoch, this.#seq] = [upTo.epoch, upTo.seq];
   }

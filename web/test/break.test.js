@@ -143,6 +143,35 @@ describe('a conversation', () => {
     assert.deepEqual(await texts(ann), ['before', 'after']);
   });
 
+  test('does not say that nothing was lost when nobody can know', async (t) => {
+    const ann = await enter(await person(t, chromium), one, 'ann', { room: 'unsized' });
+    await say(ann, 'before');
+    await hears(ann, 'before');
+    await ann.getByRole('button', { name: 'Cut' }).click();
+    await redis.command('FLUSHALL');
+    await ann.locator('#rows .note.back', { hasText: /^Back after .*, on server-1: what was said meanwhile may be lost\.$/ }).waitFor();
+    assert.equal((await facts(ann)).lost, 'unknown');
+  });
+
+  test('says of a server that keeps nothing that what was missed is lost', async (t) => {
+    const { servers } = await cluster(t, { ROOMCAST_HISTORY_LENGTH: '0' });
+    const [ann, bob] = [
+      await enter(await person(t, chromium), servers[0], 'ann', { room: 'nothing-kept' }),
+      await enter(await person(t, chromium), servers[1], 'bob', { room: 'nothing-kept' }),
+    ];
+    await say(bob, 'heard');
+    await hears(ann, 'heard');
+    await ann.getByRole('button', { name: 'Cut' }).click();
+    await ann.locator('#rows .note', { hasText: 'You cut your connection.' }).waitFor();
+    for (const text of ['said to nobody', 'and once more']) {
+      await say(bob, text);
+      await hears(bob, text);
+    }
+    const note = await ann.locator('#rows .note.back').innerText();
+    assert.match(note, /: this server keeps nothing, so what was said meanwhile is lost to you, and nobody can count it\.$/);
+    assert.deepEqual(await damage(ann), ['unknown', 'unknown', 'unknown']);
+  });
+
   test('keeps what was said while Redis is away', async (t) => {
     const ann = await enter(await person(t, chromium), one, 'ann', { room: 'redis' });
     await redis.kill();

@@ -98,7 +98,7 @@ export async function person(t, browser, options = {}) {
   context.on('weberror', (error) => faults.push(String(error.error())));
   context.on('console', (message) => {
     // That a server is away is what is tested.
-    const isExpected = message.type() !== 'error' || /WebSocket connection to|Failed to load resource/.test(message.text());
+    const isExpected = message.type() !== 'error' || /WebSocket connection to|WebSocket is already in|Failed to load resource/.test(message.text());
     if (!isExpected) faults.push(message.text());
   });
   t.after(async () => {
