@@ -1,0 +1,146 @@
+// What a membership decides, frame by frame.
+import assert from 'node:assert/strict';
+import { mock, test } from 'node:test';
+import { Client } from '../src/client.js';
+import { Membership } from '../src/membership.js';
+
+const MINUTE = 60_000;
+
+/** A membership that has just been connected, with what it wants done. */
+function begun({ restored = [], ...options } = {}) {
+  const effects = [];
+  const membership = new Membership('lobby', {
+    username: 'ann',
+    dedupWindow: 5 * MINUTE,
+    maxUnsentAge: 60 * MINUTE,
+    random: () => 0,
+    effect: (effect) => effects.push(effect),
+    ...options,
+  });
+  membership.restore(restored);
+  membership.connected(0);
+  const sent = () => effects.filter(([what]) => what === 'send').map(([, frame]) => frame);
+  return { membership, effects, sent };
+}
+
+const place = (seq) => ({ epoch: 'e', seq });
+const joined = (seq, more) => ({ type: 'joined', room: 'lobby', ...place(seq), ...more });
+const message = (seq, id) => ({ type: 'message', room: 'lobby', username: 'ann', text: 'x', ...place(seq), id });
+const unsent = (id, more) => ({ id, room: 'lobby', username: 'ann', text: id, at: 0, sent: false, ...more });
+const refusal = (id, code, more) => ({ type: 'error', room: 'lobby', id, code, message: code, ...more });
+
+test('what may have been kept is not sent again after the window before a replay has shown that it is not there', () => {
+  for (const isKept of [false, true]) {
+    const { membership, sent, effects } = begun();
+    membership.receive(joined(7), 0);
+    membership.add(unsent('one'), 0);
+    membership.receive(refusal('one', 'unavailable'), 0);
+    membership.wake(1);
+    membership.receive(refusal('one', 'unavailable', { retry_after_ms: 6 * MINUTE }), 1);
+    membership.wake(7 * MINUTE);
+    const types = sent().map(({ type }) => type);
+    assert.deepEqual(types, ['join', 'message', 'message', 'leave']);
+    membership.receive({ type: 'left', room: 'lobby' }, 7 * MINUTE);
+    assert.deepEqual(sent().at(-1), { type: 'join', room: 'lobby', username: 'ann', after: place(7) });
+    membership.receive(joined(7, { resumed: true, ...(isKept && { until: 8 }) }), 7 * MINUTE);
+    if (isKept) membership.receive(message(8, 'one'), 7 * MINUTE);
+    assert.equal(sent().filter(({ id }) => id === 'one').length, isKept ? 2 : 3);
+    assert.equal(effects.filter(([what]) => what === 'kept').length, isKept ? 1 : 0);
+  }
+});
+
+test('one message is on the way at a time, and none before the replay is over', () => {
+  const { membership, sent } = begun({ last: 5 });
+  membership.add(unsent('one'), 0);
+  membership.add(unsent('two'), 0);
+  membership.receive(joined(3, { until: 5 }), 0);
+  membership.receive(message(4), 0);
+  assert.deepEqual(sent().map(({ type }) => type), ['join']);
+  membership.receive(message(5), 0);
+  assert.deepEqual(sent().slice(1).map(({ id }) => id), ['one']);
+  // Whichever of the two comes first tells that it is kept.
+  membership.receive({ type: 'ack', id: 'one', room: 'lobby', ...place(6) }, 0);
+  assert.deepEqual(sent().slice(1).map(({ id }) => id), ['one', 'two']);
+  assert.deepEqual(membership.position, place(5));
+});
+
+test('a refusal says that the message may be kept if an answer before it left that open', () => {
+  const { membership, effects } = begun();
+  membership.receive(joined(0), 0);
+  for (const [id, first] of [['clear', undefined], ['unclear', 'unavailable']]) {
+    membership.add(unsent(id), 0);
+    if (first) membership.receive(refusal(id, first), 0);
+    membership.wake(1);
+    membership.receive(refusal(id, 'text_too_long'), 1);
+  }
+  const failed = effects.filter(([what]) => what === 'failed').map(([, { id }, error]) => [id, error.maybeKept]);
+  assert.deepEqual(failed, [['clear', false], ['unclear', true]]);
+});
+
+test('restored messages are looked for from where the first was sent, and history is shown from before', () => {
+  const sentBefore = unsent('one', { sent: true, since: 0, after: place(40) });
+  assert.deepEqual(begun({ last: 30, restored: [unsent('zero'), sentBefore] }).sent()[0].after, place(10));
+  assert.deepEqual(begun({ last: 50, restored: [sentBefore] }).sent()[0].after, place(0));
+  assert.deepEqual(begun({ last: 50, restored: [unsent('one')] }).sent()[0].last, 50);
+  assert.deepEqual(begun({ after: place(45), restored: [sentBefore] }).sent()[0].after, place(45));
+});
+
+test('what comes twice is dropped, and a hole that nobody announced is told', () => {
+  const { membership, effects } = begun();
+  membership.receive(joined(3), 0);
+  for (const seq of [4, 4, 3, 5, 8]) membership.receive(message(seq), 0);
+  const events = effects.filter(([what]) => what === 'emit').map(([, type, { seq, upTo }]) => [type, seq ?? upTo?.seq]);
+  assert.deepEqual(events, [['joined', undefined], ['message', 4], ['message', 5], ['reset', 7], ['message', 8]]);
+});
+
+test('a wait is not longer for a clock that was set back', () => {
+  const { membership, sent } = begun({ random: () => 1 });
+  membership.receive(refusal(undefined, 'unavailable'), 1000 * MINUTE);
+  membership.wake(1000 * MINUTE + 500);
+  assert.equal(sent().length, 1);
+  membership.wake(10 * MINUTE);
+  assert.equal(sent().length, 2);
+});
+
+test('what a socket that was given up still says does not count', async (t) => {
+  mock.timers.enable({ apis: ['setTimeout', 'Date'] });
+  t.after(() => mock.timers.reset());
+  const sockets = [];
+  class Socket {
+    listeners = {};
+    sent = [];
+    constructor() {
+      sockets.push(this);
+    }
+    addEventListener(type, listener) {
+      this.listeners[type] = listener;
+    }
+    send(data) {
+      this.sent.push(data);
+    }
+    close() {}
+  }
+  const environment = { now: () => Date.now(), random: () => 0, isOnline: () => true, watch: () => {} };
+  const client = new Client('ws://nowhere', { WebSocket: Socket, username: 'ann' }, environment);
+  t.after(() => client.close());
+  const heard = [];
+  client.on('broadcast', ({ text }) => heard.push(text));
+  const settle = async () => {
+    for (let turn = 0; turn < 5; turn++) await Promise.resolve();
+  };
+  await settle();
+  const [first] = sockets;
+  first.listeners.open({});
+  first.listeners.message({ data: '{"type":"broadcast","text":"one"}' });
+  for (let looks = 0; looks < 8; looks++) mock.timers.tick(5000);
+  await settle();
+  assert.equal(sockets.length, 2, 'the silent one was given up');
+  sockets[1].listeners.open({});
+  first.listeners.message({ data: '{"type":"broadcast","text":"late"}' });
+  first.listeners.close({ code: 4501, reason: 'late' });
+  // What is no frame at all is passed over.
+  for (const data of ['null', '{', '7', new ArrayBuffer(1)]) sockets[1].listeners.message({ data });
+  sockets[1].listeners.message({ data: '{"type":"broadcast","text":"two"}' });
+  assert.deepEqual(heard, ['one', 'two']);
+  assert.equal(client.state.name, 'open');
+});
