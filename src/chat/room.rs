@@ -82,6 +82,11 @@ impl Room {
         self.membership == Membership::Joining
     }
 
+    /// Whether it is a member that has been sent all that was said before.
+    pub(super) fn has_caught_up(&self) -> bool {
+        matches!(self.membership, Membership::In(_)) && self.replay.is_none()
+    }
+
     /// Whether it is being left for good.
     pub(super) fn is_going(&self) -> bool {
         self.membership == Membership::Leaving(None)

@@ -107,6 +107,11 @@ impl Chat {
         self.was_answered
     }
 
+    /// Whether it is in all its rooms, and has been sent all that was said there before.
+    pub(super) fn has_caught_up(&self) -> bool {
+        self.rooms.iter().all(Room::has_caught_up)
+    }
+
     /// How many messages are not known to be kept.
     pub(super) fn unsent(&self) -> usize {
         self.rooms.iter().map(|room| room.unsent.len()).sum()

@@ -89,7 +89,8 @@ struct Talk {
     started: Duration,
     /// When something was last found kept, or nothing waited for that.
     progress: Duration,
-    was_in: bool,
+    /// Whether the room was joined and its replay has come to its end, once.
+    has_caught_up: bool,
     said: usize,
     failed: usize,
     /// Why there is no connection.
@@ -116,7 +117,7 @@ impl Talk {
             ends_at: None,
             started,
             progress: started,
-            was_in: false,
+            has_caught_up: false,
             said: 0,
             failed: 0,
             why: String::new(),
@@ -169,7 +170,8 @@ impl Talk {
     /// Whether it is over, and how.
     fn is_over(&mut self, now: Duration) -> Option<Result<u8, Failure>> {
         let unsent = self.chat.unsent();
-        if unsent == 0 && self.was_in {
+        self.has_caught_up |= self.chat.has_caught_up();
+        if unsent == 0 && self.has_caught_up {
             self.progress = now;
         }
         let fail = |why: String| Some(Err(why.into()));
@@ -183,10 +185,13 @@ impl Talk {
         }
         if self.is_script && now >= self.progress + self.options.next_ack {
             let time = humantime::format_duration(self.options.next_ack);
-            return fail(format!("nothing was acknowledged for {time}; {}", self.not_kept(unsent)));
+            return fail(match unsent {
+                0 => format!("{} could not be joined and read within {time}", self.options.room),
+                _ => format!("nothing was acknowledged for {time}; {}", self.not_kept(unsent)),
+            });
         }
-        // A script that says nothing still wants to know that it could have.
-        let is_waiting = unsent > 0 || (self.is_script && !self.was_in);
+        // A script that says nothing still wants to know that it could have, and to read what it asked for.
+        let is_waiting = unsent > 0 || (self.is_script && !self.has_caught_up);
         if self.ends_at.is_none_or(|end| is_waiting && now < end) {
             return None;
         }
@@ -244,7 +249,6 @@ impl Talk {
             News::Waiting { why, .. } => self.why.clone_from(why),
             News::Over { why, remedy } => self.why = format!("{why}; {remedy}"),
             News::Failed { .. } => self.failed += 1,
-            News::Joined { .. } => self.was_in = true,
             News::JoinRefused { room, refusal } if self.chat.rooms().next().is_none() => {
                 self.show(news).await?;
                 return Err(words::not_joined(room, refusal).into());

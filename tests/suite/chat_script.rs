@@ -99,6 +99,26 @@ async fn lines_are_kept_before_it_ends_whatever_they_begin_with() {
 }
 
 #[tokio::test]
+async fn what_was_said_before_is_printed_whole_also_to_a_script_that_says_nothing() {
+    let server = Server::embedded(&[]).await;
+    let mut bob = server.member("lobby", "bob").await;
+    for number in 1..=8 {
+        bob.say("lobby", &format!("line {number}")).await;
+    }
+    bob.texts(8).await;
+    for arguments in [
+        &["lobby", "bot", &url(&server), "--last", "20"][..],
+        &["lobby", "bot", &url(&server), "--last", "20", "--json"],
+    ] {
+        let (code, heard, errors) = Chat::start(&[], arguments).ended().await;
+        assert_eq!(code, Some(0), "{errors}");
+        let said = heard.iter().filter(|line| line.contains("line ")).count();
+        assert_eq!(said, 8, "{arguments:?}: {heard:?}");
+        assert!(heard.last().is_some_and(|line| line.contains("line 8")), "{heard:?}");
+    }
+}
+
+#[tokio::test]
 async fn two_hundred_lines_are_kept_once_and_in_order_while_servers_are_killed_and_stop() {
     let Some(redis) = Redis::start().await else { return };
     let one = Server::on(&redis, "one").await;
