@@ -40,6 +40,7 @@ export class Conversation {
   #cable = new Cable();
   #server;
   #connections = 0;
+  #wasOpen = false;
   /** While it is away after it was there: since when, and what had come until then. */
   #away;
   /** Nothing is before the message with this number. */
@@ -112,12 +113,13 @@ export class Conversation {
   #changed() {
     const [state, room] = [this.#chat.state, this.#joined.state];
     const isThere = state.name === 'open' && room.name === 'joined';
+    this.#wasOpen ||= state.name === 'open';
     if (!isThere && this.#server !== undefined && !this.#away) {
       const { received, lost, unsized } = this.#tally;
       this.#away = { since: Date.now(), received, lost, unsized };
       this.#log.add(noteRow(this.#cable.isCut ? 'You cut your connection.' : 'The connection was lost.'));
     }
-    const say = () => words(state, room, this.#room, this.#server, Date.now());
+    const say = () => words(state, room, this.#room, this.#server, this.#wasOpen, Date.now());
     this.#status.set(isThere ? 'open' : state.name === 'open' ? 'connecting' : state.name, say);
     const cut = element('cut');
     // Not disabled, as it would lose the focus.

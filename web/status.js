@@ -9,9 +9,10 @@ const SETTLED = 700;
  *
  * @param {import('../clients/js/roomcast.d.ts').State} state
  * @param {import('../clients/js/roomcast.d.ts').RoomState} room
+ * @param {string | undefined} server The one of the last membership. @param {boolean} wasOpen Whether there ever was a connection.
  * @returns {{ text: string, rest?: string }} `rest` changes by the second: it is shown and not read out.
  */
-export function words(state, room, roomName, server, now) {
+export function words(state, room, roomName, server, wasOpen, now) {
   switch (state.name) {
     case 'connecting':
       return { text: 'Connecting …' };
@@ -21,7 +22,9 @@ export function words(state, room, roomName, server, now) {
     case 'waiting': {
       if (state.until === undefined) return { text: 'You are offline; this goes on by itself when the network is back' };
       const seconds = Math.max(0, Math.ceil((state.until - now) / 1000));
-      return { text: 'Connection lost', rest: seconds > 0 ? `, trying again in ${seconds} s` : ', trying again' };
+      const again = seconds > 0 ? `trying again in ${seconds} s` : 'trying again';
+      if (!wasOpen) return { text: 'Cannot connect: the server is away or full', rest: `; ${again}` };
+      return { text: 'Connection lost', rest: `, ${again}` };
     }
     default:
       return { text: `Closed: ${state.why}; ${state.remedy}` };

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { after, before, beforeEach, describe, test } from 'node:test';
 
 import {
-  Lasting, allKept, browser, cluster, connected, enter, facts, hears, isAccessible, nginx, person, picture, say, texts, until,
+  Lasting, Server, allKept, browser, cluster, connected, enter, facts, hears, isAccessible, nginx, person, picture, say, texts, until,
 } from './support/stage.js';
 
 const NONE = ['0', '0', '0'];
@@ -223,6 +223,17 @@ describe('a conversation', () => {
       assert.deepEqual(await texts(page), ['one', 'two', 'three']);
     }
     await allKept(ann);
+  });
+
+  test('does not call a connection lost that there never was', async (t) => {
+    const full = await Server.start(t, { ROOMCAST_MAX_CONNECTIONS: '1' });
+    const ann = await enter(await person(t, chromium), full, 'ann');
+    const bob = await enter(await person(t, chromium), full, 'bob', { isIn: false });
+    await bob.locator('#state', { hasText: /^Cannot connect: the server is away or full; trying again( in \d+ s)?$/ }).waitFor();
+    await ann.getByRole('button', { name: 'Leave' }).click();
+    await connected(bob);
+    await full.kill();
+    await bob.locator('#state', { hasText: 'Connection lost' }).waitFor();
   });
 
   test('says in words that it cannot go on', async (t) => {

@@ -12,7 +12,7 @@ import { chromium } from 'playwright-core';
 
 import { Redis, Server, freePort, until } from '../../../clients/js/test/support/servers.js';
 
-export { freePort, until };
+export { Server, freePort, until };
 
 const ROOT = new URL('../../../', import.meta.url).pathname;
 const AXE = await readFile(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
