@@ -76,6 +76,9 @@ struct Seen {
 impl World {
     fn new(seed: u64) -> Self {
         let mut chat = Chat::new("ann".to_owned(), StdRng::seed_from_u64(seed));
+        if seed % 2 == 1 {
+            chat.want_acks();
+        }
         ROOMS.iter().for_each(|room| chat.join(Duration::ZERO, room, 0));
         Self {
             random: StdRng::seed_from_u64(seed + 1),

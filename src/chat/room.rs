@@ -136,7 +136,7 @@ impl Room {
     }
 
     /// What `left`, or the end of the connection, makes of a room that was being left: `false` if it is gone.
-    fn has_left(&mut self) -> bool {
+    fn end_leave(&mut self) -> bool {
         let Membership::Leaving(again) = self.membership else { return true };
         self.membership = Membership::Out(None);
         match again {
@@ -153,13 +153,12 @@ impl Room {
         true
     }
 
-    /// The connection is gone. Returns whether the room is still wanted.
-    pub(super) fn is_cut_off(&mut self) -> bool {
-        let is_wanted = self.has_left();
+    /// The connection is gone, and the room is still wanted.
+    pub(super) fn cut_off(&mut self) {
+        self.end_leave();
         self.membership = Membership::Out(None);
         self.replay = None;
-        self.unsent.is_cut_off();
-        is_wanted
+        self.unsent.cut_off();
     }
 
     /// The server has ended the membership, or answered `leave`. Returns whether the room is still wanted.
@@ -174,7 +173,7 @@ impl Room {
         self.replay = None;
         match self.membership {
             Membership::Leaving(_) => {
-                let is_wanted = self.has_left();
+                let is_wanted = self.end_leave();
                 if is_wanted {
                     self.join(username, wants);
                 }
@@ -183,7 +182,7 @@ impl Room {
             Membership::In(since) => {
                 let wait = self.backoff.next(now.saturating_sub(since), random);
                 self.membership = Membership::Out(Some(now + wait));
-                self.unsent.is_cut_off();
+                self.unsent.cut_off();
                 let reason = reason.unwrap_or_default().to_owned();
                 wants.news.push(News::PutOut { room: self.name.clone(), reason, wait });
                 true
@@ -263,7 +262,7 @@ impl Room {
     }
 
     /// A message of the room has come. What came before is not told again.
-    pub(super) fn said(&mut self, said: Said, wants: &mut Wants) {
+    pub(super) fn said(&mut self, said: Said, is_ack_wanted: bool, wants: &mut Wants) {
         if !self.hears() {
             return;
         }
@@ -280,7 +279,7 @@ impl Room {
             self.position = Some(position.clone());
         }
         let position = said.position.clone();
-        if let Some(kept) = said.id.as_deref().and_then(|id| self.unsent.remove(id)) {
+        if let Some(kept) = said.id.as_deref().and_then(|id| self.unsent.seen(id, is_ack_wanted)) {
             wants.news.push(News::Kept { room: self.name.clone(), id: kept.id });
         }
         wants.news.push(News::Said { room: self.name.clone(), said });
@@ -316,13 +315,14 @@ impl Room {
 
     /// A message of this client is kept, at this place.
     pub(super) fn acked(&mut self, id: &str, position: Option<Position>, username: &str, wants: &mut Wants) {
+        let was_seen = self.unsent.is_seen(id);
         let Some(kept) = self.unsent.remove(id) else { return };
         wants.news.push(News::Kept { room: self.name.clone(), id: kept.id.clone() });
         // It comes as a message of its own, unless its place was in a gap.
         let is_past = |position: &Position| {
             self.position.as_ref().is_some_and(|own| own.epoch == position.epoch && position.seq <= own.seq)
         };
-        if position.as_ref().is_some_and(is_past) {
+        if !was_seen && position.as_ref().is_some_and(is_past) {
             let (username, id) = (Some(username.to_owned()), Some(kept.id));
             let said = Said { username, text: kept.text, position, id, ..Said::default() };
             wants.news.push(News::Said { room: self.name.clone(), said });
@@ -332,13 +332,19 @@ impl Room {
     /// The server refused a message of this client.
     pub(super) fn refused(&mut self, now: Duration, random: f64, id: &str, refusal: Refusal, wants: &mut Wants) {
         let room = self.name.clone();
+        if self.unsent.is_seen(id) {
+            // It is kept, whatever is said of it now.
+            self.unsent.remove(id);
+            wants.news.push(News::Kept { room, id: id.to_owned() });
+            return;
+        }
         match refusal.code.as_str() {
             "unavailable" | "overloaded" => {
                 let wait = self.unsent.delay(now, random);
                 wants.news.push(News::MessageDelayed { room, refusal, wait });
             }
             // It crossed with the end of the membership, and goes out when the room has been joined again.
-            "not_member" if !matches!(self.membership, Membership::In(_)) => self.unsent.is_cut_off(),
+            "not_member" if !matches!(self.membership, Membership::In(_)) => self.unsent.cut_off(),
             _ => {
                 if let Some(message) = self.unsent.remove(id) {
                     let maybe_kept = false;

@@ -65,6 +65,8 @@ pub(super) struct Chat {
     rooms: Vec<Room>,
     link: Link,
     backoff: Backoff,
+    /// Whether a message of one's own counts as kept only when its `ack` has come, where the connection lasts that long.
+    is_ack_wanted: bool,
     /// Whether a server has ever answered, so that the address is right.
     was_answered: bool,
     random: StdRng,
@@ -75,7 +77,21 @@ impl Chat {
     /// A client that connects at once.
     pub(super) fn new(username: String, random: StdRng) -> Self {
         let (link, backoff) = (Link::Connecting, Backoff::default());
-        Self { username, rooms: Vec::new(), link, backoff, was_answered: false, random, effects: vec![Effect::Connect] }
+        Self {
+            username,
+            rooms: Vec::new(),
+            link,
+            backoff,
+            is_ack_wanted: false,
+            was_answered: false,
+            random,
+            effects: vec![Effect::Connect],
+        }
+    }
+
+    /// From now on a message of one's own counts as kept only when its `ack` has come, also if it was seen before.
+    pub(super) fn want_acks(&mut self) {
+        self.is_ack_wanted = true;
     }
 
     /// What is to be done now, in this order.
@@ -199,7 +215,10 @@ impl Chat {
                 });
                 self.rooms.retain(|known| is_wanted || known.name != room);
             }
-            Event::Message { room, said } => self.with(&room, |room, _, _, wants| room.said(said, wants)),
+            Event::Message { room, said } => {
+                let is_ack_wanted = self.is_ack_wanted;
+                self.with(&room, |room, _, _, wants| room.said(said, is_ack_wanted, wants));
+            }
             Event::Broadcast(said) => self.tell(News::Broadcast(said)),
             Event::Ack { id, position } => self.with_unsent(&id, |room, username, _, wants| {
                 room.acked(&id, position, username, wants);
@@ -251,7 +270,7 @@ impl Chat {
         if code == Some(1009) {
             self.take_too_large(ending.close.as_ref().map_or("", |(_, reason)| reason));
         }
-        self.rooms.retain_mut(Room::is_cut_off);
+        self.cut_off();
         let remedy = match code {
             Some(1002 | 1003 | 1007) => Some("this program has to be mended; is it of another version?".to_owned()),
             Some(4500..=4999) => Some("the server says not to come back like this".to_owned()),
@@ -267,6 +286,12 @@ impl Chat {
             _ => self.backoff.next(lasted, self.random.random()) + ending.retry_after.unwrap_or_default(),
         };
         self.wait(now, ending.why, wait);
+    }
+
+    /// Has each room know that the connection is gone. What was being left is gone with it.
+    fn cut_off(&mut self) {
+        self.rooms.retain(|room| !room.is_going());
+        self.rooms.iter_mut().for_each(Room::cut_off);
     }
 
     fn wait(&mut self, now: Duration, why: String, wait: Duration) {
@@ -301,7 +326,7 @@ impl Chat {
             }
             Link::Open { silent_since: Some(since), .. } if now >= *since + SILENCE => {
                 self.effects.push(Effect::Drop);
-                self.rooms.retain_mut(Room::is_cut_off);
+                self.cut_off();
                 self.wait(now, "nothing came from the server for 10 s".to_owned(), Duration::ZERO);
             }
             Link::Open { next_ping, silent_since, .. } if now >= *next_ping => {

@@ -106,6 +106,9 @@ impl Talk {
             && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
         let ends = Ends::open(!options.json, options.room.clone());
         let mut chat = Chat::new(options.username.clone(), StdRng::from_os_rng());
+        if options.json {
+            chat.want_acks();
+        }
         let started = this_moment();
         chat.join(started, &options.room, options.last(ends.are_of_a_person()));
         Self {

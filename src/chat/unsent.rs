@@ -63,6 +63,8 @@ pub(super) struct Unsent {
     line: VecDeque<Message>,
     bytes: usize,
     is_under_way: bool,
+    /// Whether the one on its way has come as a message of the room, and only its `ack` is waited for.
+    is_seen: bool,
     /// From when on the first one may be sent again.
     retry_at: Option<Duration>,
     backoff: Backoff,
@@ -123,10 +125,25 @@ impl Unsent {
         Some(message)
     }
 
+    /// The message has come as one of the room, so it is kept: takes it out, but not if its `ack` is on its way and is
+    /// wanted, too.
+    pub(super) fn seen(&mut self, id: &str, is_ack_wanted: bool) -> Option<Message> {
+        if is_ack_wanted && self.is_under_way && self.line.front().is_some_and(|message| message.id == id) {
+            self.is_seen = true;
+            return None;
+        }
+        self.remove(id)
+    }
+
+    /// Whether this message is only in line for its `ack`.
+    pub(super) fn is_seen(&self, id: &str) -> bool {
+        self.is_seen && self.line.front().is_some_and(|message| message.id == id)
+    }
+
     fn take_first(&mut self) -> Option<Message> {
         let message = self.line.pop_front()?;
         self.bytes -= message.text.len();
-        (self.is_under_way, self.retry_at) = (false, None);
+        (self.is_under_way, self.is_seen, self.retry_at) = (false, false, None);
         self.backoff = Backoff::default();
         Some(message)
     }
@@ -139,13 +156,19 @@ impl Unsent {
     }
 
     /// The connection, or the membership, is gone: no answer comes to what was on its way.
-    pub(super) fn is_cut_off(&mut self) {
+    pub(super) fn cut_off(&mut self) {
+        if self.is_seen {
+            self.take_first();
+        }
         (self.is_under_way, self.retry_at) = (false, None);
     }
 
     /// Takes out those that a server has closed the connection for, without saying which: the longer ones than it takes by
     /// default, or else the one that was on its way.
     pub(super) fn take_too_large(&mut self, longest: usize) -> Vec<Message> {
+        if self.is_seen {
+            self.take_first();
+        }
         let mut large: Vec<String> =
             self.line.iter().filter(|m| m.text.len() > longest).map(|m| m.id.clone()).collect();
         if large.is_empty() && self.is_under_way {
@@ -154,8 +177,9 @@ impl Unsent {
         large.iter().filter_map(|id| self.remove(id)).collect()
     }
 
-    /// Takes out all.
+    /// Takes out all that are not known to be kept.
     pub(super) fn take_all(&mut self) -> Vec<Message> {
+        self.cut_off();
         std::iter::from_fn(|| self.take_first()).collect()
     }
 }
@@ -202,7 +226,7 @@ mod tests {
         let old = || {
             let mut unsent = with(&["a"]);
             assert_eq!(sent(&unsent.next(Duration::ZERO, seen(7, 1))), "a");
-            unsent.is_cut_off();
+            unsent.cut_off();
             unsent
         };
         assert_eq!(old().next(LATER, seen(7, 1)), Next::Replay);
@@ -212,12 +236,12 @@ mod tests {
         let mut unsent = old();
         assert_eq!(sent(&unsent.next(LATER - Duration::from_millis(1), seen(9, 2))), "a");
         // That it went out again does not make its id younger, for it may be the first time that counts.
-        unsent.is_cut_off();
+        unsent.cut_off();
         assert!(matches!(unsent.next(LATER, seen(9, 3)), Next::Unknown(_)));
         // But that it is shown not to have arrived does.
         let mut unsent = old();
         unsent.next(LATER, seen(7, 2));
-        unsent.is_cut_off();
+        unsent.cut_off();
         assert_eq!(sent(&unsent.next(LATER + Duration::from_secs(1), seen(9, 2))), "a");
     }
 
@@ -226,8 +250,31 @@ mod tests {
         let mut unsent = with(&["a"]);
         let forgetful = Seen { gaps: 0, replays: 0, history: false };
         assert_eq!(sent(&unsent.next(Duration::ZERO, forgetful)), "a");
-        unsent.is_cut_off();
+        unsent.cut_off();
         assert!(matches!(unsent.next(Duration::ZERO, forgetful), Next::Unknown(_)));
+    }
+
+    #[test]
+    fn one_that_was_seen_waits_for_its_ack_only_where_that_is_wanted_and_can_come() {
+        let on_its_way = || {
+            let mut unsent = with(&["a", "b"]);
+            assert_eq!(sent(&unsent.next(Duration::ZERO, seen(0, 0))), "a");
+            unsent
+        };
+        assert!(on_its_way().seen("id-a", false).is_some());
+        let mut unsent = on_its_way();
+        assert_eq!((unsent.seen("id-a", true), unsent.is_seen("id-a")), (None, true));
+        assert_eq!(unsent.next(Duration::ZERO, seen(0, 0)), Next::Nothing);
+        assert!(unsent.remove("id-a").is_some() && !unsent.is_seen("id-b"));
+        assert_eq!(sent(&unsent.next(Duration::ZERO, seen(0, 0))), "b");
+        // What the connection takes with it, and what was refused, gets none.
+        let mut unsent = on_its_way();
+        assert_eq!(unsent.seen("id-a", true), None);
+        unsent.cut_off();
+        assert_eq!(sent(&unsent.next(Duration::ZERO, seen(0, 0))), "b");
+        let mut unsent = on_its_way();
+        unsent.delay(Duration::ZERO, 1.0);
+        assert!(unsent.seen("id-a", true).is_some());
     }
 
     #[test]

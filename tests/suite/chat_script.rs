@@ -257,6 +257,20 @@ async fn programs_get_every_frame_and_every_state_as_json() {
 }
 
 #[tokio::test]
+async fn programs_get_each_ack_before_it_ends() {
+    let server = Server::embedded(&[]).await;
+    let mut chat = Chat::start(&[], &["acks", "bot", "--json", &url(&server)]);
+    chat.says("one\ntwo\n").await;
+    let (code, heard, errors) = chat.ended().await;
+    assert_eq!(code, Some(0), "{errors}");
+    let frames: Vec<Value> = heard.iter().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let ids = |kind: &str| -> Vec<_> {
+        frames.iter().filter(|frame| frame["type"] == kind).map(|frame| frame["id"].clone()).collect()
+    };
+    assert_eq!((ids("message").len(), ids("ack")), (2, ids("message")), "{heard:?}");
+}
+
+#[tokio::test]
 async fn tls_needs_a_certificate_that_is_trusted_here() {
     let server = Server::embedded(&[]).await;
     let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
