@@ -5,7 +5,7 @@ import { loadEarlier } from './earlier.js';
 import { Log } from './log.js';
 import { connect } from './roomcast.js';
 import { failedRow, gapRow, messageRow, messages, noteRow, unsentRow } from './rows.js';
-import { Status, back, words } from './status.js';
+import { Status, back, sentence, words } from './status.js';
 import { Failed, Kept, Unsent } from './store.js';
 import { Tally } from './tally.js';
 
@@ -144,9 +144,9 @@ export class Conversation {
   }
 
   #fail(unsent, error) {
-    const why = /[.!?]$/.test(error.message) ? error.message : `${error.message}.`;
+    const why = sentence(error);
     this.#failed.add({ id: unsent.id, text: unsent.text, why, maybeKept: error.maybeKept });
-    this.#status.say(`A message could not be sent: ${error.message}`);
+    this.#status.say(`A message could not be sent. ${why}`);
     this.#log.touch();
   }
 

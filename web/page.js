@@ -1,5 +1,6 @@
 import { Conversation } from './conversation.js';
 import { Door, address, fault, fromAddress } from './door.js';
+import { sentence } from './status.js';
 
 /** The fields of the door that an error of the server is about. */
 const FIELDS = { bad_room: 'room', bad_username: 'name' };
@@ -23,7 +24,7 @@ function start(problem) {
   }
   door.hide();
   conversation = new Conversation(room, name, {
-    refused: error => start({ field: FIELDS[error.code], text: sentence(error.message) }),
+    refused: error => start({ field: FIELDS[error.code], text: sentence(error) }),
     leave: () => {
       history.pushState(null, '', address(room));
       start();
@@ -31,12 +32,6 @@ function start(problem) {
     // Perhaps the page itself is too old for the server.
     again: () => location.reload(),
   });
-}
-
-/** What a server says is a clause. */
-function sentence(text) {
-  const whole = text.charAt(0).toUpperCase() + text.slice(1);
-  return /[.!?]$/.test(whole) ? whole : `${whole}.`;
 }
 
 addEventListener('popstate', () => start());

@@ -68,7 +68,7 @@ export function unsentRow(unsent) {
 
 /** A message that could not be sent. */
 export function failedRow(failure, again, drop) {
-  const why = `Not sent: ${failure.why}${failure.maybeKept ? ' It may have arrived all the same.' : ''}`;
+  const why = `Not sent. ${failure.why}${failure.maybeKept ? ' It may have arrived all the same.' : ''}`;
   const fate = make('p', 'fate', make('span', '', why), button('plain-link', 'Try again', again), button('plain-link', 'Remove', drop));
   return make('li', 'message own failed', textOf(failure.text), fate);
 }

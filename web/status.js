@@ -53,6 +53,18 @@ function meanwhile(missed, lost, hasMore, isBlind) {
   return `${came}${lost} lost`;
 }
 
+/** What the fields of the protocol are to people. */
+const FIELDS = { room: 'A room’s name', username: 'A name' };
+
+/** An error in a sentence for people. @param {{ code?: string, message: string }} error */
+export function sentence({ code, message }) {
+  const [, field, rest] = /^`(\w+)` (.*)$/s.exec(message) ?? [];
+  let text = FIELDS[field] ? `${FIELDS[field]} ${rest}` : message;
+  if (code === 'text_too_long') text = `This message is too long${field ? `: it ${rest}` : ' for the server'}`;
+  text = text.charAt(0).toUpperCase() + text.slice(1);
+  return /[.!?]$/.test(text) ? text : `${text}.`;
+}
+
 /** Says how the connection is, to those who see it and to those who hear it. */
 export class Status {
   #shown = element('state');

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 
-import { Lasting, allKept, browser, cluster, connected, enter, facts, hears, nginx, person, say, texts, until } from './support/stage.js';
+import { Lasting, Server, allKept, browser, cluster, connected, enter, facts, hears, nginx, person, say, texts, until } from './support/stage.js';
 
 describe('a conversation', () => {
   const lasting = new Lasting();
@@ -173,7 +173,7 @@ describe('a conversation', () => {
     // What only the server knows to be wrong.
     await page.getByLabel('Your name').fill('an\u202en');
     await page.getByRole('button', { name: 'Join' }).click();
-    await page.locator('#name-problem').filter({ hasText: /\w/ }).waitFor();
+    await page.locator('#name-problem', { hasText: /^A name must not have characters that cannot be seen/ }).waitFor();
     assert.equal(await page.getByLabel('Your name').getAttribute('aria-invalid'), 'true');
     await page.getByLabel('Your name').fill('Ann B. 🌻');
     await page.getByRole('button', { name: 'Join' }).click();
@@ -188,5 +188,18 @@ describe('a conversation', () => {
     assert.equal(await page.getByLabel('Your name').inputValue(), 'Ann B. 🌻');
     await page.goBack();
     await connected(page);
+  });
+
+  test('says that a room’s name is too long for the server, and lets one choose another', async (t) => {
+    const strict = await Server.start(t, { ROOMCAST_MAX_ROOM_LENGTH: '3' });
+    const page = await enter(await person(t, chromium), strict, 'ann', { room: 'lobby', isIn: false });
+    await page.locator('#room-problem', { hasText: /^A room’s name must have at most 3 characters\.$/ }).waitFor();
+    assert.equal(await page.getByLabel('Room').getAttribute('aria-invalid'), 'true');
+    assert.equal(await page.getByLabel('Your name').inputValue(), 'ann');
+    await page.getByLabel('Room').fill('den');
+    await page.getByRole('button', { name: 'Join' }).click();
+    await connected(page);
+    await say(page, 'here');
+    await hears(page, 'here');
   });
 });
