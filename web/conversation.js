@@ -40,6 +40,7 @@ export class Conversation {
   #cable = new Cable();
   #server;
   #connections = 0;
+  #unqueued = 0;
   #wasOpen = false;
   /** While it is away after it was there: since when, and what had come until then. */
   #away;
@@ -200,7 +201,7 @@ export class Conversation {
   #send(text) {
     // What becomes of it, `unsent` and `failed` say.
     this.#joined.send(text).catch(error => {
-      if (error.code === 'queue_full') this.#fail({ id: `not queued ${performance.now()}`, text }, error);
+      if (error.code === 'queue_full') this.#fail({ id: `not queued ${Date.now()} ${++this.#unqueued}`, text }, error);
     });
     this.#log.showNewest();
   }

@@ -118,7 +118,7 @@ function textOf(text) {
   const short = folded(text);
   shown.append(...linked(short));
   if (short.length < text.length) {
-    const all = button('plain-link', `Show all ${text.length.toLocaleString()} characters`, () => {
+    const all = button('plain-link', `Show all ${[...text].length.toLocaleString()} characters`, () => {
       shown.replaceChildren(...linked(text));
       shown.tabIndex = -1;
       shown.focus();

@@ -123,6 +123,7 @@ describe('the page', () => {
     await say(bob, 'Nearly. '.repeat(30).trim());
     await say(bob, 'w'.repeat(300));
     await hears(ann, 'w'.repeat(300));
+    await ann.getByRole('button', { name: 'Cut my connection' }).waitFor();
     await ann.getByRole('button', { name: 'Details' }).tap();
     for (const view of ['a room', 'the door']) {
       const { width, wide } = await ann.evaluate(() => ({
