@@ -360,6 +360,7 @@ impl World {
                     Came::New { .. } => seen.from = Some((log.epoch, log.top())),
                     Came::ForLast { .. } => seen.last = None,
                     Came::Back { .. } | Came::BackWithGap => {}
+                    Came::BackUnkept | Came::ForLastUnkept => unreachable!("this server keeps all"),
                 }
             }
             News::Said { room, said } => {

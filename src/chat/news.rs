@@ -11,8 +11,12 @@ pub(super) enum Came {
     Back { missed: u64 },
     /// Back, and some of what was missed is gone.
     BackWithGap,
+    /// Back on a server that keeps no history, so that what was said meanwhile may be lost.
+    BackUnkept,
     /// To show the last messages again.
     ForLast { last: u64 },
+    /// For that, in vain: the server keeps no history.
+    ForLastUnkept,
 }
 
 /// What there is to tell the person, or the program, that talks.

@@ -54,6 +54,8 @@ pub(super) struct Room {
     membership: Membership,
     /// What it has had, or was told that it cannot be had.
     position: Option<Position>,
+    /// Whether it was a member before.
+    was_in: bool,
     /// How many of the last messages to ask for with the next `join`.
     last: u64,
     /// Where it was before it asked for the last messages, and so went back.
@@ -70,6 +72,7 @@ impl Room {
             unsent: Unsent::default(),
             membership: Membership::Out(None),
             position: None,
+            was_in: false,
             last,
             before_last: None,
             replay: None,
@@ -227,7 +230,10 @@ impl Room {
             (Some(position), Some(until)) => until.saturating_sub(position.seq),
             _ => 0,
         };
+        let was_in = std::mem::replace(&mut self.was_in, true);
         let came = match (resumed, self.before_last.is_some()) {
+            _ if was_in && position.is_none() && self.last > 0 => Came::ForLastUnkept,
+            _ if was_in && position.is_none() => Came::BackUnkept,
             (None, false) => Came::New { last: count },
             (None, true) => Came::ForLast { last: count },
             // How much is gone says the `reset` that follows.
@@ -245,7 +251,8 @@ impl Room {
         };
         if is_gap {
             self.seen.gaps += 1;
-            if resumed.is_none() {
+            // Where there is no history, that it came says so.
+            if resumed.is_none() && self.position.is_some() {
                 let (up_to, reason) = (self.position.clone(), "missed".to_owned());
                 wants.news.push(News::Gap { room: self.name.clone(), after: before, up_to, reason });
             }

@@ -95,12 +95,16 @@ fn note(news: &News, has_several_rooms: bool) -> Option<String> {
         }
         News::Joined { room, came: Came::ForLast { last: 0 }, .. } => format!("nothing was said in {room} yet"),
         News::Joined { room, came: Came::ForLast { last }, .. } => format!("{} of {room}:", the_last(*last)),
+        News::Joined { room, came: Came::ForLastUnkept, .. } => format!(
+            "this server keeps nothing of what is said in {room}, so it cannot show it; what was said in this moment may be lost"
+        ),
         News::Joined { room, server, came } => {
             let of_room = if has_several_rooms { format!(" in {room}") } else { String::new() };
             let missed = match came {
                 Came::Back { missed: 0 } => "nothing was missed",
                 Came::Back { missed: 1 } => "1 message was missed and follows",
                 Came::Back { missed } => &format!("{missed} messages were missed and follow"),
+                Came::BackUnkept => "this server keeps nothing of what is said, so what was said meanwhile may be lost",
                 _ => "some of what was missed is gone",
             };
             format!("back{of_room}{}; {missed}", on(server))

@@ -110,6 +110,23 @@ async fn a_server_that_is_killed_costs_nothing() {
 }
 
 #[tokio::test]
+async fn what_may_be_lost_without_history_is_said() {
+    let Some(redis) = Redis::start().await else { return };
+    let off = [("ROOMCAST_HISTORY_LENGTH", "0")];
+    let (one, two) = (Server::with(&redis, "one", &off).await, Server::with(&redis, "two", &off).await);
+    let front = Front::to(vec![one.address, two.address]).await;
+    let mut screen = Screen::start(&[], &["chat", "lobby", "ann", &front.address.to_string()]);
+    screen.shows("-- in lobby, on one").await;
+    one.signal("KILL");
+    // Over the edge of the window it goes on in the next row.
+    let says = |text: &str| screen.rows().concat().contains(text).then_some(());
+    eventually("that it is back", async || says("-- back, on two; this server keeps nothing of what is said")).await;
+    screen.types("/last 5\r");
+    let says = |text: &str| screen.rows().concat().contains(text).then_some(());
+    eventually("why nothing is shown", async || says("so it cannot show it")).await;
+}
+
+#[tokio::test]
 async fn rooms_are_joined_left_and_told_apart() {
     let server = Server::embedded(&[]).await;
     let mut bob = server.member("den", "bob").await;
