@@ -19,6 +19,7 @@ mod rules;
 mod state;
 mod talk;
 mod terminal;
+mod told;
 mod unsent;
 mod words;
 

@@ -20,6 +20,7 @@ use super::{
     options::Options,
     printer::Line,
     state::{Chat, Effect},
+    told::Told,
     words::{self, Words},
 };
 use crate::client::{Failure, plain_json};
@@ -82,6 +83,7 @@ struct Talk {
     link: Option<Link>,
     ends: Ends,
     words: Words,
+    told: Told,
     /// Whether input is a script's, so that its end is the end of the chat, and nobody sees it wait.
     is_script: bool,
     /// When it is over, although something is not kept yet; set once nothing more comes in.
@@ -116,6 +118,7 @@ impl Talk {
             link: None,
             ends,
             words: Words { has_colours, has_several_rooms: false },
+            told: Told::default(),
             is_script,
             ends_at: None,
             started,
@@ -269,7 +272,17 @@ impl Talk {
                 None => Ok(()),
             };
         }
-        let line = Words { has_several_rooms: self.chat.rooms().nth(1).is_some(), ..self.words }.line(news);
+        if !self.told.note(news) {
+            return Ok(());
+        }
+        let words = Words { has_several_rooms: self.chat.rooms().nth(1).is_some(), ..self.words };
+        let line = match news {
+            News::Waiting { why, wait } => {
+                let why = self.told.with_url_once(why, &self.options.url);
+                words.line(&News::Waiting { why, wait: *wait })
+            }
+            _ => words.line(news),
+        };
         match (line, news) {
             (Some(line), News::Said { .. } | News::Broadcast(_)) => self.ends.print(Line::Heard(line)).await,
             (Some(line), _) => self.ends.print(Line::Note(line)).await,

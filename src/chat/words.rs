@@ -140,11 +140,9 @@ fn the_last(count: u64) -> String {
     if count == 1 { "the last message".to_owned() } else { format!("the last {count} messages") }
 }
 
-fn again(wait: Duration) -> String {
-    match wait.as_secs_f64() {
-        ..0.05 => "trying again at once".to_owned(),
-        seconds => format!("trying again in {seconds:.1} s"),
-    }
+/// That it is tried again. How often is not said, as this is said only once.
+fn again(wait: Duration) -> &'static str {
+    if wait.is_zero() { "trying again at once" } else { "trying again" }
 }
 
 fn gap(of_room: &str, after: Option<&Position>, up_to: Option<&Position>, reason: &str) -> String {

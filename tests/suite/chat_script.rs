@@ -207,6 +207,18 @@ async fn what_is_wrong_is_said_with_what_to_do_and_does_not_wait_for_ever() {
 }
 
 #[tokio::test]
+async fn an_outage_is_one_line_for_people_and_each_try_a_line_for_programs() {
+    let nowhere = format!("127.0.0.1:{}", crate::support::free_port());
+    let arguments = ["lobby", "bot", &nowhere, "--timeout", "4", "--json"];
+    let (code, _, errors) = Chat::start(&[], &arguments[..5]).ended().await;
+    assert_eq!((code, errors.matches("-- ").count()), (Some(1), 1), "{errors}");
+    assert!(errors.lines().next().is_some_and(|line| line.matches(&nowhere).count() == 1), "{errors}");
+    let (code, heard, _) = Chat::start(&[], &arguments).ended().await;
+    let tries = heard.iter().filter(|line| line.contains("\"waiting\"")).count();
+    assert!(code == Some(1) && tries >= 2, "{heard:?}");
+}
+
+#[tokio::test]
 async fn what_answers_but_is_no_roomcast_is_recognised() {
     let Some(redis) = Redis::start().await else { return };
     let chat = Chat::start(&[], &["lobby", "bot", &redis.address().to_string()]);
