@@ -93,6 +93,20 @@ test('what comes twice is dropped, and a hole that nobody announced is told', ()
   assert.deepEqual(events, [['joined', undefined], ['message', 4], ['message', 5], ['reset', 7], ['message', 8]]);
 });
 
+test('a `left` of the server that crosses with our `leave` costs no membership', () => {
+  const { membership, sent } = begun();
+  membership.receive(joined(3), 0);
+  membership.add(unsent('one', { sent: true, since: -10 * MINUTE, after: place(3) }), 0);
+  assert.equal(sent().at(-1).type, 'leave');
+  // The server has put us out before it read that; so it answers our `leave` with an error, when we have joined again.
+  membership.receive({ type: 'left', room: 'lobby', reason: 'unavailable' }, 0);
+  assert.equal(sent().at(-1).type, 'join');
+  membership.receive(refusal(undefined, 'not_member'), 0);
+  membership.receive(joined(3, { resumed: true }), 0);
+  assert.equal(membership.phase, 'live');
+  assert.equal(sent().at(-1).id, 'one');
+});
+
 test('a wait is not longer for a clock that was set back', () => {
   const { membership, sent } = begun({ random: () => 1 });
   membership.receive(refusal(undefined, 'unavailable'), 1000 * MINUTE);
