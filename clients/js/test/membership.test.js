@@ -107,6 +107,13 @@ test('a `left` of the server that crosses with our `leave` costs no membership',
   assert.equal(sent().at(-1).id, 'one');
 });
 
+test('what was sent where nothing was kept is not sent again after the window', () => {
+  const { membership, sent, effects } = begun({ restored: [unsent('one', { sent: true, since: -10 * MINUTE })] });
+  membership.receive(joined(3), 0);
+  assert.deepEqual(sent().map(({ type }) => type), ['join']);
+  assert.deepEqual(effects.filter(([what]) => what === 'failed').map(([, , { code }]) => code), ['outcome_unknown']);
+});
+
 test('a wait is not longer for a clock that was set back', () => {
   const { membership, sent } = begun({ random: () => 1 });
   membership.receive(refusal(undefined, 'unavailable'), 1000 * MINUTE);
