@@ -298,13 +298,17 @@ fn announce(config: &Config, server: &Server) {
     let broker = if config.redis_url.is_some() { "Redis" } else { "embedded" };
     if config.log_format == LogFormat::Pretty {
         let version = env!("CARGO_PKG_VERSION");
+        // A server that listens on all addresses is reached on this machine's own.
+        let here = |address| health::url_of(address).unwrap_or_else(|_| format!("http://{address}"));
+        let (door, probes) = (here(address), here(probes));
         // First what a person wants first: the page to open.
-        let page = if config.page { format!("http://{address}/\n\n") } else { String::new() };
+        let page = if config.page { format!("{door}/\n\n") } else { String::new() };
         print(&format!(
             "{page}roomcast {version} is listening, with the {broker} broker, as {name}\n  \
-             chat      ws://{address}/ws\n  \
-             ready     http://{probes}/readyz\n  \
-             metrics   http://{probes}/metrics\n"
+             chat      ws{}/ws\n  \
+             ready     {probes}/readyz\n  \
+             metrics   {probes}/metrics\n",
+            door.trim_start_matches("http"),
         ));
     }
     tracing::info!(%address, %probes, origin_server = name, broker, "listening");
