@@ -54,11 +54,6 @@ impl Keys {
     pub fn quit(&self) -> WaitForCancellationFutureOwned {
         self.quit.clone().cancelled_owned()
     }
-
-    /// Forgets what was pressed meanwhile.
-    pub fn forget(&mut self) {
-        while self.pressed.try_recv().is_ok() {}
-    }
 }
 
 impl Terminal {

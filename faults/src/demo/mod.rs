@@ -8,7 +8,12 @@ mod screen;
 mod show;
 mod stage;
 
-use std::{path::Path, time::Duration};
+use std::{
+    cell::Cell,
+    path::Path,
+    pin::pin,
+    time::{Duration, Instant},
+};
 
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -24,6 +29,9 @@ use self::{
     stage::Stage,
 };
 use crate::{Result, recorder::Recorder};
+
+/// How long it is shown that a key came too early.
+const HINT: Duration = Duration::from_secs(2);
 
 /// Longer than anybody watches. All that is recorded of it stays in memory.
 const LONGEST: Duration = Duration::from_secs(3600);
@@ -49,8 +57,9 @@ pub async fn run(arguments: impl IntoIterator<Item = String>) -> Result<bool> {
         return Ok(true);
     }
     arguments.ports.check()?;
+    let program = arguments.program()?;
     let directory = tempfile::Builder::new().prefix("roomcast-demo-").tempdir()?;
-    match play(&arguments, directory.path()).await {
+    match play(&arguments, &program, directory.path()).await {
         Ok(Some(true)) => Ok(true),
         Ok(None) => Err("ended before everything had been broken".into()),
         played => {
@@ -61,13 +70,13 @@ pub async fn run(arguments: impl IntoIterator<Item = String>) -> Result<bool> {
 }
 
 /// Returns whether nothing was wrong; nothing if it was asked to end too early to say.
-async fn play(arguments: &Arguments, directory: &Path) -> Result<Option<bool>> {
-    let (program, tempo, screen) = (arguments.program()?, arguments.tempo(), Screen::new());
+async fn play(arguments: &Arguments, program: &Path, directory: &Path) -> Result<Option<bool>> {
+    let (tempo, screen, hurry) = (arguments.tempo(), Screen::new(), Hurry::default());
     let (mut end, mut keys) = (End::new()?, Keys::listen(!arguments.once));
     let by_keys = keys.is_open();
     screen.live("starting Redis, three servers and nginx ...");
     let mut stage = tokio::select! {
-        stage = Stage::start(arguments, &program, directory, tempo) => stage?,
+        stage = Stage::start(arguments, program, directory, tempo) => stage?,
         () = end.asked() => return Ok(None),
         () = keys.quit() => return Ok(None),
     };
@@ -79,13 +88,13 @@ async fn play(arguments: &Arguments, directory: &Path) -> Result<Option<bool>> {
     let recorder = stage.swarm.recorder.clone();
     let mut show = Show::new(&mut stage, screen, tempo);
     let (quit, story) = (keys.quit(), async {
-        if by_keys { on_keys(screen, &mut show, &mut keys).await } else { on_timer(&mut show, tempo).await }
+        if by_keys { on_keys(screen, &mut show, &mut keys, &hurry).await } else { on_timer(&mut show, tempo).await }
     });
     let result = tokio::select! {
         result = story => result,
         () = end.asked() => Ok(()),
         () = quit => Ok(()),
-        () = count(screen, &recorder) => Ok(()),
+        () = count(screen, &recorder, &hurry) => Ok(()),
     };
     drop((recorder, keys));
     let (is_clean, acts) = show.sum_up();
@@ -120,7 +129,7 @@ async fn on_timer(show: &mut Show<'_>, tempo: Tempo) -> Result<()> {
     Ok(())
 }
 
-async fn on_keys(screen: Screen, show: &mut Show<'_>, keys: &mut Keys) -> Result<()> {
+async fn on_keys(screen: Screen, show: &mut Show<'_>, keys: &mut Keys, hurry: &Hurry) -> Result<()> {
     let over = sleep(LONGEST);
     tokio::pin!(over);
     loop {
@@ -128,26 +137,64 @@ async fn on_keys(screen: Screen, show: &mut Show<'_>, keys: &mut Keys) -> Result
             key = keys.next() => key,
             () = &mut over => None,
         };
-        match key {
-            Some(b'k') => show.perform(Act::KillServer).await?,
-            Some(b'r') => show.perform(Act::RestartRedis).await?,
-            Some(b'u') => show.perform(Act::RollServers).await?,
-            Some(b'?' | b'h') => screen.say(&format!("\n  {KEYS}\n{MORE}")),
-            Some(_) => {}
-            None => return Ok(()),
+        let Some(key) = key else { return Ok(()) };
+        let Some(act) = meant(key) else {
+            help(screen, key);
+            continue;
+        };
+        let mut done = pin!(show.perform(act));
+        loop {
+            tokio::select! {
+                biased;
+                Some(key) = keys.next() => match meant(key) {
+                    // Whoever is impatient does not break things over and over.
+                    Some(_) => hurry.note(),
+                    None => help(screen, key),
+                },
+                result = &mut done => break result?,
+            }
         }
-        // Whoever was impatient does not break things over and over.
-        keys.forget();
+    }
+}
+
+/// What a key breaks.
+fn meant(key: u8) -> Option<Act> {
+    match key {
+        b'k' => Some(Act::KillServer),
+        b'r' => Some(Act::RestartRedis),
+        b'u' => Some(Act::RollServers),
+        _ => None,
+    }
+}
+
+fn help(screen: Screen, key: u8) {
+    if matches!(key, b'?' | b'h') {
+        screen.say(&format!("\n  {KEYS}\n{MORE}"));
+    }
+}
+
+/// When a key was last pressed that came too early.
+#[derive(Debug, Default)]
+struct Hurry(Cell<Option<Instant>>);
+
+impl Hurry {
+    fn note(&self) {
+        self.0.set(Some(Instant::now()));
+    }
+
+    fn is_fresh(&self) -> bool {
+        self.0.get().is_some_and(|at| at.elapsed() < HINT)
     }
 }
 
 /// Shows that they talk, for as long as it is asked to.
-async fn count(screen: Screen, recorder: &Recorder) {
+async fn count(screen: Screen, recorder: &Recorder, hurry: &Hurry) {
     let mut often = interval(Duration::from_millis(250));
     loop {
         often.tick().await;
         let (messages, live) = recorder.so_far();
-        screen.live(&format!("  {messages} messages, {live} of {} members connected", PEOPLE.len() + 1));
+        let hint = if hurry.is_fresh() { "; one thing at a time" } else { "" };
+        screen.live(&format!("  {messages} messages, {live} of {} members connected{hint}", PEOPLE.len() + 1));
     }
 }
 

@@ -35,18 +35,21 @@ pub struct Show<'a> {
     /// Of all that happened up to the last verdict.
     account: Account,
     acts: usize,
+    /// Whether something was broken and is not judged yet.
+    is_open: bool,
     silence: Duration,
 }
 
 impl<'a> Show<'a> {
     /// Nothing has been broken yet.
     pub fn new(stage: &'a mut Stage, screen: Screen, tempo: Tempo) -> Self {
-        Self { stage, screen, tempo, account: Account::default(), acts: 0, silence: Duration::ZERO }
+        Self { stage, screen, tempo, account: Account::default(), acts: 0, is_open: false, silence: Duration::ZERO }
     }
 
     /// Breaks something and mends it, and says before what is done and after what came of it, here and in the room.
     pub async fn perform(&mut self, act: Act) -> Result<()> {
         let from = self.stage.swarm.recorder.now();
+        self.is_open = true;
         let done = match act {
             Act::KillServer => self.kill_server().await?,
             Act::RestartRedis => self.restart_redis().await?,
@@ -66,9 +69,8 @@ impl<'a> Show<'a> {
         // The one whose end hurts most.
         let victim = (0..clients.len()).max_by_key(|number| clients[*number]).ok_or("there is no server")?;
         let name = self.stage.cluster.name(victim).to_owned();
-        let all: usize = clients.iter().sum();
-        self.announce(&format!("Killing {name} (SIGKILL), which has {} of {all} connections.", clients[victim]))
-            .await?;
+        let all = connections(clients.iter().sum(), self.stage.swarm.len());
+        self.announce(&format!("Killing {name} (SIGKILL), which has {} of {all}.", clients[victim])).await?;
         self.stage.cluster.kill_server(victim).await?;
         sleep(self.tempo.down).await;
         self.stage.cluster.start_server(victim).await?;
@@ -111,6 +113,7 @@ impl<'a> Show<'a> {
         let all = Account::of(&record);
         let account = all.since(&self.account);
         let silence = longest_silence(&record, from, to);
+        self.is_open = false;
         (self.account, self.acts, self.silence) = (all, self.acts + 1, self.silence.max(silence));
 
         let (style, numbers) = (if account.is_clean() { Style::Good } else { Style::Bad }, account.numbers());
@@ -143,7 +146,19 @@ impl<'a> Show<'a> {
                 self.screen.paint(style, &numbers),
             ));
         }
+        if self.is_open {
+            self.screen.say("  It ended before it could judge what the last break did.");
+        }
         (self.account.is_clean(), self.acts)
+    }
+}
+
+/// How many connections there are, and whose, as those who come to watch are no members that are judged.
+fn connections(all: usize, members: usize) -> String {
+    match all.saturating_sub(members) {
+        0 => format!("{all} connections"),
+        1 => format!("{all} connections ({members} members and a guest)"),
+        guests => format!("{all} connections ({members} members and {guests} guests)"),
     }
 }
 
@@ -151,4 +166,18 @@ impl<'a> Show<'a> {
 fn sentence(text: &str) -> String {
     let mut letters = text.chars();
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::connections;
+
+    #[test]
+    fn connections_of_guests_are_told_from_those_of_members() {
+        assert_eq!(connections(7, 7), "7 connections");
+        // Somebody may be on the way back.
+        assert_eq!(connections(6, 7), "6 connections");
+        assert_eq!(connections(8, 7), "8 connections (7 members and a guest)");
+        assert_eq!(connections(9, 7), "9 connections (7 members and 2 guests)");
+    }
 }
