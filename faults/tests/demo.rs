@@ -6,6 +6,8 @@ use std::{
     io::{BufRead, BufReader},
     net::TcpStream,
     process::Stdio,
+    thread::sleep,
+    time::{Duration, Instant},
 };
 
 use support::Harness;
@@ -37,7 +39,27 @@ fn the_demo_can_be_ended_at_any_time() {
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{text}");
     assert!(text.contains("ended before everything had been broken"), "{text}");
+    assert!(lines.any(|line| line.contains("before it could judge")), "it says that it judged nothing");
     assert_nothing_left(&harness, &ports);
+}
+
+#[test]
+fn what_the_demo_started_dies_with_it() {
+    // Without setpriv they stay, and only Linux has it.
+    let Some(harness) = Harness::with(&["nginx", "setpriv"]) else { return };
+    let (mut command, ports) = harness.demo(&["--quick"]);
+    let mut demo = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts");
+    let mut lines = BufReader::new(demo.stdout.take().expect("a pipe")).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.starts_with("http://")), "all is started");
+    demo.kill().expect("it runs");
+    demo.wait().expect("its end");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    for port in ports {
+        while TcpStream::connect(("127.0.0.1", port)).is_ok() {
+            assert!(Instant::now() < deadline, "something still listens on {port}");
+            sleep(Duration::from_millis(20));
+        }
+    }
 }
 
 #[test]
@@ -49,6 +71,17 @@ fn a_port_in_use_is_said_before_anything_starts() {
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{text}");
     assert!(text.contains(&format!("Port {} is in use", ports[2])) && text.contains("make demo PORT_2="), "{text}");
+}
+
+#[test]
+fn a_server_that_is_not_there_is_said_before_anything_starts() {
+    let Some(harness) = Harness::with(&["nginx"]) else { return };
+    let (mut command, _) = harness.demo(&["--once", "--server", "/nope"]);
+    let output = command.output().expect("it starts");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{text}");
+    assert!(text.contains("/nope is not there") && !text.contains("logs"), "{text}");
+    assert_eq!(harness.files(), Vec::<String>::new());
 }
 
 fn assert_nothing_left(harness: &Harness, ports: &[u16]) {

@@ -1,8 +1,8 @@
 use std::{net::SocketAddr, path::Path, process::Stdio, time::Duration};
 
-use tokio::{net::TcpStream, process::Command};
+use tokio::net::TcpStream;
 
-use super::process::Process;
+use super::process::{Process, leashed};
 use crate::{Result, wait::until};
 
 const START: Duration = Duration::from_secs(20);
@@ -19,11 +19,7 @@ impl Nginx {
     pub async fn start(port: u16, servers: &[SocketAddr], directory: &Path) -> Result<Self> {
         let path = directory.join("nginx.conf");
         std::fs::write(&path, config(port, servers, directory)?)?;
-        let mut command = Command::new("nginx");
-        // Debian keeps it where an ordinary user's PATH does not lead.
-        let paths = std::env::var_os("PATH").unwrap_or_default();
-        let places = std::env::split_paths(&paths).chain(["/usr/sbin".into(), "/sbin".into()]);
-        command.env("PATH", std::env::join_paths(places)?);
+        let mut command = leashed(Path::new("nginx"));
         // One process: if it is killed, no worker is left.
         command.arg("-p").arg(directory).arg("-c").arg(&path).args(["-g", "daemon off; master_process off;"]);
         let log = directory.join("nginx.log");

@@ -1,4 +1,10 @@
-use std::{ffi::OsStr, path::Path, process::Stdio, time::Duration};
+use std::{
+    ffi::OsStr,
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::LazyLock,
+    time::Duration,
+};
 
 use tokio::{
     process::{Child, Command},
@@ -9,6 +15,37 @@ use crate::{Result, wait::within};
 
 /// Longest time from a signal that ends a process to its end.
 const END: Duration = Duration::from_secs(20);
+
+/// `setpriv` of util-linux, where it is there and can have Linux kill a process when its parent is gone.
+static LEASH: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
+    let setpriv = find(Path::new("setpriv"))?;
+    let tried =
+        std::process::Command::new(&setpriv).args(["--pdeathsig", "KILL", "true"]).stderr(Stdio::null()).status();
+    tried.is_ok_and(|status| status.success()).then_some(setpriv)
+});
+
+/// The command that runs a program, which ends with this one even if this one is killed with no chance to end anything.
+/// Without a leash, as on other systems than Linux, it is left behind then.
+pub fn leashed(program: &Path) -> Command {
+    // What is not there is started as it is, for the error to name it.
+    let (Some(found), Some(setpriv)) = (find(program), &*LEASH) else { return Command::new(program) };
+    let mut command = Command::new(setpriv);
+    command.args(["--pdeathsig", "KILL"]).arg(found);
+    command
+}
+
+/// Where a program is. Debian keeps some where an ordinary user's PATH does not lead.
+fn find(program: &Path) -> Option<PathBuf> {
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    let places = std::env::split_paths(&paths).chain(["/usr/sbin".into(), "/sbin".into()]);
+    let is_path = program.components().count() > 1;
+    let mut candidates: Box<dyn Iterator<Item = PathBuf>> = if is_path {
+        Box::new(std::iter::once(program.to_owned()))
+    } else {
+        Box::new(places.map(|place| place.join(program)))
+    };
+    candidates.find(|candidate| candidate.is_file())
+}
 
 /// A process of this run. It is killed when this is dropped, so also on a panic or when the run is interrupted.
 #[derive(Debug)]

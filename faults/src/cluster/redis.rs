@@ -6,9 +6,11 @@ use std::{
 };
 
 use redis::{Client, FromRedisValue, aio::MultiplexedConnection};
-use tokio::process::Command;
 
-use super::{free_port, process::Process};
+use super::{
+    free_port,
+    process::{Process, leashed},
+};
 use crate::{
     Result,
     wait::{until, within},
@@ -44,7 +46,7 @@ impl Redis {
 
     /// Starts it after [`Redis::kill`], on the port and with the files it had.
     pub async fn start_again(&mut self) -> Result<()> {
-        let mut command = Command::new("redis-server");
+        let mut command = leashed(Path::new("redis-server"));
         command.args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "yes"]);
         // A replica that has just connected is served at once.
         command.args(["--repl-diskless-sync-delay", "0", "--dir"]).arg(&self.directory).stdout(Stdio::null());

@@ -3,11 +3,10 @@ use std::{net::SocketAddr, path::Path, process::Stdio, time::Duration};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,
-    process::Command,
     time::timeout,
 };
 
-use super::process::Process;
+use super::process::{Process, leashed};
 use crate::{
     Result,
     wait::{until, within},
@@ -32,7 +31,7 @@ impl Server {
         settings: &[(String, String)],
         log: &Path,
     ) -> Result<Self> {
-        let mut command = Command::new(program);
+        let mut command = leashed(program);
         for (variable, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ROOMCAST_")) {
             command.env_remove(variable);
         }
