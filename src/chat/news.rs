@@ -57,6 +57,10 @@ pub(super) enum News {
         reason: String,
         wait: Duration,
     },
+    /// The room was left, as was wanted.
+    Left {
+        room: String,
+    },
     Said {
         room: String,
         said: Said,

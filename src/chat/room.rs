@@ -52,6 +52,8 @@ pub(super) struct Room {
     pub(super) name: String,
     pub(super) unsent: Unsent,
     membership: Membership,
+    /// When it is left, although something is not kept yet; set once it is to be left.
+    leaves_at: Option<Duration>,
     /// What it has had, or was told that it cannot be had.
     position: Option<Position>,
     /// Whether it was a member before.
@@ -71,6 +73,7 @@ impl Room {
             name,
             unsent: Unsent::default(),
             membership: Membership::Out(None),
+            leaves_at: None,
             position: None,
             was_in: false,
             last,
@@ -90,9 +93,28 @@ impl Room {
         matches!(self.membership, Membership::In(_)) && self.replay.is_none()
     }
 
-    /// Whether it is being left for good.
+    /// Whether it is to be left for good, or is being left.
     pub(super) fn is_going(&self) -> bool {
+        self.leaves_at.is_some() || self.is_gone_without_connection()
+    }
+
+    /// Whether it is being left for good, so that the end of the connection is the end of it.
+    pub(super) fn is_gone_without_connection(&self) -> bool {
         self.membership == Membership::Leaving(None)
+    }
+
+    /// Is left when all that was said here is kept, and then at the latest.
+    pub(super) fn leave_by(&mut self, at: Duration) {
+        self.leaves_at.get_or_insert(at);
+    }
+
+    pub(super) fn leaves_at(&self) -> Option<Duration> {
+        self.leaves_at
+    }
+
+    /// Whether it is time to leave it.
+    pub(super) fn is_to_be_left(&self, now: Duration) -> bool {
+        self.leaves_at.is_some_and(|at| self.unsent.len() == 0 || now >= at)
     }
 
     /// Joins, over a connection on which it is no member.
@@ -109,6 +131,7 @@ impl Room {
 
     /// Leaves for good, and gives back what was not sent. The room is gone when `left` has come, or at once if this says so.
     pub(super) fn leave(&mut self, wants: &mut Wants) -> (bool, Vec<Message>) {
+        self.leaves_at = None;
         match self.membership {
             Membership::Out(_) => return (true, self.unsent.take_all()),
             Membership::Joining | Membership::In(_) => self.say_leave(None, wants),
@@ -119,7 +142,8 @@ impl Room {
 
     /// Comes back to a room that is being left.
     pub(super) fn come_again(&mut self, last: u64) {
-        if self.is_going() {
+        self.leaves_at = None;
+        if self.is_gone_without_connection() {
             self.membership = Membership::Leaving(Some(Again::Anew(last)));
         }
     }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{
     news::News,
-    state::{Chat, Effect, Ending},
+    state::{Chat, Effect, Ending, PARTING},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -267,10 +267,45 @@ fn a_replay_is_over_too_when_numbering_begins_anew() {
 }
 
 #[test]
+fn a_room_is_left_when_what_was_said_there_is_kept_or_after_a_while() {
+    let leave = json!({"type": "leave", "room": "den"});
+    let mut client = Client::joined();
+    client.sent();
+    assert!(client.chat.say(client.now, "den", "last words"));
+    client.chat.leave(client.now, "den");
+    assert_eq!(client.chat.rooms().count(), 0);
+    assert!(!client.chat.say(client.now, "den", "more"));
+    let sent = client.sent();
+    assert_eq!((sent.len(), &sent[0]["text"]), (1, &json!("last words")));
+    client.hears(&json!({"type": "ack", "id": sent[0]["id"], "room": "den", "epoch": "e", "seq": 6}));
+    assert_eq!(client.sent(), [leave.clone()]);
+
+    let mut client = Client::joined();
+    client.sent();
+    assert!(client.chat.say(client.now, "den", "last words"));
+    client.chat.leave(client.now, "den");
+    client.sent();
+    assert_eq!(client.chat.deadline(), Some(client.now + PARTING));
+    client.passes(PARTING);
+    let effects = client.chat.effects();
+    assert!(effects.contains(&Effect::Send(leave)), "{effects:?}");
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Tell(News::Failed { maybe_kept: true, .. }))));
+    assert_eq!(client.chat.unsent(), 0);
+
+    // Whoever comes back meanwhile stays.
+    let mut client = Client::joined();
+    assert!(client.chat.say(client.now, "den", "last words"));
+    client.chat.leave(client.now, "den");
+    client.chat.join(client.now, "den", 0);
+    client.passes(PARTING);
+    assert_eq!((client.chat.rooms().count(), client.chat.unsent()), (1, 1));
+}
+
+#[test]
 fn a_room_can_be_left_and_entered_again_at_once() {
     let mut client = Client::joined();
     client.sent();
-    client.chat.leave("den");
+    client.chat.leave(client.now, "den");
     assert_eq!(client.chat.rooms().count(), 0);
     client.chat.join(client.now, "den", 0);
     assert!(client.chat.say(client.now, "den", "hello"));

@@ -19,6 +19,9 @@ const SILENCE: Duration = Duration::from_secs(10);
 /// The longest text that a server takes, unless it is set otherwise.
 const LONGEST_TEXT: usize = 16 << 10;
 
+/// How long what is not kept yet is waited for when a person leaves a room, or ends the chat.
+pub(super) const PARTING: Duration = Duration::from_secs(5);
+
 /// How a connection ended, or was not opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Ending {
@@ -101,14 +104,16 @@ impl Chat {
 
     /// When [`Chat::tick`] has something to do.
     pub(super) fn deadline(&self) -> Option<Duration> {
-        match &self.link {
+        let of_link = match &self.link {
             Link::Waiting(until) => Some(*until),
-            Link::Connecting | Link::Over => None,
+            Link::Connecting => None,
+            Link::Over => return None,
             Link::Open { next_ping, silent_since, .. } => {
                 let of_link = silent_since.map_or(*next_ping, |since| since + SILENCE);
                 Some(self.rooms.iter().filter_map(Room::deadline).fold(of_link, Duration::min))
             }
-        }
+        };
+        self.rooms.iter().filter_map(Room::leaves_at).chain(of_link).min()
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -152,9 +157,22 @@ impl Chat {
         self.go_on(now);
     }
 
-    /// Leaves a room. What is unsent there has failed.
-    pub(super) fn leave(&mut self, room: &str) {
-        self.give_up(room, &Refusal { code: "left".into(), message: "you left the room".into() });
+    /// Leaves a room when all that was said there is kept. What is not after a while has failed.
+    pub(super) fn leave(&mut self, now: Duration, room: &str) {
+        if let Some(room) = self.room(room) {
+            room.leave_by(now + PARTING);
+        }
+        self.part(now);
+    }
+
+    /// Leaves the rooms that it is time to leave.
+    fn part(&mut self, now: Duration) {
+        let due: Vec<String> =
+            self.rooms.iter().filter(|room| room.is_to_be_left(now)).map(|room| room.name.clone()).collect();
+        for room in due {
+            self.give_up(&room, &Refusal { code: "left".into(), message: "you left the room".into() });
+            self.tell(News::Left { room });
+        }
     }
 
     fn give_up(&mut self, name: &str, why: &Refusal) {
@@ -290,7 +308,7 @@ impl Chat {
 
     /// Has each room know that the connection is gone. What was being left is gone with it.
     fn cut_off(&mut self) {
-        self.rooms.retain(|room| !room.is_going());
+        self.rooms.retain(|room| !room.is_gone_without_connection());
         self.rooms.iter_mut().for_each(Room::cut_off);
     }
 
@@ -341,6 +359,7 @@ impl Chat {
 
     /// Has each room do what is due there.
     fn go_on(&mut self, now: Duration) {
+        self.part(now);
         if !self.is_open() {
             return;
         }

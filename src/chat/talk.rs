@@ -19,7 +19,7 @@ use super::{
     news::News,
     options::Options,
     printer::Line,
-    state::{Chat, Effect},
+    state::{Chat, Effect, PARTING},
     told::Told,
     words::{self, Words},
 };
@@ -27,9 +27,6 @@ use crate::client::{Failure, plain_json};
 
 /// How many messages may be on their way before the next line of a script is read.
 const AHEAD: usize = 100;
-
-/// How long what is not kept yet is waited for when a person ends the chat.
-const PARTING: Duration = Duration::from_secs(5);
 
 /// How long what is still to be printed is waited for when a signal ends the chat.
 const LAST_PRINTS: Duration = Duration::from_secs(2);
@@ -337,8 +334,7 @@ impl Talk {
             }
             Command::Leave | Command::Last(_) if here.is_empty() => self.note("you are in no room; /join one").await?,
             Command::Leave => {
-                self.chat.leave(here);
-                self.note(&format!("you left {here}")).await?;
+                self.chat.leave(this_moment(), here);
             }
             Command::Last(count) => {
                 if !self.chat.show_last(here, count) {

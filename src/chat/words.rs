@@ -89,6 +89,7 @@ fn note(news: &News, has_several_rooms: bool) -> Option<String> {
         News::Opened | News::Kept { .. } | News::Said { .. } | News::Broadcast(_) | News::Over { .. } => return None,
         News::Waiting { why, wait } => format!("{why}; {}", again(*wait)),
         News::Drains => "this server is about to stop; the chat will move to another".to_owned(),
+        News::Left { room } => format!("you left {room}"),
         News::Joined { room, server, came: Came::New { last: 0 } } => format!("in {room}{}", on(server)),
         News::Joined { room, server, came: Came::New { last } } => {
             format!("in {room}{}; {}:", on(server), the_last(*last))

@@ -169,6 +169,18 @@ async fn rooms_are_joined_left_and_told_apart() {
 }
 
 #[tokio::test]
+async fn what_is_said_right_before_a_room_is_left_is_kept() {
+    let server = Server::embedded(&[]).await;
+    let mut bob = server.member("lobby", "bob").await;
+    let mut screen = chat(&server, "ann").await;
+    screen.types("\x1b[200~last words\n/leave\x1b[201~\r");
+    assert_eq!(bob.texts(1).await, ["last words"]);
+    screen.shows("-- you left lobby").await;
+    screen.ends_with("(no room)>").await;
+    assert_eq!((screen.count("ann: last words  #1"), screen.count("not kept")), (1, 0));
+}
+
+#[tokio::test]
 async fn whoever_types_into_a_flood_is_heard_and_sees_all_of_it() {
     let server = Server::embedded(&[("ROOMCAST_OUTBOX_MESSAGES", "20000")]).await;
     let mut bob = server.member("lobby", "bob").await;
