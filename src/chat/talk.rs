@@ -253,7 +253,6 @@ impl Talk {
             News::Over { why, remedy } => self.why = format!("{why}; {remedy}"),
             News::Failed { .. } => self.failed += 1,
             News::JoinRefused { room, refusal } if self.chat.rooms().next().is_none() => {
-                self.show(news).await?;
                 return Err(words::not_joined(room, refusal).into());
             }
             _ => {}

@@ -152,16 +152,27 @@ fn gap(of_room: &str, after: Option<&Position>, up_to: Option<&Position>, reason
             format!("messages {} to {}{of_room}", after.seq + 1, up_to.seq)
         }
         (Some(after), Some(up_to)) if after.epoch == up_to.epoch => format!("message {}{of_room}", up_to.seq),
-        _ => return format!("messages may be missing{of_room}: its numbering began anew ({reason})"),
+        _ => return format!("messages may be missing{of_room}: the server has lost what was said before"),
     };
     match reason {
         "missed" => format!("{which} not shown; /last shows more"),
-        _ => format!("{which} missing: the server does not have them any more ({reason})"),
+        _ => format!("{which} missing: the server does not have them any more"),
     }
 }
 
 fn refused(Refusal { code, message }: &Refusal) -> String {
-    if message.is_empty() { code.clone() } else { format!("{message} ({code})") }
+    // The server names the field of the frame, which people have not seen.
+    let of = |field: &str| message.strip_prefix(field).unwrap_or(message);
+    match code.as_str() {
+        _ if message.is_empty() => code.clone(),
+        "text_too_long" | "frame_too_big" => {
+            format!("this message is too long: {}", message.replacen("`text`", "it", 1))
+        }
+        "bad_username" => format!("a name {}", of("`username` ")),
+        "bad_room" => format!("the name of a room {}", of("`room` ")),
+        "outcome_unknown" | "left" => message.clone(),
+        _ => format!("{message} ({code})"),
+    }
 }
 
 /// Why a room was not joined, and what to do about it.
@@ -272,11 +283,28 @@ mod tests {
         let says = |after, up_to, reason: &str| {
             words(false, false).line(&News::Gap { room: "lobby".into(), after, up_to, reason: reason.into() }).unwrap()
         };
-        assert_eq!(
-            says(at(3), at(9), "trimmed"),
-            "-- messages 4 to 9 missing: the server does not have them any more (trimmed)"
-        );
+        assert_eq!(says(at(3), at(9), "trimmed"), "-- messages 4 to 9 missing: the server does not have them any more");
         assert_eq!(says(at(3), at(4), "missed"), "-- message 4 not shown; /last shows more");
-        assert!(says(at(3), None, "new_epoch").contains("began anew"));
+        for reason in ["new_epoch", "unknown_position"] {
+            let line = "-- messages may be missing: the server has lost what was said before";
+            assert_eq!(says(at(3), None, reason), line);
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_no_field_of_a_frame() {
+        for (code, message, says) in [
+            (
+                "text_too_long",
+                "`text` must have at most 9 bytes, not 10",
+                "this message is too long: it must have at most 9 bytes, not 10",
+            ),
+            ("bad_username", "`username` must not be empty", "a name must not be empty"),
+            ("bad_room", "`room` must not be empty", "the name of a room must not be empty"),
+            ("unavailable", "Redis is away", "Redis is away (unavailable)"),
+            ("new_one", "", "new_one"),
+        ] {
+            assert_eq!(refused(&Refusal { code: code.into(), message: message.into() }), says);
+        }
     }
 }
