@@ -1,4 +1,4 @@
-use std::{io::ErrorKind, time::Duration};
+use std::{env, fs, io::ErrorKind, path::Path, time::Duration};
 
 use tokio::net::TcpStream;
 use tokio_tungstenite::{
@@ -25,6 +25,13 @@ pub(crate) struct NotOpened {
 
 /// Opens a WebSocket, with TLS to `wss` and the certificates that the system trusts, or those of `SSL_CERT_FILE`.
 pub(crate) async fn open(url: &str) -> Result<WebSocket, NotOpened> {
+    // The library reads this file again, and in the same manner.
+    if url.starts_with("wss:")
+        && let Some(file) = env::var_os("SSL_CERT_FILE").filter(|file| !file.is_empty())
+        && let Some(error) = unusable(Path::new(&file), fs::read(&file))
+    {
+        return Err(error);
+    }
     let connecting = connect_async_with_config(url, None, true);
     match tokio::time::timeout(LIMIT, connecting).await {
         Ok(Ok((socket, _))) => Ok(socket),
@@ -73,19 +80,112 @@ impl NotOpened {
 fn tls(error: &rustls::Error) -> (String, Option<String>) {
     use rustls::{CertificateError as Bad, Error};
 
+    let not_trusted = |why: &str| format!("its certificate is not one that this machine trusts ({why})");
     let (what, remedy) = match error {
         Error::InvalidCertificate(Bad::UnknownIssuer) => (
-            "its certificate is not trusted here".to_owned(),
+            not_trusted("nobody here knows who issued it"),
             "if the server has an authority of its own, name that authority's certificate in SSL_CERT_FILE",
         ),
-        Error::InvalidCertificate(Bad::NotValidForName | Bad::NotValidForNameContext { .. }) => {
-            (format!("its certificate is for another name ({error})"), "write the name that it is for")
+        Error::InvalidCertificate(Bad::NotValidForNameContext { expected, presented }) => {
+            let names: Vec<&str> = presented.iter().map(|name| bare(name)).collect();
+            let names = if names.is_empty() { "no name at all".to_owned() } else { names.join(" or ") };
+            let what = format!("its certificate is for another name (for {names}, not for {})", expected.to_str());
+            (what, "write the name that it is for")
         }
-        Error::InvalidCertificate(_) => {
-            (format!("its certificate is not trusted: {error}"), "the server needs another certificate")
+        Error::InvalidCertificate(Bad::NotValidForName) => {
+            ("its certificate is for another name".to_owned(), "write the name that it is for")
+        }
+        Error::InvalidCertificate(Bad::Expired | Bad::ExpiredContext { .. }) => {
+            (not_trusted("it has expired"), "the server needs another certificate, or is the clock here wrong?")
+        }
+        Error::InvalidCertificate(Bad::NotValidYet | Bad::NotValidYetContext { .. }) => {
+            (not_trusted("it is not valid yet"), "is the clock here wrong?")
+        }
+        Error::InvalidCertificate(Bad::Other(other)) if other.to_string() == "CaUsedAsEndEntity" => (
+            not_trusted("it is that of an authority, not of a server, as a self-signed one often is"),
+            "the server needs another certificate, with `CA:FALSE` in it",
+        ),
+        Error::InvalidCertificate(Bad::Other(other)) => {
+            (not_trusted(&in_words(&other.to_string())), "the server needs another certificate")
+        }
+        Error::InvalidCertificate(bad) => {
+            (not_trusted(&in_words(&bad.to_string())), "the server needs another certificate")
         }
         Error::InvalidMessage(_) => ("it does not speak TLS".to_owned(), "write ws:// instead of wss://"),
         other => (format!("TLS failed: {other}"), "look at what speaks TLS there"),
     };
     (what, Some(remedy.to_owned()))
+}
+
+/// A name out of what rustls writes around it, as in `DnsName("localhost")`.
+fn bare(name: &str) -> &str {
+    let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')'));
+    inner.unwrap_or(name).trim_matches('"')
+}
+
+/// The name of an error in words: `BadSignature` is "bad signature". What is a sentence already stays one.
+fn in_words(name: &str) -> String {
+    if name.contains(' ') {
+        return name.to_owned();
+    }
+    let mut words = String::new();
+    for c in name.chars() {
+        if c.is_uppercase() && !words.is_empty() {
+            words.push(' ');
+        }
+        words.extend(c.to_lowercase());
+    }
+    words
+}
+
+/// What is wrong with the file of `SSL_CERT_FILE`. The library that reads it would only log that.
+fn unusable(file: &Path, content: std::io::Result<Vec<u8>>) -> Option<NotOpened> {
+    const CERTIFICATE: &[u8] = b"-----BEGIN CERTIFICATE-----";
+    let what = match content {
+        Ok(content) if content.windows(CERTIFICATE.len()).any(|part| part == CERTIFICATE) => return None,
+        Ok(_) => "has no certificate in the form of PEM".to_owned(),
+        Err(error) => format!("cannot be read: {error}"),
+    };
+    let why = format!("{}, which SSL_CERT_FILE names, {what}", file.display());
+    let remedy = Some("correct it, or unset SSL_CERT_FILE to trust what the system trusts".to_owned());
+    Some(NotOpened { why, remedy, retry_after: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io, sync::Arc};
+
+    use rustls::{CertificateError as Bad, Error, OtherError, pki_types::ServerName};
+
+    use super::*;
+
+    #[test]
+    fn a_certificate_that_is_not_trusted_gets_a_sentence() {
+        let other = |name: &str| Bad::Other(OtherError(Arc::new(io::Error::other(name.to_owned()))));
+        let expected = ServerName::try_from("127.0.0.1").unwrap();
+        let presented = vec![r#"DnsName("localhost")"#.into(), "IpAddress(::1)".into()];
+        for (bad, says) in [
+            (Bad::UnknownIssuer, "not one that this machine trusts (nobody here knows who issued it)"),
+            (
+                other("CaUsedAsEndEntity"),
+                "not one that this machine trusts (it is that of an authority, not of a server",
+            ),
+            (other("PathLenConstraintViolated"), "not one that this machine trusts (path len constraint violated)"),
+            (Bad::BadSignature, "not one that this machine trusts (bad signature)"),
+            (Bad::Expired, "not one that this machine trusts (it has expired)"),
+            (Bad::NotValidForNameContext { expected, presented }, "(for localhost or ::1, not for 127.0.0.1)"),
+        ] {
+            let (what, remedy) = tls(&Error::InvalidCertificate(bad));
+            assert!(what.contains(says) && remedy.is_some(), "{what}");
+        }
+    }
+
+    #[test]
+    fn a_file_of_certificates_that_cannot_be_used_is_named() {
+        let says = |content| unusable(Path::new("/tmp/ca.pem"), content).map(|error| error.to_string());
+        let missing = says(Err(io::ErrorKind::NotFound.into())).unwrap();
+        assert!(missing.starts_with("/tmp/ca.pem, which SSL_CERT_FILE names, cannot be read: "), "{missing}");
+        assert!(says(Ok(b"no PEM".to_vec())).unwrap().contains("has no certificate"));
+        assert_eq!(says(Ok(b"# mine\n-----BEGIN CERTIFICATE-----\n".to_vec())), None);
+    }
 }

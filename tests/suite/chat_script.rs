@@ -302,10 +302,17 @@ async fn tls_needs_a_certificate_that_is_trusted_here() {
     assert_eq!(code, Some(0), "{errors}");
     assert_eq!(history(&server, "lobby").await, ["in private"]);
 
+    let missing = [("SSL_CERT_FILE", "/nowhere/ca.pem")];
     let by_address = format!("wss://{}", front.address);
     for (settings, url, says) in [
-        (&[][..], &by_name, "not trusted here; if the server has an authority of its own"),
-        (&trusting[..], &by_address, "its certificate is for another name"),
+        (
+            &[][..],
+            &by_name,
+            "its certificate is not one that this machine trusts (nobody here knows who issued it); if the server has an \
+             authority of its own",
+        ),
+        (&missing[..], &by_name, "/nowhere/ca.pem, which SSL_CERT_FILE names, cannot be read"),
+        (&trusting[..], &by_address, "its certificate is for another name (for localhost, not for 127.0.0.1)"),
     ] {
         let (code, _, errors) = Chat::start(settings, &["lobby", "bot", url]).ended().await;
         assert_eq!(code, Some(1), "{errors}");
