@@ -278,7 +278,7 @@ fn a_room_is_left_when_what_was_said_there_is_kept_or_after_a_while() {
     let sent = client.sent();
     assert_eq!((sent.len(), &sent[0]["text"]), (1, &json!("last words")));
     client.hears(&json!({"type": "ack", "id": sent[0]["id"], "room": "den", "epoch": "e", "seq": 6}));
-    assert_eq!(client.sent(), [leave.clone()]);
+    assert_eq!(client.sent(), std::slice::from_ref(&leave));
 
     let mut client = Client::joined();
     client.sent();
