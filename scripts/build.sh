@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 
 profile=${PROFILE:-dev}
 case $profile in
-    dev) directory=debug minutes=3 options=(--no-default-features) ;;
+    dev) directory=debug minutes=2 options=(--no-default-features) ;;
     release) directory=release minutes=6 options=() ;;
     *)
         echo "PROFILE=$profile is not known. Give dev or release." >&2
