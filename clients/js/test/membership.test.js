@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { mock, test } from 'node:test';
 import { Client } from '../src/client.js';
 import { Membership } from '../src/membership.js';
+import { settle, sockets } from './support/socket.js';
 
 const MINUTE = 60_000;
 
@@ -126,42 +127,25 @@ test('a wait is not longer for a clock that was set back', () => {
 test('what a socket that was given up still says does not count', async (t) => {
   mock.timers.enable({ apis: ['setTimeout', 'Date'] });
   t.after(() => mock.timers.reset());
-  const sockets = [];
-  class Socket {
-    listeners = {};
-    sent = [];
-    constructor() {
-      sockets.push(this);
-    }
-    addEventListener(type, listener) {
-      this.listeners[type] = listener;
-    }
-    send(data) {
-      this.sent.push(data);
-    }
-    close() {}
-  }
+  const { made, Socket } = sockets();
   const environment = { now: () => Date.now(), random: () => 0, isOnline: () => true, watch: () => {} };
   const client = new Client('ws://nowhere', { WebSocket: Socket, username: 'ann' }, environment);
   t.after(() => client.close());
   const heard = [];
   client.on('broadcast', ({ text }) => heard.push(text));
-  const settle = async () => {
-    for (let turn = 0; turn < 5; turn++) await Promise.resolve();
-  };
   await settle();
-  const [first] = sockets;
+  const [first] = made;
   first.listeners.open({});
   first.listeners.message({ data: '{"type":"broadcast","text":"one"}' });
   for (let looks = 0; looks < 8; looks++) mock.timers.tick(5000);
   await settle();
-  assert.equal(sockets.length, 2, 'the silent one was given up');
-  sockets[1].listeners.open({});
+  assert.equal(made.length, 2, 'the silent one was given up');
+  made[1].listeners.open({});
   first.listeners.message({ data: '{"type":"broadcast","text":"late"}' });
   first.listeners.close({ code: 4501, reason: 'late' });
   // What is no frame at all is passed over.
-  for (const data of ['null', '{', '7', new ArrayBuffer(1)]) sockets[1].listeners.message({ data });
-  sockets[1].listeners.message({ data: '{"type":"broadcast","text":"two"}' });
+  for (const data of ['null', '{', '7', new ArrayBuffer(1)]) made[1].listeners.message({ data });
+  made[1].listeners.message({ data: '{"type":"broadcast","text":"two"}' });
   assert.deepEqual(heard, ['one', 'two']);
   assert.equal(client.state.name, 'open');
 });
