@@ -11,24 +11,11 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 PATH=$PATH:/usr/sbin:/sbin
-scripts/need.sh --optional chromium node npm redis-server nginx
+. scripts/node-tests.sh
+scripts/need.sh --optional chromium
+# Some systems give it another name.
 CHROMIUM=${CHROMIUM:-$(command -v chromium || command -v chromium-browser || true)}
-for tool in node npm redis-server nginx ${CHROMIUM:-chromium}; do
-    if ! command -v "$tool" >/dev/null; then
-        echo 'The tests of the page in a browser are left out.' >&2
-        exit 0
-    fi
-done
-export CHROMIUM ROOMCAST_BIN=${ROOMCAST_BIN:-$PWD/target/debug/roomcast}
-if ! [ -x "$ROOMCAST_BIN" ]; then
-    echo "$ROOMCAST_BIN is not there. Run cargo build first, or give another as ROOMCAST_BIN." >&2
-    exit 1
-fi
-
-cd web/test
-# What is installed already is of this very list, or it is installed anew.
-if ! cmp -s package-lock.json node_modules/.installed; then
-    npm ci --no-audit --no-fund --loglevel=error
-    cp package-lock.json node_modules/.installed
-fi
+export CHROMIUM
+command -v "${CHROMIUM:-chromium}" >/dev/null || leave_out 'the page in a browser'
+ready 'the page in a browser' web/test node npm redis-server nginx
 exec node --test --test-concurrency=2 "$@" ./*.test.js
