@@ -45,7 +45,7 @@ fn the_demo_can_be_ended_at_any_time() {
 
 #[test]
 fn what_the_demo_started_dies_with_it() {
-    // Without setpriv they stay, and only Linux has it.
+    // The processes end with the demo only where setpriv is, which is on Linux.
     let Some(harness) = Harness::with(&["nginx", "setpriv"]) else { return };
     let (mut command, ports) = harness.demo(&["--quick"]);
     let mut demo = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts");

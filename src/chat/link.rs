@@ -95,7 +95,7 @@ async fn carry(socket: WebSocket, hear: &mpsc::Sender<Heard>, mut to_write: mpsc
                 Some(Err(error)) => return lost(Some(&error)),
                 None => return lost(None),
             };
-            // Nobody listens any more once this is being closed; then only its end counts.
+            // While the link closes nobody listens any more, and that is no fault.
             let _ = hear.send(heard).await;
         }
     };

@@ -54,7 +54,7 @@ pub(super) struct Room {
     membership: Membership,
     /// When it is left, although something is not kept yet; set once it is to be left.
     leaves_at: Option<Duration>,
-    /// What it has had, or was told that it cannot be had.
+    /// Up to here it has every message, or was told of a gap.
     position: Option<Position>,
     /// Whether it was a member before.
     was_in: bool,

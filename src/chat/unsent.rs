@@ -114,7 +114,7 @@ impl Unsent {
         self.retry_at.filter(|_| !self.is_under_way && !self.line.is_empty())
     }
 
-    /// The message is kept, or will never be: takes it out.
+    /// Takes out a message that is kept, or never will be.
     pub(super) fn remove(&mut self, id: &str) -> Option<Message> {
         let at = self.line.iter().position(|message| message.id == id)?;
         if at == 0 {

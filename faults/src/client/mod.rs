@@ -86,7 +86,7 @@ impl Voice {
 /// What one client is for.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Its username; else one is made of its number.
+    /// Its username. If it has none, one is made of its number.
     pub name: Option<&'static str>,
     /// The rooms it is in.
     pub rooms: Vec<Room>,

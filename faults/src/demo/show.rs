@@ -32,7 +32,7 @@ pub struct Show<'a> {
     stage: &'a mut Stage,
     screen: Screen,
     tempo: Tempo,
-    /// Of all that happened up to the last verdict.
+    /// The counts of all breaks that have a verdict.
     account: Account,
     acts: usize,
     /// Whether something was broken and is not judged yet.
