@@ -8,8 +8,8 @@ use roomcast::{
     broker::MemoryBroker,
     config::Config,
     hub::{Client, Hub, Membership},
-    protocol::{Channel, Command, Draft, Envelope, Epoch, Frame, History, Limits, RoomId, Username},
-    room::{Placed, Position, Sequencer},
+    order::{Publication, Sequencer},
+    protocol::{Channel, Command, Draft, Envelope, Epoch, Frame, History, Limits, Position, RoomId, Stamp, Username},
     socket::Batch,
     telemetry::Metrics,
 };
@@ -46,13 +46,13 @@ fn decode_a_command(bencher: Bencher<'_, '_>) {
 
 #[divan::bench]
 fn read_an_envelope(bencher: Bencher<'_, '_>) {
-    let frame = draft(&room()).numbered(Epoch(7), 1, 1_700_000_000_000);
-    bencher.bench(|| Envelope::read(divan::black_box(&frame)).expect("an envelope").placed);
+    let frame = draft(&room()).numbered(Stamp { position: Position::new(Epoch(7), 1), ts: 1_700_000_000_000 });
+    bencher.bench(|| Envelope::read(divan::black_box(&frame)).expect("an envelope").stamp);
 }
 
 #[divan::bench]
 fn put_a_frame_on_the_wire(bencher: Bencher<'_, '_>) {
-    let frame = draft(&room()).numbered(Epoch(7), 1, 1_700_000_000_000);
+    let frame = draft(&room()).numbered(Stamp { position: Position::new(Epoch(7), 1), ts: 1_700_000_000_000 });
     bencher.bench(|| Batch::from(divan::black_box(&frame)));
 }
 
@@ -60,13 +60,13 @@ fn put_a_frame_on_the_wire(bencher: Bencher<'_, '_>) {
 #[divan::bench(args = [false, true])]
 fn sequence_a_thousand(bencher: Bencher<'_, '_>, swapped: bool) {
     let frame: Frame = "x".repeat(300).into();
-    let placed = |seq| Placed { position: Position::new(Epoch(7), seq), ts: seq, item: frame.clone() };
+    let placed = |seq| Publication { position: Position::new(Epoch(7), seq), ts: seq, item: frame.clone() };
     let order = move |at: u64| if swapped { at ^ 1 } else { at };
     bencher
         .counter(ItemsCount::new(1000_usize))
         .with_inputs(|| {
             let mut sequencer = Sequencer::new(256);
-            sequencer.fill(roomcast::room::LogSlice { top: Position::new(Epoch(7), 0), entries: Vec::new() }, |_| {});
+            sequencer.fill(roomcast::order::LogSlice { top: Position::new(Epoch(7), 0), entries: Vec::new() }, |_| {});
             (sequencer, (0..1000).map(|at| placed(1 + order(at))).collect::<Vec<_>>())
         })
         .bench_values(|(mut sequencer, messages)| {

@@ -20,8 +20,8 @@ use tokio_util::sync::CancellationToken;
 pub use self::{memory::MemoryBroker, redis::RedisBroker};
 use crate::{
     config::Config,
-    protocol::{Channel, Draft, Frame},
-    room::{LogSlice, Placed, Position, ReadFrom},
+    order::{LogSlice, Publication, ReadFrom},
+    protocol::{Channel, Draft, Frame, Position, Stamp},
 };
 
 /// Most entries that one reading of a log returns.
@@ -116,16 +116,13 @@ pub trait Listener: Send + Sync + 'static {
 }
 
 /// What came of looking up one channel's top.
-pub type LookedUp = Result<Option<Top>, Unavailable>;
-
-/// The last position of a log, and when it was given out (Unix milliseconds).
-pub type Top = (Position, u64);
+pub type LookedUp = Result<Option<Stamp>, Unavailable>;
 
 /// What became of a draft.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Published {
     /// It has its place and is on its way to the other servers. This server's members get the frame from here.
-    Placed(Placed<Frame>),
+    New(Publication<Frame>),
     /// Its id was known: it had got this place before.
     Repeated(Position),
 }

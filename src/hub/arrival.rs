@@ -4,8 +4,7 @@ use tokio::sync::{futures::OwnedNotified, oneshot};
 
 use super::recent::Stretch;
 use crate::{
-    protocol::{Event, History, Place, RoomId},
-    room::{Position, ResetReason},
+    protocol::{Event, History, Position, ResetReason, RoomId},
     socket::Batch,
 };
 
@@ -65,15 +64,15 @@ impl<'a> Arrival<'a> {
             // The position is always the one after which the next message comes, so that whoever is cut off now and
             // goes on from it misses nothing.
             let (place, resumed) = match self.history {
-                History::After(epoch, seq) => (Position::new(epoch, seq), Some(self.gap.is_none())),
+                History::After(position) => (position, Some(self.gap.is_none())),
                 History::None | History::Last(_) => (at, None),
             };
             let until = (at.seq < live.seq).then_some(live.seq);
-            frames.push(self.joined(place.into(), until, members, resumed));
+            frames.push(self.joined(Some(place), until, members, resumed));
         }
         let reset = self.gap.take();
         if let Some(reason) = reset {
-            let reset = Event::Reset { room: Some(self.room), place: at.into(), reason: reason.as_str() };
+            let reset = Event::Reset { room: Some(self.room.clone()), position: Some(at), reason };
             frames.push(Batch::from(&reset.encode()));
         }
         Announcement { frames, reset }
@@ -83,12 +82,12 @@ impl<'a> Arrival<'a> {
     pub(super) fn announce_without_history(&mut self, members: usize) -> Batch {
         self.is_announced = true;
         let resumed = matches!(self.history, History::After(..)).then_some(false);
-        self.joined(Place::default(), None, members, resumed)
+        self.joined(None, None, members, resumed)
     }
 
-    fn joined(&self, place: Place, until: Option<u64>, members: usize, resumed: Option<bool>) -> Batch {
-        let (room, origin_server) = (self.room, self.origin_server);
-        Batch::from(&Event::Joined { room, place, until, members, origin_server, resumed }.encode())
+    fn joined(&self, position: Option<Position>, until: Option<u64>, members: usize, resumed: Option<bool>) -> Batch {
+        let (room, origin_server) = (self.room.clone(), self.origin_server.into());
+        Batch::from(&Event::Joined { room, position, until, members, origin_server, resumed }.encode())
     }
 
     /// The log has nothing up to this position.

@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 use super::{Hub, arrival::Refusal, local_room::LocalRoom};
 use crate::{
     broker::{ReadError, Unavailable, unix_millis},
+    order::ReadFrom,
     protocol::Channel,
-    room::ReadFrom,
 };
 
 /// Most logs that are read at a time to bring rooms up to date. Most of these readings are for the top of a log alone.

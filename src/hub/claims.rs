@@ -1,4 +1,4 @@
-use crate::{protocol::Frame, room::Position};
+use crate::protocol::{Frame, Position};
 
 /// Most claims of one channel that wait for a reading of the log, and most bytes of them. What comes beyond is dropped:
 /// if it is genuine, the log has it.

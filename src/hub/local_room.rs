@@ -15,8 +15,8 @@ use super::{
 };
 use crate::{
     broker::LookedUp,
-    protocol::{Channel, CloseCode, Event, Frame, History},
-    room::{Effect, LogSlice, Placed, Position, ReadFrom, ResetReason, Sequencer},
+    order::{Effect, LogSlice, Publication, ReadFrom, Sequencer},
+    protocol::{Channel, CloseCode, Event, Frame, History, Position, ResetReason},
     socket::{Batch, Bounds, Outbox},
     telemetry::Metrics,
 };
@@ -179,7 +179,7 @@ impl LocalRoom {
         let Some(mut at) = begins else { return Step::Wait(self.changed()) };
         let announce = |arrival: &mut Arrival<'_>, at| {
             let announcement = arrival.announce(at, live, members);
-            announcement.reset.inspect(|reason| metrics.reset(reason.as_str()));
+            announcement.reset.inspect(|reason| metrics.reset(*reason));
             announcement.frames
         };
         let most = self.most_at_a_time();
@@ -213,9 +213,9 @@ impl LocalRoom {
         let seq = match arrival.history {
             History::None => live.seq,
             History::Last(count) => live.seq.saturating_sub(count),
-            History::After(epoch, seq) if epoch == live.epoch && seq <= live.seq => seq,
+            History::After(Position { epoch, seq }) if epoch == live.epoch && seq <= live.seq => seq,
             // This server, or its members, are behind what the client has had from another one.
-            History::After(epoch, seq)
+            History::After(Position { epoch, seq })
                 if self.known().is_some_and(|known| known.epoch == epoch && seq <= known.seq) =>
             {
                 return None;
@@ -345,7 +345,7 @@ impl LocalRoom {
     }
 
     /// A publication came, in whatever order, and Redis vouches for its place.
-    pub(super) fn accept(&mut self, placed: Placed<Frame>, now: Instant) {
+    pub(super) fn accept(&mut self, placed: Publication<Frame>, now: Instant) {
         let Some(mut sequencer) = self.sequencer.take() else {
             // It comes from a server that keeps history; here it has no order to be in.
             self.deliver(&placed.item);
@@ -434,7 +434,7 @@ impl LocalRoom {
     pub(super) fn looked_up(&mut self, top: LookedUp, now: Instant) {
         let succeeded = top.is_ok();
         if let (Some(sequencer), Ok(top)) = (&mut self.sequencer, top)
-            && top.is_none_or(|(position, ts)| sequencer.compare(position, ts))
+            && top.is_none_or(|top| sequencer.compare(top))
         {
             self.watch.doubt();
         }
@@ -549,9 +549,9 @@ impl LocalRoom {
 }
 
 /// A publication as members get it.
-fn entry(placed: Placed<Frame>) -> Placed<Entry> {
-    let Placed { position, ts, item } = placed;
-    Placed { position, ts, item: Entry { seq: position.seq, ts, batch: Batch::from(&item) } }
+fn entry(placed: Publication<Frame>) -> Publication<Entry> {
+    let Publication { position, ts, item } = placed;
+    Publication { position, ts, item: Entry { seq: position.seq, ts, batch: Batch::from(&item) } }
 }
 
 /// What the log, which has been read, says of a claim.
@@ -579,9 +579,8 @@ fn sequencer_is_off() -> bool {
 
 /// The event that tells members of a gap, which is counted.
 fn reset(channel: &Channel, to: Position, reason: ResetReason, metrics: &Metrics) -> Batch {
-    let reason = reason.as_str();
     metrics.reset(reason);
-    Batch::from(&Event::Reset { room: channel.room(), place: to.into(), reason }.encode())
+    Batch::from(&Event::Reset { room: channel.room().cloned(), position: Some(to), reason }.encode())
 }
 
 #[cfg(test)]
@@ -600,15 +599,15 @@ mod tests {
     /// A room with one member, its true log, and what has to be done about them.
     struct Stage {
         room: LocalRoom,
-        log: Vec<Placed<Frame>>,
+        log: Vec<Publication<Frame>>,
         metrics: Metrics,
         member: Arc<Outbox>,
         client: TcpStream,
         page: Option<ReadFrom>,
     }
 
-    fn placed(seq: u64) -> Placed<Frame> {
-        Placed { position: Position::new(EPOCH, seq), ts: 1000 + seq, item: format!("m{seq}").into() }
+    fn placed(seq: u64) -> Publication<Frame> {
+        Publication { position: Position::new(EPOCH, seq), ts: 1000 + seq, item: format!("m{seq}").into() }
     }
 
     impl Stage {
@@ -751,7 +750,7 @@ mod tests {
                 Doing::Arrive => {
                     let number = others.len() as u64 + 2;
                     let (outbox, client) = connect(&wide()).await;
-                    let mut arrival = Arrival::new(number, &room, "a:1", History::After(EPOCH, 0));
+                    let mut arrival = Arrival::new(number, &room, "a:1", History::After(Position::new(EPOCH, 0)));
                     let (outbox, mut read) = (Arc::new(outbox), None::<Arc<Stretch>>);
                     loop {
                         let step = stage.room.arrive(&mut arrival, read.as_deref(), Instant::now(), &stage.metrics);

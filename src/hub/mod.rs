@@ -51,8 +51,8 @@ pub use self::{
 use crate::{
     broker::{Broker, Listener, PublishError, Published, Trouble, Unavailable, unix_millis},
     config::Config,
-    protocol::{Channel, CloseCode, Draft, Envelope, Frame},
-    room::{Placed, Position},
+    order::Publication,
+    protocol::{Channel, CloseCode, Draft, Envelope, Frame, Position},
     socket::{Bounds, Outbox},
     telemetry::{EnvelopeKind, Metrics, trace, trace::Tracer},
 };
@@ -231,7 +231,7 @@ impl Hub {
         known: Option<Position>,
     ) -> Result<Option<Position>, PublishError> {
         let position = match self.broker.publish(channel, draft, known).await? {
-            Published::Placed(placed) => {
+            Published::New(placed) => {
                 let position = placed.position;
                 self.settle(channel, |room| room.accept(placed, Instant::now()));
                 position
@@ -400,7 +400,7 @@ impl Hub {
         if envelope.room.as_deref().is_some_and(|room| channel.room().is_none_or(|id| id.as_str() != room)) {
             return None;
         }
-        let place = envelope.placed.map(|(epoch, seq, ts)| (Position::new(epoch, seq), ts));
+        let place = envelope.stamp.map(|stamp| (stamp.position, stamp.ts));
         if envelope.origin_server == self.origin_server {
             // Our members get it, or have had it, from the answer to the publish. The echo only shows that there
             // is such a message, should the answer have been lost.
@@ -412,7 +412,8 @@ impl Hub {
         let span = self.tracer.deliver(channel, envelope.traceparent);
         match place {
             Some((position, ts)) if is_vouched => {
-                let accept = |room: &mut LocalRoom| room.accept(Placed { position, ts, item: frame }, Instant::now());
+                let accept =
+                    |room: &mut LocalRoom| room.accept(Publication { position, ts, item: frame }, Instant::now());
                 span.in_scope(|| self.settle(channel, accept));
                 Some(EnvelopeKind::Numbered)
             }

@@ -1,4 +1,4 @@
-//! The closed lists of what can go wrong for a client: error codes and close codes.
+//! The closed lists of what can go wrong for a client: error codes, reasons of a `reset`, and close codes.
 
 use serde::Serialize;
 
@@ -76,6 +76,32 @@ impl ErrorCode {
             Self::IdConflict => "id_conflict",
             Self::Unavailable => "unavailable",
             Self::Overloaded => "overloaded",
+        }
+    }
+}
+
+/// Why the stream of a room has a gap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ResetReason {
+    /// The log no longer reaches back to what was missed.
+    Trimmed,
+    /// The log was lost or wound back, and numbering began anew.
+    NewEpoch,
+    /// A client came back with a position that is of another epoch, or beyond the top.
+    UnknownPosition,
+}
+
+impl ResetReason {
+    /// Every reason there is, for documentation, metrics and tests.
+    pub const ALL: [Self; 3] = [Self::Trimmed, Self::NewEpoch, Self::UnknownPosition];
+
+    /// The reason as it stands in the `reset` event and in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Trimmed => "trimmed",
+            Self::NewEpoch => "new_epoch",
+            Self::UnknownPosition => "unknown_position",
         }
     }
 }
@@ -159,9 +185,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_name_of_an_error_code_is_what_serde_writes() {
+    fn the_name_of_a_code_is_what_serde_writes() {
         for code in ErrorCode::ALL {
             assert_eq!(serde_json::to_value(code).unwrap(), code.as_str());
+        }
+        for reason in ResetReason::ALL {
+            assert_eq!(serde_json::to_value(reason).unwrap(), reason.as_str());
         }
     }
 }

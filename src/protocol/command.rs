@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Epoch, ErrorCode, Event, Frame, Limits, MessageId, NameError, RoomId, Username};
+use super::{Epoch, ErrorCode, Event, Limits, MessageId, NameError, Position, RoomId, Username};
 
 /// A frame from a client, checked: every name in it keeps to the limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub enum History {
     /// Nothing.
     None,
     /// All after this position, which is the last it has: it was a member before.
-    After(Epoch, u64),
+    After(Position),
     /// The last so many, or as many as there are.
     Last(u64),
 }
@@ -53,10 +53,10 @@ impl Rejection {
         Self { code, message: message.into(), id: None, room: None }
     }
 
-    /// The `error` event for the client.
-    pub fn encode(&self) -> Frame {
+    /// The event that tells the client.
+    pub fn into_event(self) -> Event {
         let Self { code, message, id, room } = self;
-        Event::Error { code: *code, message, id: id.as_ref(), room: room.as_ref() }.encode()
+        Event::Error { code, message, id, room }
     }
 }
 
@@ -160,10 +160,10 @@ impl<'a> Fields<'a> {
                 // An array would do for serde here, too.
                 let after = Some(after.get()).filter(|after| after.starts_with('{'));
                 let after: Option<After<'_>> = after.and_then(|after| serde_json::from_str(after).ok());
-                let position = after.and_then(|after| Some((after.epoch, whole_number(after.seq)?)));
-                let (epoch, seq) = position
+                let position = after.and_then(|after| Some(Position::new(after.epoch, whole_number(after.seq)?)));
+                let position = position
                     .ok_or_else(|| bad("`after` must be the `epoch` and the `seq` of the last message received"))?;
-                Ok(History::After(epoch, seq))
+                Ok(History::After(position))
             }
             (None, Some(last)) => {
                 let last = whole_number(last).ok_or_else(|| bad("`last` must be a number of messages"))?;
@@ -302,9 +302,12 @@ mod tests {
         assert_eq!(history(""), Ok(History::None));
         assert_eq!(history(r#","after":null,"last":null"#), Ok(History::None));
         let after = r#","after":{"epoch":"000000000000000a","seq":7,"more":1}"#;
-        assert_eq!(history(after), Ok(History::After(Epoch(10), 7)));
+        assert_eq!(history(after), Ok(History::After(Position::new(Epoch(10), 7))));
         assert_eq!(history(r#","last":20"#), Ok(History::Last(20)));
-        assert_eq!(history(r#","after":{"epoch":"000000000000000a","seq":7.0}"#), Ok(History::After(Epoch(10), 7)));
+        assert_eq!(
+            history(r#","after":{"epoch":"000000000000000a","seq":7.0}"#),
+            Ok(History::After(Position::new(Epoch(10), 7)))
+        );
         for bad in [
             r#","after":7"#,
             r#","after":{"epoch":"x","seq":7}"#,

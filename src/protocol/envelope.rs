@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use super::{Epoch, Frame, MessageId, RoomId, Username};
+use super::{Epoch, Frame, MessageId, Position, RoomId, Stamp, Username};
 
 /// A message of this server's client that has no place in the order yet.
 ///
@@ -98,8 +98,8 @@ impl Draft {
         format!(r#"{{"ts":{ts},{}"#, self.tail).into()
     }
 
-    /// The envelope in its place. `ts` is Unix time in milliseconds.
-    pub fn numbered(&self, epoch: Epoch, seq: u64, ts: u64) -> Frame {
+    /// The envelope in its place.
+    pub fn numbered(&self, Stamp { position: Position { epoch, seq }, ts }: Stamp) -> Frame {
         format!(r#"{{"epoch":"{epoch}","seq":{seq},"ts":{ts},{}"#, self.tail).into()
     }
 }
@@ -120,7 +120,7 @@ pub struct Envelope<'a> {
     /// The server that published it.
     pub origin_server: Cow<'a, str>,
     /// Its place in the order, and when it got it; a foreign server's message has none.
-    pub placed: Option<(Epoch, u64, u64)>,
+    pub stamp: Option<Stamp>,
     /// The room that it says it is of.
     pub room: Option<Cow<'a, str>>,
     /// Its trace context, which the one who uses it has to check: any text may be in it.
@@ -196,21 +196,25 @@ impl<'a> Envelope<'a> {
             return Err(serde::de::Error::custom("only a client's own server says that"));
         }
         let number = |raw: Option<&RawValue>| raw?.get().parse().ok();
-        let epoch = header.epoch.and_then(|raw| serde_json::from_str(raw.get()).ok());
-        let placed = match (epoch, number(header.seq), number(header.ts)) {
+        let epoch: Option<Epoch> = header.epoch.and_then(|raw| serde_json::from_str(raw.get()).ok());
+        let stamp = match (epoch, number(header.seq), number(header.ts)) {
             // Clients go by these two alone, so it claims a place even if it does not say when it got it.
-            (Some(epoch), Some(seq), ts) => Some((epoch, seq, ts.unwrap_or(0))),
+            (Some(epoch), Some(seq), ts) => Some(Stamp { position: Position::new(epoch, seq), ts: ts.unwrap_or(0) }),
             _ => None,
         };
         // A trace context has nothing that JSON escapes, so what stands between the quotes is the text itself.
         let traceparent = header.traceparent.and_then(|raw| raw.get().strip_prefix('"')?.strip_suffix('"'));
-        Ok(Self { origin_server: header.origin_server, placed, room: text(header.room), traceparent })
+        Ok(Self { origin_server: header.origin_server, stamp, room: text(header.room), traceparent })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn stamp(seq: u64, ts: u64) -> Stamp {
+        Stamp { position: Position::new(Epoch(0xabc), seq), ts }
+    }
 
     fn draft(id: Option<&str>) -> Draft {
         let room = RoomId::parse("lobby", 128).unwrap();
@@ -221,7 +225,7 @@ mod tests {
 
     #[test]
     fn a_numbered_draft_is_the_client_frame() {
-        let frame = draft(Some("m-1")).numbered(Epoch(0xabc), 12, 1_700_000_000_123);
+        let frame = draft(Some("m-1")).numbered(stamp(12, 1_700_000_000_123));
         let json: serde_json::Value = serde_json::from_slice(frame.as_bytes()).unwrap();
         let expected = serde_json::json!({
             "type": "message", "originServer": "a:1", "room": "lobby", "username": "ann", "text": "hi \"you\"",
@@ -230,7 +234,7 @@ mod tests {
         assert_eq!(json, expected);
         let envelope = Envelope::read(&frame).unwrap();
         assert_eq!(envelope.origin_server, "a:1");
-        assert_eq!(envelope.placed, Some((Epoch(0xabc), 12, 1_700_000_000_123)));
+        assert_eq!(envelope.stamp, Some(stamp(12, 1_700_000_000_123)));
     }
 
     #[test]
@@ -243,7 +247,7 @@ mod tests {
         ] {
             let frame = Frame::from(text.to_owned());
             let envelope = Envelope::read(&frame).unwrap();
-            assert_eq!((&*envelope.origin_server, envelope.placed), ("node-1", None), "{text}");
+            assert_eq!((&*envelope.origin_server, envelope.stamp), ("node-1", None), "{text}");
         }
         for text in ["", "hello", "[\"node-1\"]", "{}", r#"{"originServer":7}"#, "null", "{"] {
             assert!(Envelope::read(&Frame::from(text.to_owned())).is_err(), "{text:?}");
@@ -277,7 +281,7 @@ mod tests {
         traced.set_traceparent(traceparent);
         let fingerprint = |draft: &Draft| draft.identity().unwrap().fingerprint;
         assert_eq!(fingerprint(&traced), fingerprint(&draft(Some("m-1"))));
-        let frame = traced.numbered(Epoch(0xabc), 12, 0);
+        let frame = traced.numbered(stamp(12, 0));
         let envelope = Envelope::read(&frame).unwrap();
         assert_eq!(envelope.traceparent, Some(traceparent));
         for (value, expected) in

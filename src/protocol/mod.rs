@@ -4,18 +4,24 @@
 //! tasks. Every code that a client can see, in an `error` or in a close frame, is in [`codes`].
 //! `docs/protocol.md` describes the same for people; a test parses every example on that page.
 
+mod batch;
 pub mod codes;
 mod command;
+mod dialect;
 mod envelope;
 mod event;
 mod frame;
 mod names;
+mod position;
 mod username;
 
-pub use codes::{CloseCode, ErrorCode};
+pub use batch::{Batch, Item};
+pub use codes::{CloseCode, ErrorCode, ResetReason};
 pub use command::{Command, History, Rejection};
+pub use dialect::Dialect;
 pub use envelope::{Draft, Envelope, Identity};
-pub use event::{Event, Place};
+pub use event::Event;
 pub use frame::Frame;
 pub use names::{Channel, Epoch, Limits, MessageId, NameError, RoomId};
+pub use position::{Position, Stamp};
 pub use username::Username;

@@ -4,8 +4,6 @@ use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::Config;
-
 /// The bounds on what clients may send; every one is a setting.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -17,17 +15,6 @@ pub struct Limits {
     pub id: usize,
     /// Longest text, in bytes of UTF-8.
     pub text: usize,
-}
-
-impl From<&Config> for Limits {
-    fn from(config: &Config) -> Self {
-        Self {
-            room: config.max_room_length,
-            username: config.max_username_length,
-            id: config.max_id_length,
-            text: config.max_text_bytes,
-        }
-    }
 }
 
 /// Why a name was refused; the text is meant for the person who sent it.

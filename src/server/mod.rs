@@ -2,6 +2,7 @@
 
 mod drain;
 mod files;
+mod options;
 mod parts;
 mod probes;
 

@@ -13,8 +13,7 @@ use crate::{
     broker::PublishError,
     config::Config,
     hub::{Client, Hub, JoinError, Membership},
-    protocol::{Channel, CloseCode, MessageId, Rejection, RoomId, Username},
-    room::Position,
+    protocol::{Channel, CloseCode, MessageId, Position, Rejection, RoomId, Username},
     socket::{Batch, Buffers, End, Inbound, Intake, Received, Total},
     telemetry::Metrics,
 };
@@ -195,7 +194,7 @@ impl Serving {
 
     fn refuse(&mut self, rejection: &Rejection) {
         self.server.metrics.error_sent(rejection.code);
-        self.answers.push(Batch::from(&rejection.encode()));
+        self.answers.push(Batch::from(&rejection.clone().into_event().encode()));
     }
 
     fn send_answers(&mut self) {

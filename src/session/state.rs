@@ -2,10 +2,9 @@ use crate::{
     broker::{PublishError, ReadError},
     config::Config,
     protocol::{
-        Channel, Command, Draft, ErrorCode, Event, Frame, History, Limits, MessageId, Place, Rejection, RoomId,
+        Channel, Command, Draft, ErrorCode, Event, Frame, History, Limits, MessageId, Position, Rejection, RoomId,
         Username,
     },
-    room::Position,
 };
 
 const NO_NEW_ROOMS: &str = "new rooms are not taken at the moment; try again later";
@@ -90,7 +89,7 @@ impl Session {
     /// [`Action::Join`] succeeded, but the history that was asked for could not be read to its end. Returns what the client
     /// is to be told: it goes on from what it has had.
     pub(super) fn put_out(room: &RoomId) -> Frame {
-        Event::Left { room, reason: Some(ErrorCode::Unavailable.as_str()) }.encode()
+        Event::Left { room: room.clone(), reason: Some(ErrorCode::Unavailable.as_str()) }.encode()
     }
 
     fn leave(&mut self, room: RoomId) -> Result<Action, Rejection> {
@@ -98,7 +97,7 @@ impl Session {
             return Err(about(room, ErrorCode::NotMember, "this connection is not a member of the room"));
         };
         self.rooms.remove(index);
-        let left = Event::Left { room: &room, reason: None }.encode();
+        let left = Event::Left { room: room.clone(), reason: None }.encode();
         Ok(Action::Leave(room, left))
     }
 
@@ -141,8 +140,8 @@ pub(super) fn published(
 ) -> Result<Option<Frame>, Rejection> {
     let rejection = match result {
         Ok(position) => {
-            let place = position.map_or(Place::default(), Place::from);
-            return Ok(id.map(|id| Event::Ack { id, room: channel.room(), place }.encode()));
+            let (room, position) = (channel.room().cloned(), *position);
+            return Ok(id.map(|id| Event::Ack { id: id.clone(), room, position }.encode()));
         }
         Err(PublishError::IdConflict) => {
             Rejection::new(ErrorCode::IdConflict, "this `id` was used for another message; ids must be unique")

@@ -6,8 +6,7 @@ use prometheus::{
 
 use crate::{
     config::Config,
-    protocol::{CloseCode, ErrorCode},
-    room::ResetReason,
+    protocol::{CloseCode, ErrorCode, ResetReason},
 };
 
 /// What kind of message was heard on a channel.
@@ -212,8 +211,8 @@ impl Metrics {
     }
 
     /// A gap was told to the members of a room.
-    pub fn reset(&self, reason: &'static str) {
-        self.resets.with_label_values(&[reason]).inc();
+    pub fn reset(&self, reason: ResetReason) {
+        self.resets.with_label_values(&[reason.as_str()]).inc();
     }
 
     /// All metrics in the text format of Prometheus.

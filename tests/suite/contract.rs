@@ -9,8 +9,8 @@ use bytes::Bytes;
 use roomcast::{
     broker::{Broker, Listener, MemoryBroker, PublishError, Published, RedisBroker},
     config::Config,
-    protocol::{Channel, Draft, Envelope, Frame, MessageId, RoomId},
-    room::{LogSlice, Placed, Position, ReadFrom},
+    order::{LogSlice, Publication, ReadFrom},
+    protocol::{Channel, Draft, Envelope, Frame, MessageId, Position, RoomId, Stamp},
     telemetry::Metrics,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -84,9 +84,9 @@ impl Subject {
         self.tasks.wait().await;
     }
 
-    async fn publish(&self, channel: &Channel, draft: &Draft) -> Placed<Frame> {
+    async fn publish(&self, channel: &Channel, draft: &Draft) -> Publication<Frame> {
         match self.broker.publish(channel, draft, None).await {
-            Ok(Published::Placed(placed)) => placed,
+            Ok(Published::New(placed)) => placed,
             other => panic!("{other:?}"),
         }
     }
@@ -139,7 +139,8 @@ async fn each_channel_has_its_own_order_and_the_log_has_what_was_published() {
             let placed = subject.publish(&a, &draft(&number.to_string(), None)).await;
             assert_eq!(placed.position.seq, number);
             let envelope = Envelope::read(&placed.item).unwrap();
-            assert_eq!(envelope.placed, Some((placed.position.epoch, number, placed.ts)));
+            let stamp = Stamp { position: placed.position, ts: placed.ts };
+            assert_eq!(envelope.stamp, Some(stamp));
             published.push(placed);
         }
         assert_eq!(subject.publish(&b, &draft("x", None)).await.position.seq, 1);
@@ -154,8 +155,8 @@ async fn each_channel_has_its_own_order_and_the_log_has_what_was_published() {
         assert_eq!(subject.read(&a, other, 2, false).await.entries, published);
         let tops = subject.broker.tops(&[a, b, room("c")]).await.unwrap();
         let tops: Vec<_> = tops.into_iter().map(Result::unwrap).collect();
-        assert_eq!(tops[0], Some((top, published[2].ts)));
-        assert_eq!((tops[1].unwrap().0.seq, tops[2]), (1, None));
+        assert_eq!(tops[0], Some(Stamp { position: top, ts: published[2].ts }));
+        assert_eq!((tops[1].unwrap().position.seq, tops[2]), (1, None));
     })
     .await;
 }
@@ -260,7 +261,7 @@ async fn what_is_wrong_with_one_channel_costs_no_other_and_no_connection() {
     let before = connections(&mut connection).await;
     for _ in 0..3 {
         let tops = subject.broker.tops(&channels).await.unwrap();
-        let seqs: Vec<_> = tops.into_iter().map(|top| top.ok().flatten().map(|(position, _)| position.seq)).collect();
+        let seqs: Vec<_> = tops.into_iter().map(|top| top.ok().flatten().map(|top| top.position.seq)).collect();
         assert_eq!(seqs, [Some(1), None, None, Some(1)]);
         for channel in &channels[1..3] {
             assert!(subject.broker.read(channel, None).await.is_err());
@@ -330,7 +331,7 @@ async fn an_id_is_forgotten_after_its_window() {
         subject.publish(&a, &draft("x", Some("id"))).await;
         eventually("the id can be used again", async || {
             let result = subject.broker.publish(&a, &draft("x", Some("id")), None).await.unwrap();
-            matches!(result, Published::Placed(_)).then_some(())
+            matches!(result, Published::New(_)).then_some(())
         })
         .await;
     })
@@ -344,7 +345,7 @@ async fn a_log_behind_what_is_known_or_void_starts_a_new_epoch_once() {
         let first = subject.publish(&a, &draft("x", None)).await.position;
         let ahead = Position::new(first.epoch, 5);
         // By publishing.
-        let Ok(Published::Placed(placed)) = subject.broker.publish(&a, &draft("y", None), Some(ahead)).await else {
+        let Ok(Published::New(placed)) = subject.broker.publish(&a, &draft("y", None), Some(ahead)).await else {
             panic!("not placed")
         };
         let second = placed.position;

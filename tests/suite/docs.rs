@@ -8,9 +8,9 @@ use std::{
 use roomcast::{
     config::{Config, SETTINGS, Setting, reference},
     protocol::{
-        CloseCode, Command, Draft, Envelope, Epoch, ErrorCode, Event, Frame, Limits, MessageId, Place, RoomId, Username,
+        CloseCode, Command, Draft, Envelope, Epoch, ErrorCode, Event, Frame, Limits, MessageId, Position, ResetReason,
+        RoomId, Stamp, Username,
     },
-    room::ResetReason,
 };
 use serde_json::{Map, Value, json};
 
@@ -107,7 +107,7 @@ fn a_foreign_server_in_an_example_is_understood() {
     for Example { line, text, .. } in foreign {
         let frame = Frame::from(text);
         let envelope = Envelope::read(&frame).unwrap_or_else(|why| panic!("line {line}: {why}"));
-        assert_eq!(envelope.placed, None, "line {line}");
+        assert_eq!(envelope.stamp, None, "line {line}");
     }
 }
 
@@ -213,29 +213,30 @@ fn shapes() -> BTreeMap<String, Shape> {
     let room = &RoomId::parse("lobby", 9).expect("a room");
     let username = &Username::parse("ann", 9).expect("a username");
     let id = &MessageId::parse("m-1", 9).expect("an id");
-    let (epoch, seq) = (Epoch(1), 2);
-    let (none, place) = (Place::default(), Place { epoch: Some(epoch), seq: Some(seq) });
-    let (code, message, reason) = (ErrorCode::BadJson, "no", ResetReason::Trimmed.as_str());
-    let always = |event: Event<'_>| (written(&event), written(&event));
-    let varies = |bare: Event<'_>, full: Event<'_>| (written(&bare), written(&full));
+    let stamp = Stamp { position: Position::new(Epoch(1), 2), ts: 3 };
+    let position = Some(stamp.position);
+    let always = |event: Event| (written(&event), written(&event));
+    let varies = |bare: Event, full: Event| (written(&bare), written(&full));
+    let joined = |position, until, resumed| {
+        let (room, origin_server) = (room.clone(), "a:1".into());
+        Event::Joined { room, position, until, members: 1, origin_server, resumed }
+    };
+    let left = |reason| Event::Left { room: room.clone(), reason };
+    let ack = |room, position| Event::Ack { id: id.clone(), room, position };
+    let reset = |room, position| Event::Reset { room, position, reason: ResetReason::Trimmed };
+    let error = |id, room| Event::Error { code: ErrorCode::BadJson, message: "no".into(), id, room };
     let events = [
-        varies(
-            Event::Joined { room, place: none, until: None, members: 1, origin_server: "a:1", resumed: None },
-            Event::Joined { room, place, until: Some(seq), members: 1, origin_server: "a:1", resumed: Some(true) },
-        ),
-        varies(Event::Left { room, reason: None }, Event::Left { room, reason: Some("unavailable") }),
-        varies(Event::Ack { id, room: None, place: none }, Event::Ack { id, room: Some(room), place }),
-        varies(Event::Reset { room: None, place: none, reason }, Event::Reset { room: Some(room), place, reason }),
-        varies(
-            Event::Error { code, message, id: None, room: None },
-            Event::Error { code, message, id: Some(id), room: Some(room) },
-        ),
+        varies(joined(None, None, None), joined(position, Some(2), Some(true))),
+        varies(left(None), left(Some("unavailable"))),
+        varies(ack(None, None), ack(Some(room.clone()), position)),
+        varies(reset(None, None), reset(Some(room.clone()), position)),
+        varies(error(None, None), error(Some(id.clone()), Some(room.clone()))),
         always(Event::Reconnect { after_ms: 1, reason: "shutting_down" }),
         always(Event::Pong),
     ];
     let draft = |room, username, id| Draft::new("a:1", room, username, "hi", id);
     let bare = |room, username| draft(room, username, None).unnumbered(3);
-    let full = |room| draft(room, Some(username), Some(id)).numbered(epoch, seq, 3);
+    let full = |room| draft(room, Some(username), Some(id)).numbered(stamp);
     let envelopes = [(bare(Some(room), Some(username)), full(Some(room))), (bare(None, None), full(None))];
     let pairs = events.into_iter().chain(envelopes);
     pairs
@@ -248,7 +249,7 @@ fn shapes() -> BTreeMap<String, Shape> {
 }
 
 /// A new event stops this from compiling: add it to [`shapes`] too, and to the page.
-fn written(event: &Event<'_>) -> Frame {
+fn written(event: &Event) -> Frame {
     match event {
         Event::Joined { .. }
         | Event::Left { .. }

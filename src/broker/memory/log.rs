@@ -5,14 +5,14 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::super::{EMPTY_META, PublishError, Published, READ_BYTES, READ_LIMIT, Retention, Top, unix_millis};
+use super::super::{EMPTY_META, PublishError, Published, READ_BYTES, READ_LIMIT, Retention, unix_millis};
 use crate::{
-    protocol::{Draft, Epoch, Frame, MessageId, Username},
-    room::{LogSlice, Placed, Position, ReadFrom},
+    order::{LogSlice, Publication, ReadFrom},
+    protocol::{Draft, Epoch, Frame, MessageId, Position, Stamp, Username},
 };
 
 /// What an entry takes beside its frame. Both places in the queue, as it grows by doubling, and the frame's own head.
-const ENTRY: usize = 2 * size_of::<(Instant, Placed<Frame>)>() + 64;
+const ENTRY: usize = 2 * size_of::<(Instant, Publication<Frame>)>() + 64;
 
 /// What an id takes beside its own bytes and its sender's, in both of the places where it is.
 const ID: usize = 2 * (size_of::<(Instant, Key)>() + size_of::<(Key, (Position, u128))>()) + 64;
@@ -30,7 +30,7 @@ pub(super) struct Log {
     is_held: bool,
     /// When the top was given out, in Unix milliseconds.
     ts: u64,
-    entries: VecDeque<(Instant, Placed<Frame>)>,
+    entries: VecDeque<(Instant, Publication<Frame>)>,
     bytes: usize,
     ids: HashMap<Key, (Position, u128)>,
     ids_by_age: VecDeque<(Instant, Key)>,
@@ -90,9 +90,9 @@ impl Log {
         LogSlice { top: Position::new(self.epoch, self.top), entries }
     }
 
-    pub(super) fn look_up(&mut self) -> Top {
+    pub(super) fn look_up(&mut self) -> Stamp {
         (self.touched, self.is_held) = (Instant::now(), true);
-        (Position::new(self.epoch, self.top), self.ts)
+        Stamp { position: Position::new(self.epoch, self.top), ts: self.ts }
     }
 
     /// Drops what is too old or too much, and gives back what that took.
@@ -142,7 +142,7 @@ impl Log {
         self.top += 1;
         self.ts = unix_millis();
         let position = Position::new(self.epoch, self.top);
-        let placed = Placed { position, ts: self.ts, item: draft.numbered(self.epoch, self.top, self.ts) };
+        let placed = Publication { position, ts: self.ts, item: draft.numbered(Stamp { position, ts: self.ts }) };
         self.bytes += placed.item.len();
         self.entries.push_back((now, placed.clone()));
         if let Some(identity) = draft.identity() {
@@ -151,16 +151,16 @@ impl Log {
             self.ids.insert(key.clone(), (position, identity.fingerprint));
             self.ids_by_age.push_back((now, key));
         }
-        Published::Placed(placed)
+        Published::New(placed)
     }
 
     /// The entries from there on, but no more than one reading returns.
-    fn page(&self, from: Position) -> Vec<Placed<Frame>> {
+    fn page(&self, from: Position) -> Vec<Publication<Frame>> {
         let start = if from.epoch == self.epoch { from.seq } else { 0 };
         let start = self.entries.partition_point(|(_, entry)| entry.position.seq < start);
         // The entry at the position itself tells nothing new, so one more has to come with it, however long they are.
         let (mut bytes, mut count) = (0, 0);
-        let fits = |(_, entry): &&(Instant, Placed<Frame>)| {
+        let fits = |(_, entry): &&(Instant, Publication<Frame>)| {
             bytes += entry.item.len();
             count += 1;
             count <= 2 || bytes <= READ_BYTES

@@ -116,8 +116,8 @@ mod tests {
     use super::*;
     use crate::{
         config::Config,
-        protocol::{Draft, MessageId, RoomId},
-        room::{Position, ReadFrom},
+        order::ReadFrom,
+        protocol::{Draft, MessageId, Position, RoomId},
     };
 
     const BOUND: usize = 1 << 20;

@@ -15,8 +15,8 @@ use super::{
 };
 use crate::{
     config::Config,
-    protocol::{Channel, Draft, Frame},
-    room::{LogSlice, Position, ReadFrom},
+    order::{LogSlice, ReadFrom},
+    protocol::{Channel, Draft, Frame, Position},
 };
 
 /// How often logs are looked through for what has expired.

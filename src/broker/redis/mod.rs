@@ -38,8 +38,8 @@ use self::{
 use super::{Broker, Listener, LookedUp, PublishError, Published, ReadError, Retention, Trouble, Unavailable};
 use crate::{
     config::Config,
-    protocol::{Channel, Draft, Epoch, Frame},
-    room::{LogSlice, Position, ReadFrom},
+    order::{LogSlice, ReadFrom},
+    protocol::{Channel, Draft, Epoch, Frame, Position},
     telemetry::Metrics,
 };
 

@@ -15,8 +15,8 @@ use super::{
     vouching::{Vouching, digest},
 };
 use crate::{
-    protocol::{Channel, Draft, Frame},
-    room::{Placed, Position},
+    order::Publication,
+    protocol::{Channel, Draft, Frame, Position, Stamp},
     telemetry::Metrics,
 };
 
@@ -88,8 +88,8 @@ impl Publisher {
         match outcome {
             "placed" => {
                 let position = position(epoch, seq)?;
-                let item = draft.numbered(position.epoch, seq, ts);
-                Ok(Published::Placed(Placed { position, ts, item }))
+                let item = draft.numbered(Stamp { position, ts });
+                Ok(Published::New(Publication { position, ts, item }))
             }
             "repeated" => Ok(Published::Repeated(position(epoch, seq)?)),
             "overloaded" => {

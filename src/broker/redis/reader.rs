@@ -4,7 +4,7 @@ use bytes::Bytes;
 use redis::{RedisResult, Script, Value};
 
 use super::{
-    super::{EMPTY_META, LookedUp, READ_BYTES, READ_LIMIT, ReadError, Retention, Top, Unavailable},
+    super::{EMPTY_META, LookedUp, READ_BYTES, READ_LIMIT, ReadError, Retention, Unavailable},
     keys::Keys,
     limits,
     lines::Refusals,
@@ -15,8 +15,8 @@ use super::{
     position,
 };
 use crate::{
-    protocol::{Channel, Envelope, Epoch, Frame},
-    room::{LogSlice, Placed, Position, ReadFrom},
+    order::{LogSlice, Publication, ReadFrom},
+    protocol::{Channel, Envelope, Epoch, Frame, Position, Stamp},
     telemetry::Metrics,
 };
 
@@ -110,14 +110,14 @@ impl Reader {
 type Page = (String, u64, Vec<(u64, Bytes)>);
 
 /// What a channel's meta says of its top.
-fn top((epoch, seq, ts): (Option<String>, Option<u64>, Option<u64>)) -> Option<Top> {
+fn top((epoch, seq, ts): (Option<String>, Option<u64>, Option<u64>)) -> Option<Stamp> {
     let epoch = Epoch::parse(&epoch?)?;
-    Some((Position::new(epoch, seq.unwrap_or(0)), ts.unwrap_or(0)))
+    Some(Stamp { position: Position::new(epoch, seq.unwrap_or(0)), ts: ts.unwrap_or(0) })
 }
 
 /// An entry of the log; `None` if it is not an envelope with a time.
-fn placed(position: Position, envelope: Bytes) -> Option<Placed<Frame>> {
+fn placed(position: Position, envelope: Bytes) -> Option<Publication<Frame>> {
     let item = Frame::new(envelope).ok()?;
-    let (_, _, ts) = Envelope::read(&item).ok()?.placed?;
-    Some(Placed { position, ts, item })
+    let Stamp { ts, .. } = Envelope::read(&item).ok()?.stamp?;
+    Some(Publication { position, ts, item })
 }

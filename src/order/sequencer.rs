@@ -1,14 +1,13 @@
 use std::collections::{BTreeMap, VecDeque};
 
-use super::Position;
-use crate::protocol::Epoch;
+use crate::protocol::{Epoch, Position, ResetReason, Stamp};
 
 /// How many of the last publications are remembered by their time.
 const REMEMBERED: usize = 256;
 
 /// A publication in its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Placed<T> {
+pub struct Publication<T> {
     /// Where it stands.
     pub position: Position,
     /// When it got its place, in Unix milliseconds by the broker's clock. A number that a wound back log gives out
@@ -25,31 +24,6 @@ pub enum Effect<T> {
     Deliver(T),
     /// Tell every member that what it has not seen up to this position cannot be had any more.
     Reset(Position, ResetReason),
-}
-
-/// Why the stream of a room has a gap.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ResetReason {
-    /// The log no longer reaches back to what was missed.
-    Trimmed,
-    /// The log was lost or wound back, and numbering began anew.
-    NewEpoch,
-    /// A client came back with a position that is of another epoch, or beyond the top.
-    UnknownPosition,
-}
-
-impl ResetReason {
-    /// Every reason there is, for documentation, metrics and tests.
-    pub const ALL: [Self; 3] = [Self::Trimmed, Self::NewEpoch, Self::UnknownPosition];
-
-    /// The reason as it stands in the `reset` event and in metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Trimmed => "trimmed",
-            Self::NewEpoch => "new_epoch",
-            Self::UnknownPosition => "unknown_position",
-        }
-    }
 }
 
 /// From where a log is to be read, and what the reader knows of it.
@@ -71,7 +45,7 @@ pub struct LogSlice<T> {
     pub top: Position,
     /// Entries of this epoch in rising order: from the position that was asked for, if its epoch is still the same,
     /// else from the start. There may be more after the last one.
-    pub entries: Vec<Placed<T>>,
+    pub entries: Vec<Publication<T>>,
 }
 
 /// Makes one order of the publications of one channel.
@@ -89,7 +63,7 @@ pub struct Sequencer<T> {
     /// The highest `seq` of this epoch known to exist.
     top: u64,
     /// Publications of this epoch beyond the next one.
-    held: BTreeMap<u64, Placed<T>>,
+    held: BTreeMap<u64, Publication<T>>,
     /// How many publications may be held. Those beyond are dropped, and read from the log when their turn comes.
     capacity: usize,
     /// A position that does not fit the epoch we are in. Only the log can tell which of the two holds now.
@@ -125,7 +99,7 @@ impl<T> Sequencer<T> {
     }
 
     /// A publication came.
-    pub fn accept(&mut self, placed: Placed<T>, mut effect: impl FnMut(Effect<T>)) {
+    pub fn accept(&mut self, placed: Publication<T>, mut effect: impl FnMut(Effect<T>)) {
         let Some(at) = self.observe(placed.position) else { return };
         let seq = placed.position.seq;
         if seq <= at.seq {
@@ -156,10 +130,11 @@ impl<T> Sequencer<T> {
 
     /// The top of the log was looked up. Returns whether the log has to be read because of it: it looks wound back,
     /// though it may only have been looked up before the last publications.
-    pub fn compare(&mut self, top: Position, ts: u64) -> bool {
-        let Some(at) = self.observe(top) else { return false };
-        self.void |= top.seq <= at.seq && self.contradicts(top.seq, ts);
-        top.seq < self.top
+    pub fn compare(&mut self, top: Stamp) -> bool {
+        let Some(at) = self.observe(top.position) else { return false };
+        let seq = top.position.seq;
+        self.void |= seq <= at.seq && self.contradicts(seq, top.ts);
+        seq < self.top
     }
 
     /// Starts a reading of the log; `None` asks for its top alone. Strays that came before this moment are settled
@@ -222,7 +197,7 @@ impl<T> Sequencer<T> {
         }
     }
 
-    fn let_through(&mut self, placed: Placed<T>, effect: &mut impl FnMut(Effect<T>)) {
+    fn let_through(&mut self, placed: Publication<T>, effect: &mut impl FnMut(Effect<T>)) {
         effect(Effect::Deliver(placed.item));
         self.at = Some(placed.position);
         if self.times.len() == REMEMBERED {
@@ -278,8 +253,12 @@ mod tests {
     const NEW: Epoch = Epoch(2);
 
     /// A publication whose time is its number, unless a rewind gave the number out again.
-    fn placed(epoch: Epoch, seq: u64) -> Placed<u64> {
-        Placed { position: Position::new(epoch, seq), ts: seq, item: seq }
+    fn placed(epoch: Epoch, seq: u64) -> Publication<u64> {
+        Publication { position: Position::new(epoch, seq), ts: seq, item: seq }
+    }
+
+    fn stamp(seq: u64, ts: u64) -> Stamp {
+        Stamp { position: Position::new(OLD, seq), ts }
     }
 
     fn anchored(seq: u64) -> Sequencer<u64> {
@@ -416,7 +395,7 @@ mod tests {
 
     #[test]
     fn a_number_under_which_another_publication_was_let_through_voids_the_epoch() {
-        let again = |seq| Placed { ts: 1000 + seq, ..placed(OLD, seq) };
+        let again = |seq| Publication { ts: 1000 + seq, ..placed(OLD, seq) };
         let seen = |mut sequencer: Sequencer<u64>| {
             (1..=3).for_each(|seq| drop(accept(&mut sequencer, OLD, seq)));
             sequencer
@@ -425,7 +404,7 @@ mod tests {
         let mut by_push = seen(anchored(0));
         by_push.accept(again(2), |_| panic!("twice"));
         let mut by_top = seen(anchored(0));
-        by_top.compare(Position::new(OLD, 3), 1003);
+        by_top.compare(stamp(3, 1003));
         let mut by_log = seen(anchored(0));
         let log = LogSlice { top: Position::new(OLD, 5), entries: [3, 4, 5].map(again).into() };
         assert!(fill(&mut by_log, log).is_empty());
@@ -442,11 +421,11 @@ mod tests {
     fn a_top_that_fits_needs_no_reading() {
         let mut sequencer = anchored(0);
         (1..=300).for_each(|seq| drop(accept(&mut sequencer, OLD, seq)));
-        assert!(!sequencer.compare(Position::new(OLD, 300), 300));
+        assert!(!sequencer.compare(stamp(300, 300)));
         assert!(!sequencer.is_behind());
-        assert!(sequencer.compare(Position::new(OLD, 299), 299), "wound back by one, or looked up a moment ago");
+        assert!(sequencer.compare(stamp(299, 299)), "wound back by one, or looked up a moment ago");
         assert!(!sequencer.is_behind());
-        assert!(!sequencer.compare(Position::new(OLD, 301), 301));
+        assert!(!sequencer.compare(stamp(301, 301)));
         assert!(sequencer.is_behind(), "the last one was missed");
     }
 
@@ -467,7 +446,7 @@ mod tests {
     fn two_publications_under_a_number_that_is_held_void_the_epoch_too() {
         let mut sequencer = anchored(0);
         accept(&mut sequencer, OLD, 3);
-        sequencer.accept(Placed { ts: 1003, ..placed(OLD, 3) }, |_| panic!("not its turn"));
+        sequencer.accept(Publication { ts: 1003, ..placed(OLD, 3) }, |_| panic!("not its turn"));
         assert!(sequencer.begin_read().unwrap().void);
     }
 
@@ -512,9 +491,9 @@ mod tests {
     struct Log {
         epoch: u64,
         top: u64,
-        entries: Vec<Placed<(u64, u64)>>,
+        entries: Vec<Publication<(u64, u64)>>,
         /// Everything that ever got a place, for late arrivals.
-        sent: Vec<Placed<(u64, u64)>>,
+        sent: Vec<Publication<(u64, u64)>>,
         clock: u64,
     }
 
@@ -528,7 +507,7 @@ mod tests {
             self.top += 1;
             self.clock += 1;
             let position = Position::new(Epoch(self.epoch), self.top);
-            let placed = Placed { position, ts: self.clock, item: (self.epoch, self.clock) };
+            let placed = Publication { position, ts: self.clock, item: (self.epoch, self.clock) };
             self.entries.push(placed.clone());
             self.sent.push(placed);
         }
@@ -583,7 +562,7 @@ mod tests {
                         sequencer.fill(answer, |effect| seen.push(effect));
                     },
                     Step::Compare => if let Some(last) = log.entries.last() {
-                        sequencer.compare(last.position, last.ts);
+                        sequencer.compare(Stamp { position: last.position, ts: last.ts });
                     },
                     Step::Trim(keep) => drop(log.entries.drain(..log.entries.len().saturating_sub(keep))),
                     Step::WindBack(count) => log.wind_back(count),

@@ -1,10 +1,12 @@
 use std::fmt;
 
-use crate::protocol::{Epoch, Place};
+use serde::{Deserialize, Serialize};
+
+use super::Epoch;
 
 /// A place in the order of one channel: the `seq`th publication of this epoch. `seq` 0 is the place before the
 /// first. Only positions of the same epoch come before or after one another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct Position {
     pub epoch: Epoch,
@@ -24,8 +26,11 @@ impl fmt::Display for Position {
     }
 }
 
-impl From<Position> for Place {
-    fn from(position: Position) -> Self {
-        Self { epoch: Some(position.epoch), seq: Some(position.seq) }
-    }
+/// A position, and when the broker gave it out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// The position.
+    pub position: Position,
+    /// Unix milliseconds by the broker's clock. A log that was wound back gives a number out again with another time.
+    pub ts: u64,
 }

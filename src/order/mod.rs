@@ -1,0 +1,7 @@
+//! One order for a channel: how publications that come over several ways are put in line.
+//!
+//! Everything here is a pure state machine: no I/O, no clock, no tasks.
+
+mod sequencer;
+
+pub use sequencer::{Effect, LogSlice, Publication, ReadFrom, Sequencer};
