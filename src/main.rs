@@ -143,7 +143,7 @@ fn serve() -> ExitCode {
         }
     };
     // Traces carry the server's name, which may depend on the port that it got.
-    let traces = match log::start(&config, server.origin_server()) {
+    let traces = match log::start(&(&config).into(), server.origin_server()) {
         Ok(traces) => traces,
         Err(error) => {
             eprintln!("roomcast cannot start: ROOMCAST_OTLP_ENDPOINT cannot be put to use: {error}");

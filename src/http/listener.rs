@@ -9,7 +9,6 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use prometheus::IntCounter;
 use tokio::{
     net::{TcpListener, TcpSocket},
     time::{Instant, sleep, timeout},
@@ -20,6 +19,7 @@ use super::{
     plain::{PlainBound, PlainPlace, PlainPlaces},
     stream::{Patience, Stream},
 };
+use crate::telemetry::Counter;
 
 /// How many connections the system keeps that have not been accepted yet, if it lets a program have so many (on Linux,
 /// `net.core.somaxconn`). Those beyond try again after a second.
@@ -58,7 +58,7 @@ pub async fn serve(
     listener: TcpListener,
     router: Router,
     bound: PlainBound,
-    displaced: IntCounter,
+    displaced: Counter,
     connections: TaskTracker,
     stop: CancellationToken,
 ) {
@@ -153,7 +153,7 @@ mod tests {
     /// A listener with so many places and this patience, as long as this is there.
     struct Listener {
         address: SocketAddr,
-        displaced: IntCounter,
+        displaced: Counter,
         stop: CancellationToken,
         connections: TaskTracker,
     }
@@ -162,7 +162,7 @@ mod tests {
         fn start(places: usize, patience: Patience) -> Self {
             let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
             let address = listener.local_addr().unwrap();
-            let displaced = IntCounter::new("displaced", "connections").unwrap();
+            let displaced = Counter::default();
             let (stop, connections) = (CancellationToken::new(), TaskTracker::new());
             let router =
                 Router::new().route("/", get(|| async { "yes" })).route("/large", get(|| async { vec![0; 64 << 20] }));

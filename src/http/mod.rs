@@ -67,7 +67,7 @@ impl App {
         metrics: Arc<Metrics>,
         sessions: TaskTracker,
     ) -> Self {
-        metrics.connections_limit.set(i64::try_from(max_clients).unwrap_or(i64::MAX));
+        metrics.connections_limit.set(max_clients);
         Self {
             connection: Arc::new(Connection::new(hub.clone(), config, metrics.clone())),
             places: Arc::new(Places::new(max_clients, metrics.connected_clients.clone())),

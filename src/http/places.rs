@@ -1,18 +1,19 @@
 use std::sync::Arc;
 
-use prometheus::IntGauge;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::telemetry::Gauge;
 
 /// The places that this server has for WebSocket clients.
 #[derive(Debug)]
 pub(super) struct Places {
     free: Arc<Semaphore>,
     /// Shows how many are taken; it decides nothing.
-    connected: IntGauge,
+    connected: Gauge,
 }
 
 impl Places {
-    pub(super) fn new(count: usize, connected: IntGauge) -> Self {
+    pub(super) fn new(count: usize, connected: Gauge) -> Self {
         Self { free: Arc::new(Semaphore::new(count)), connected }
     }
 
@@ -27,7 +28,7 @@ impl Places {
 /// The place of one client, which is free again when this is dropped.
 #[derive(Debug)]
 pub(super) struct Place {
-    connected: IntGauge,
+    connected: Gauge,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -43,11 +44,11 @@ mod tests {
 
     #[test]
     fn there_are_so_many_places_whatever_the_gauge_says() {
-        let connected = IntGauge::new("connected", "clients").unwrap();
+        let connected = Gauge::default();
         let places = Places::new(2, connected.clone());
         let (first, _second) = (places.take().unwrap(), places.take().unwrap());
         assert_eq!(connected.get(), 2);
-        connected.set(-100);
+        (0..100).for_each(|_| connected.dec());
         assert!(places.take().is_none());
         drop(first);
         assert!(places.take().is_some());

@@ -10,12 +10,13 @@ use std::{
     time::Duration,
 };
 
-use prometheus::IntCounter;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
+
+use crate::telemetry::Counter;
 
 /// How many plain connections a listener has at a time, and when one of them has to give way.
 #[derive(Clone, Copy, Debug)]
@@ -45,11 +46,11 @@ pub(super) struct PlainPlaces {
     free: Arc<Semaphore>,
     grace: Duration,
     queue: Mutex<Queue>,
-    displaced: IntCounter,
+    displaced: Counter,
 }
 
 impl PlainPlaces {
-    pub(super) fn new(bound: PlainBound, displaced: IntCounter) -> Arc<Self> {
+    pub(super) fn new(bound: PlainBound, displaced: Counter) -> Arc<Self> {
         let PlainBound { places, grace } = bound;
         Arc::new(Self { free: Arc::new(Semaphore::new(places)), grace, queue: Mutex::default(), displaced })
     }
@@ -218,7 +219,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_place_is_had_when_another_has_gone() {
-        let displaced = IntCounter::new("displaced", "connections").unwrap();
+        let displaced = Counter::default();
         let places = PlainPlaces::new(PlainBound { places: 2, grace: GRACE }, displaced.clone());
         let (asked, fresh) = (places.take().await, places.take().await);
         asked.requested();

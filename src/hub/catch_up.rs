@@ -157,7 +157,7 @@ impl Hub {
         loop {
             interval.tick().await;
             rounds = rounds.wrapping_add(1);
-            self.metrics.recent_bytes.set(i64::try_from(self.rules.budget.used()).unwrap_or(i64::MAX));
+            self.metrics.recent_bytes.set(self.rules.budget.used());
             let mut excess = self.rules.budget.excess();
             if excess == 0 && !rounds.is_multiple_of(EXPIRE_EVERY) {
                 continue;

@@ -613,13 +613,12 @@ mod tests {
     impl Stage {
         /// In line may be so many messages, and so many bytes are kept in memory.
         async fn new(line: usize, memory: usize) -> Self {
-            let counter = prometheus::IntCounter::new("sent", "sent").unwrap();
             let rules = RoomRules {
                 keeps_history: true,
                 compare_interval: Duration::from_secs(5),
                 recent: RecentLimits { length: 1000, bytes: 1 << 20, age: 1_000_000 },
                 budget: Arc::new(Budget::new(memory)),
-                bounds: Arc::new(Bounds::new(line, 1 << 20, 1 << 20, counter)),
+                bounds: Arc::new(Bounds::new(line, 1 << 20, 1 << 20, crate::telemetry::Counter::default())),
             };
             let mut room = LocalRoom::new(Channel::Broadcast, 1, &rules);
             let (metrics, now) = (Metrics::new(), Instant::now());

@@ -134,7 +134,10 @@ impl Hub {
             join_timeout: 2 * config.redis_command_timeout,
             closing: OnceLock::new(),
             metrics,
-            tracer: Tracer::new(config),
+            tracer: Tracer::new(
+                config.otlp_endpoint.is_some().then_some(config.trace_ratio),
+                if config.redis_url.is_some() { "redis" } else { "roomcast" },
+            ),
         };
         // The broadcast channel has every client as its member and is wanted for as long as the server runs.
         let broadcast = hub.new_room(Channel::Broadcast);
@@ -214,7 +217,7 @@ impl Hub {
         } else {
             self.send(channel, draft).await
         };
-        self.metrics.publish_duration.observe(started.elapsed().as_secs_f64());
+        self.metrics.publish_duration.observe(started.elapsed());
         if matches!(published, Err(PublishError::Unavailable(_))) {
             self.metrics.publishes_failed.inc();
         }

@@ -83,7 +83,7 @@ impl Server {
         let capacity = Capacity::new(files, config.max_connections.unwrap_or(MOST_CLIENTS));
 
         let metrics = Arc::new(Metrics::new());
-        metrics.configured(config);
+        metrics.runs_with(if config.redis_url.is_some() { "redis" } else { "memory" });
         let origin_server = config.origin_server.clone().unwrap_or_else(|| default_name(address));
         let broker: Arc<dyn Broker> = match &config.redis_url {
             Some(url) => {
@@ -91,7 +91,7 @@ impl Server {
                 Arc::new(broker.map_err(StartError::RedisUrl)?)
             }
             None => {
-                metrics.broker_up.set(1);
+                metrics.broker_up.set_flag(true);
                 Arc::new(MemoryBroker::new(config))
             }
         };

@@ -1,16 +1,18 @@
 use std::{io, net, panic::resume_unwind};
 
 use axum::Router;
-use prometheus::IntCounter;
 use tokio::{net::TcpListener, runtime::Builder, task::spawn_blocking};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::files::PROBES;
-use crate::http::{self, PlainBound};
+use crate::{
+    http::{self, PlainBound},
+    telemetry::Counter,
+};
 
 /// Serves the probes until `stop`, on a thread and a runtime of their own: they are answered however much the others
 /// have to do.
-pub(super) async fn serve(listener: net::TcpListener, router: Router, displaced: IntCounter, stop: CancellationToken) {
+pub(super) async fn serve(listener: net::TcpListener, router: Router, displaced: Counter, stop: CancellationToken) {
     let serving = async move {
         let (listener, connections) = (TcpListener::from_std(listener)?, TaskTracker::new());
         http::serve(listener, router, PlainBound::for_probes(PROBES), displaced, connections.clone(), stop).await;

@@ -1,6 +1,5 @@
-use prometheus::IntCounter;
-
 use super::Total;
+use crate::telemetry::Counter;
 
 /// What all outboxes of a server share: how much may wait, for one client and for all together, and the count of what
 /// was sent.
@@ -10,12 +9,12 @@ pub struct Bounds {
     max_bytes: usize,
     /// Bytes that wait in all outboxes.
     pub(super) total: Total,
-    pub(super) sent: IntCounter,
+    pub(super) sent: Counter,
 }
 
 impl Bounds {
     /// Bounds by messages and bytes for each client, and by bytes for all. What was sent is counted in `sent`.
-    pub fn new(max_messages: usize, max_bytes: usize, max_total: usize, sent: IntCounter) -> Self {
+    pub fn new(max_messages: usize, max_bytes: usize, max_total: usize, sent: Counter) -> Self {
         Self { max_messages, max_bytes, total: Total::new(max_total), sent }
     }
 

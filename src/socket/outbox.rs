@@ -419,7 +419,6 @@ fn wake(mut state: MutexGuard<'_, State>) {
 pub(crate) mod tests {
     use bytes::BytesMut;
     use futures_util::FutureExt;
-    use prometheus::IntCounter;
     use tokio::{
         io::AsyncReadExt,
         net::{TcpListener, TcpSocket, TcpStream},
@@ -435,7 +434,7 @@ pub(crate) mod tests {
     }
 
     fn bounds(max_messages: usize, max_bytes: usize, max_total: usize) -> Arc<Bounds> {
-        Arc::new(Bounds::new(max_messages, max_bytes, max_total, IntCounter::new("sent", "sent").unwrap()))
+        Arc::new(Bounds::new(max_messages, max_bytes, max_total, crate::telemetry::Counter::default()))
     }
 
     /// An outbox and its client, with as little in between as the system allows.

@@ -21,8 +21,6 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{Layer, Registry, filter::Targets};
 
 use super::trace::TARGET;
-use crate::config::Config;
-
 /// Longest wait for the collector when the server ends.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -31,9 +29,9 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct Traces(Option<SdkTracerProvider>);
 
 impl Traces {
-    pub(super) fn start(config: &Config, origin_server: &str) -> Result<Self, ExporterBuildError> {
-        let Some(endpoint) = &config.otlp_endpoint else { return Ok(Self(None)) };
-        let url = format!("{endpoint}/v1/traces");
+    pub(super) fn start(collector: Option<&str>, origin_server: &str) -> Result<Self, ExporterBuildError> {
+        let Some(collector) = collector else { return Ok(Self(None)) };
+        let url = format!("{collector}/v1/traces");
         let sender = opentelemetry_otlp::SpanExporter::builder().with_http().with_endpoint(url).build()?;
         let exporter = Exporter { sender, fails: AtomicBool::new(false) };
         let resource = Resource::builder()

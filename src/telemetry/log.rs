@@ -20,28 +20,47 @@ use tracing_subscriber::{
 };
 
 use super::{Traces, trace};
-use crate::config::{Config, LogFormat};
+
+/// What is logged, how, and where spans go.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// A level, or a filter as `tracing` reads it.
+    pub filter: String,
+    /// How a line looks.
+    pub format: Format,
+    /// Base URL of the collector for spans; `None` makes no spans.
+    pub collector: Option<String>,
+}
+
+/// How a line of the log looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// For people.
+    Pretty,
+    /// One JSON object, for collectors.
+    Json,
+}
 
 /// Starts logging to standard error and, if a collector is set, tracing, for the whole process; to be called once
 /// and outside the async runtime.
 ///
 /// # Errors
 /// If the collector's URL cannot be put to use.
-pub fn start(config: &Config, origin_server: &str) -> Result<Traces, ExporterBuildError> {
+pub fn start(options: &Options, origin_server: &str) -> Result<Traces, ExporterBuildError> {
     // A filter that gave no level as its highest would have every record of the `log` crate looked at.
     let fits = filter_fn(fits_the_log).with_max_level_hint(LevelFilter::TRACE);
-    let filter = EnvFilter::new(&config.log).and(fits);
-    let format: Box<dyn Layer<Registry> + Send + Sync> = match config.log_format {
-        LogFormat::Pretty => {
+    let filter = EnvFilter::new(&options.filter).and(fits);
+    let format: Box<dyn Layer<Registry> + Send + Sync> = match options.format {
+        Format::Pretty => {
             let colours = std::io::stderr().is_terminal();
             let layer = tracing_subscriber::fmt::layer().fmt_fields(OneLine);
             layer.with_ansi(colours).with_writer(std::io::stderr).boxed()
         }
-        LogFormat::Json => {
+        Format::Json => {
             tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(std::io::stderr).boxed()
         }
     };
-    let traces = Traces::start(config, origin_server)?;
+    let traces = Traces::start(options.collector.as_deref(), origin_server)?;
     let mut layers = vec![format.with_filter(filter).boxed()];
     layers.extend(traces.layer().map(Layer::boxed));
     tracing_subscriber::registry().with(layers).init();

@@ -1,13 +1,10 @@
 use prometheus::{
-    Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
-    core::{Atomic, Collector, GenericCounter, GenericGauge},
+    Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    core::Collector,
 };
 
-use crate::{
-    config::Config,
-    protocol::{CloseCode, ErrorCode, ResetReason},
-};
+use super::instruments::{Counter, Durations, Gauge, Level};
+use crate::protocol::{CloseCode, ErrorCode, ResetReason};
 
 /// What kind of message was heard on a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,33 +43,33 @@ impl EnvelopeKind {
 #[allow(missing_docs, reason = "each has its help text in `new`, which is what `/metrics` shows")]
 pub struct Metrics {
     registry: Registry,
-    pub connected_clients: IntGauge,
-    pub connections_limit: IntGauge,
-    pub messages_received: IntCounter,
-    pub messages_sent: IntCounter,
-    pub connections: IntCounter,
-    pub connections_refused: IntCounter,
-    pub http_displaced: IntCounter,
-    pub rooms: IntGauge,
-    pub memberships: IntGauge,
-    pub subscriptions: IntGauge,
-    pub publish_duration: Histogram,
-    pub publishes_repeated: IntCounter,
-    pub publishes_failed: IntCounter,
-    pub broker_up: IntGauge,
-    pub readings_up: IntGauge,
-    pub redis_memory_ratio: Gauge,
-    pub rooms_refused: IntCounter,
-    pub name_shared: IntGauge,
-    pub subscriber_connected: IntGauge,
-    pub subscriber_connects: IntCounter,
-    pub subscriber_silence: Gauge,
-    pub subscriber_deaf: IntCounter,
-    pub holes: IntCounter,
-    pub messages_recovered: IntCounter,
-    pub pages_read: IntCounter,
-    pub recent_bytes: IntGauge,
-    pub unplaced_dropped: IntCounter,
+    pub connected_clients: Gauge,
+    pub connections_limit: Gauge,
+    pub messages_received: Counter,
+    pub messages_sent: Counter,
+    pub connections: Counter,
+    pub connections_refused: Counter,
+    pub http_displaced: Counter,
+    pub rooms: Gauge,
+    pub memberships: Gauge,
+    pub subscriptions: Gauge,
+    pub publish_duration: Durations,
+    pub publishes_repeated: Counter,
+    pub publishes_failed: Counter,
+    pub broker_up: Gauge,
+    pub readings_up: Gauge,
+    pub redis_memory_ratio: Level,
+    pub rooms_refused: Counter,
+    pub name_shared: Gauge,
+    pub subscriber_connected: Gauge,
+    pub subscriber_connects: Counter,
+    pub subscriber_silence: Level,
+    pub subscriber_deaf: Counter,
+    pub holes: Counter,
+    pub messages_recovered: Counter,
+    pub pages_read: Counter,
+    pub recent_bytes: Gauge,
+    pub unplaced_dropped: Counter,
     disconnects: IntCounterVec,
     errors: IntCounterVec,
     envelopes: [IntCounter; EnvelopeKind::ALL.len()],
@@ -136,7 +133,7 @@ impl Metrics {
             ),
             broker_up: gauge("roomcast_broker_up", "1 if the broker took its last check, else 0."),
             readings_up: gauge("roomcast_readings_up", "1 if the connection for reading logs answers, else 0."),
-            redis_memory_ratio: self::gauge(
+            redis_memory_ratio: level(
                 &registry,
                 "roomcast_redis_memory_ratio",
                 "Share of its maxmemory that Redis uses; 0 without a limit.",
@@ -150,7 +147,7 @@ impl Metrics {
                 "roomcast_subscriber_connected",
                 "1 if the subscriber is connected and subscribed to every channel it needs, else 0.",
             ),
-            subscriber_silence: self::gauge(
+            subscriber_silence: level(
                 &registry,
                 "roomcast_subscriber_silence_seconds",
                 "How long the subscriber has heard nothing, its own test included.",
@@ -189,9 +186,8 @@ impl Metrics {
         }
     }
 
-    /// Sets what does not change while the server runs.
-    pub fn configured(&self, config: &Config) {
-        let broker = if config.redis_url.is_some() { "redis" } else { "embedded" };
+    /// Shows with which broker the server runs.
+    pub fn runs_with(&self, broker: &str) {
         self.info.with_label_values(&[broker, env!("CARGO_PKG_VERSION")]).set(1);
     }
 
@@ -233,16 +229,22 @@ fn add(registry: &Registry, collector: impl Collector + 'static) {
     registry.register(Box::new(collector)).expect("the names in this file are valid and differ");
 }
 
-fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
-    let counter: GenericCounter<_> = GenericCounter::new(name, help).expect("the names in this file are valid");
+fn counter(registry: &Registry, name: &str, help: &str) -> Counter {
+    let counter = IntCounter::new(name, help).expect("the names in this file are valid");
     add(registry, counter.clone());
-    counter
+    Counter(counter)
 }
 
-fn gauge<T: Atomic + 'static>(registry: &Registry, name: &str, help: &str) -> GenericGauge<T> {
-    let gauge = GenericGauge::new(name, help).expect("the names in this file are valid");
+fn gauge(registry: &Registry, name: &str, help: &str) -> Gauge {
+    let gauge = IntGauge::new(name, help).expect("the names in this file are valid");
     add(registry, gauge.clone());
-    gauge
+    Gauge(gauge)
+}
+
+fn level(registry: &Registry, name: &str, help: &str) -> Level {
+    let level = prometheus::Gauge::new(name, help).expect("the names in this file are valid");
+    add(registry, level.clone());
+    Level(level)
 }
 
 fn counters(registry: &Registry, name: &str, help: &str, label: &str, values: &[&str]) -> IntCounterVec {
@@ -261,9 +263,9 @@ fn info(registry: &Registry) -> IntGaugeVec {
     family
 }
 
-fn histogram(registry: &Registry, name: &str, help: &str, buckets: &[f64]) -> Histogram {
+fn histogram(registry: &Registry, name: &str, help: &str, buckets: &[f64]) -> Durations {
     let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
     let histogram = Histogram::with_opts(options).expect("the names in this file are valid");
     add(registry, histogram.clone());
-    histogram
+    Durations(histogram)
 }

@@ -1,9 +1,11 @@
 //! What operators see: metrics, logs and traces. Nothing here knows of rooms or sockets.
 
 mod export;
+mod instruments;
 pub mod log;
 mod metrics;
 pub mod trace;
 
 pub use export::Traces;
+pub use instruments::{Counter, Durations, Gauge, Level};
 pub use metrics::{EnvelopeKind, Metrics};

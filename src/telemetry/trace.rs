@@ -8,7 +8,7 @@ use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tracing::{Span, field::Empty};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use crate::{config::Config, protocol::Channel};
+use crate::protocol::Channel;
 
 /// The target of every span that is traced, and of nothing else: the exporter's own spans make no more of them.
 pub(super) const TARGET: &str = "roomcast::trace";
@@ -40,11 +40,10 @@ macro_rules! message_span {
 }
 
 impl Tracer {
-    /// A tracer that goes by the settings.
-    pub fn new(config: &Config) -> Self {
-        let enabled = config.otlp_endpoint.is_some();
-        let system = if config.redis_url.is_some() { "redis" } else { "roomcast" };
-        Self { enabled, ratio: if enabled { config.trace_ratio } else { 0.0 }, system }
+    /// Makes spans for this share of the messages, 0 to 1, and for those that other servers trace; `None` makes none.
+    /// `system` is what carries the messages.
+    pub fn new(ratio: Option<f64>, system: &'static str) -> Self {
+        Self { enabled: ratio.is_some(), ratio: ratio.unwrap_or(0.0), system }
     }
 
     /// The span of a message that a client of this server publishes, for the share of them that is traced.
@@ -95,9 +94,8 @@ pub fn failed(span: &Span, error: &dyn Display) {
 mod tests {
     use super::*;
 
-    fn drawn_of_ten_thousand(settings: &[(&str, &str)]) -> usize {
-        let pairs = settings.iter().map(|(name, value)| (name.into(), value.into()));
-        let tracer = Tracer::new(&Config::from_env(pairs).unwrap().0);
+    fn drawn_of_ten_thousand(ratio: Option<f64>) -> usize {
+        let tracer = Tracer::new(ratio, "redis");
         // A subscriber that wants every span.
         tracing::subscriber::with_default(tracing_subscriber::registry(), || {
             (0..10_000).filter(|_| !tracer.publish(&Channel::Broadcast).is_disabled()).count()
@@ -106,12 +104,10 @@ mod tests {
 
     #[test]
     fn the_share_that_is_asked_for_is_drawn_and_nothing_without_a_collector() {
-        let endpoint = ("ROOMCAST_OTLP_ENDPOINT", "http://collector:4318");
-        let ratio = |ratio| ("ROOMCAST_TRACE_RATIO", ratio);
-        assert_eq!(drawn_of_ten_thousand(&[endpoint, ratio("1")]), 10_000);
-        assert_eq!(drawn_of_ten_thousand(&[endpoint, ratio("0")]), 0);
-        assert_eq!(drawn_of_ten_thousand(&[ratio("1")]), 0);
-        let share = drawn_of_ten_thousand(&[endpoint, ratio("0.25")]);
+        assert_eq!(drawn_of_ten_thousand(Some(1.0)), 10_000);
+        assert_eq!(drawn_of_ten_thousand(Some(0.0)), 0);
+        assert_eq!(drawn_of_ten_thousand(None), 0);
+        let share = drawn_of_ten_thousand(Some(0.25));
         assert!((2_200..2_800).contains(&share), "{share}");
     }
 }

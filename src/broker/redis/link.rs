@@ -7,7 +7,6 @@ use std::{
 };
 
 use deadpool_redis::{Hook, Manager, Pool, Runtime};
-use prometheus::IntGauge;
 use redis::{
     AsyncConnectionConfig, ConnectionInfo, ErrorKind, PushInfo, PushKind, RedisError, RedisResult, ServerErrorKind,
     aio::MultiplexedConnection,
@@ -22,7 +21,7 @@ use super::{
     backoff::Backoff,
     outage::{Outages, Part},
 };
-use crate::config::Config;
+use crate::{config::Config, telemetry::Gauge};
 
 /// How often Redis is asked whether it can do its job.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -43,7 +42,7 @@ pub(super) struct Link {
     /// A connection has to be looked at now.
     suspected: Arc<Notify>,
     /// 1 if the last check succeeded and nothing has failed since.
-    up: IntGauge,
+    up: Gauge,
     outages: Arc<Outages>,
 }
 
@@ -73,7 +72,7 @@ impl Link {
         part: Part,
         redis: ConnectionInfo,
         config: &Config,
-        up: IntGauge,
+        up: Gauge,
         outages: Arc<Outages>,
     ) -> Result<Self, RedisError> {
         let suspected = Arc::new(Notify::new());
@@ -148,7 +147,7 @@ impl Link {
         match self.within(check(connection.clone())).await {
             Ok(()) => {
                 self.share(connection, number);
-                self.up.set(1);
+                self.up.set_flag(true);
                 self.outages.works(self.part);
                 true
             }
@@ -204,7 +203,7 @@ impl Link {
     }
 
     fn fails(&self, why: &dyn std::fmt::Display) {
-        self.up.set(0);
+        self.up.set_flag(false);
         self.outages.fails(self.part, why);
     }
 
@@ -294,7 +293,7 @@ mod tests {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let url = format!("redis://{}/?protocol=resp3", listener.local_addr().unwrap());
             let config = Config::from_env([("ROOMCAST_REDIS_COMMAND_TIMEOUT".into(), "700ms".into())]).unwrap().0;
-            let up = IntGauge::new("up", "up").unwrap();
+            let up = Gauge::default();
             let redis = url.into_connection_info().unwrap();
             let link = Link::new(part, redis, &config, up, Arc::default()).unwrap();
             let (tasks, accepted) = (TaskTracker::new(), AtomicU64::new(0));

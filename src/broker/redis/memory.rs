@@ -1,6 +1,6 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use prometheus::Gauge;
+use crate::telemetry::Level;
 
 use crate::protocol::Channel;
 
@@ -15,11 +15,11 @@ pub(super) struct Memory {
     /// The share of `maxmemory` that is in use, as the bits of a number; 0 where there is no limit.
     ratio: AtomicU64,
     was_refused: AtomicBool,
-    gauge: Gauge,
+    gauge: Level,
 }
 
 impl Memory {
-    pub(super) fn new(watermark: f64, gauge: Gauge) -> Self {
+    pub(super) fn new(watermark: f64, gauge: Level) -> Self {
         Self { watermark, ratio: AtomicU64::new(0), was_refused: AtomicBool::new(false), gauge }
     }
 
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn a_redis_that_refuses_writes_for_want_of_memory_is_full_whatever_it_says() {
-        let memory = Memory::new(0.8, Gauge::new("a", "b").unwrap());
+        let memory = Memory::new(0.8, Level::default());
         memory.observed(None, true);
         assert_eq!(memory.share(), 0.0);
         memory.observed(None, false);

@@ -119,7 +119,7 @@ impl Probe {
             self.writes_lost.notify_one();
         }
         let is_shared = finding == Finding::NameShared;
-        self.metrics.name_shared.set(is_shared.into());
+        self.metrics.name_shared.set_flag(is_shared);
         if is_shared && !self.is_name_shared.swap(true, Ordering::Relaxed) {
             tracing::error!(
                 name = self.origin_server,

@@ -251,7 +251,7 @@ impl Subscriber {
                 }
             }
         }
-        self.metrics.subscriptions.set(i64::try_from(subscriptions.channels.len()).unwrap_or(i64::MAX));
+        self.metrics.subscriptions.set(subscriptions.channels.len());
         Ok(())
     }
 
@@ -289,7 +289,7 @@ impl Subscriber {
 
     fn enter(&self, state: State) {
         self.state.store(state as u8, Ordering::Relaxed);
-        self.metrics.subscriber_connected.set((state == State::Subscribed).into());
+        self.metrics.subscriber_connected.set_flag(state == State::Subscribed);
     }
 }
 
