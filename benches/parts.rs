@@ -9,9 +9,13 @@ use roomcast::{
     config::Config,
     hub::{Client, Hub, Membership},
     order::{Publication, Sequencer},
-    protocol::{Channel, Command, Draft, Envelope, Epoch, Frame, History, Limits, Position, RoomId, Stamp, Username},
-    socket::Batch,
-    telemetry::Metrics,
+    protocol::{
+        Batch, Channel, Command, Dialect, Draft, Envelope, Epoch, Frame, History, Item, Limits, Position, RoomId, Stamp,
+        Username,
+    },
+    server::options::session,
+    socket::{Bounds, Outbox},
+    telemetry::{Metrics, trace::Tracer},
 };
 use tokio::{
     io::{copy, sink},
@@ -53,7 +57,7 @@ fn read_an_envelope(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn put_a_frame_on_the_wire(bencher: Bencher<'_, '_>) {
     let frame = draft(&room()).numbered(Stamp { position: Position::new(Epoch(7), 1), ts: 1_700_000_000_000 });
-    bencher.bench(|| Batch::from(divan::black_box(&frame)));
+    bencher.bench(|| Batch::from(Item::Message(divan::black_box(&frame).clone())));
 }
 
 /// Messages that come in order, or each pair of them the wrong way round.
@@ -83,14 +87,21 @@ fn sequence_a_thousand(bencher: Bencher<'_, '_>, swapped: bool) {
 fn fan_out(bencher: Bencher<'_, '_>, members: u64) {
     let runtime = Runtime::new().expect("a runtime");
     let (metrics, config, stop) = (Arc::new(Metrics::new()), config(), CancellationToken::new());
-    let hub = Arc::new(Hub::new("bench:1".into(), Arc::new(MemoryBroker::new(&config)), &config, metrics.clone()));
+    let hub = Arc::new(Hub::new(
+        "bench:1",
+        Arc::new(MemoryBroker::new(&config)),
+        (&config).into(),
+        Tracer::new(None, "none"),
+        metrics.clone(),
+    ));
     runtime.spawn(hub.clone().run(stop.clone()));
-    let joined = runtime.block_on(join_all(&hub, members));
+    let bounds = session(&config, "bench:1", &metrics).bounds;
+    let joined = runtime.block_on(join_all(&hub, &bounds, members));
     let (channel, draft) = (Channel::Room(room()), draft(&room()));
     bencher.counter(ItemsCount::new(members)).bench_local(|| {
         let goal = metrics.messages_sent.get() + members;
         runtime.block_on(async {
-            hub.publish(&channel, &draft).await.expect("published");
+            hub.publish(&channel, &draft, None).await.expect("published");
             while metrics.messages_sent.get() < goal {
                 tokio::task::yield_now().await;
             }
@@ -101,14 +112,15 @@ fn fan_out(bencher: Bencher<'_, '_>, members: u64) {
     runtime.shutdown_timeout(Duration::from_secs(1));
 }
 
-async fn join_all(hub: &Arc<Hub>, members: u64) -> Vec<(Client, Membership, Membership)> {
+async fn join_all(hub: &Arc<Hub>, bounds: &Arc<Bounds>, members: u64) -> Vec<(Client, Membership, Membership)> {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
     let (mut joined, tasks) = (Vec::new(), TaskTracker::new());
     for _ in 0..members {
         let mut client = TcpStream::connect(listener.local_addr().expect("an address")).await.expect("a connection");
         let (stream, _) = listener.accept().await.expect("a connection");
         tasks.spawn(async move { copy(&mut client, &mut sink()).await });
-        let (client, broadcasts) = hub.connect(stream.into_split().1);
+        let (client, broadcasts) =
+            hub.connect(Arc::new(Outbox::new(stream.into_split().1, Dialect::Json, bounds.clone())));
         let membership = hub.join(&client, &room(), History::None).await.expect("a membership");
         joined.push((client, broadcasts, membership));
     }

@@ -28,7 +28,7 @@ pub use self::{
     plain::PlainBound,
 };
 use self::{page::Page, places::Places, upgrade::Upgrade};
-use crate::{broker::Trouble, config::Config, hub::Hub, session::Connection, telemetry::Metrics};
+use crate::{broker::Trouble, hub::Hub, session, telemetry::Metrics};
 
 /// How long a client that is refused should wait, in seconds.
 const RETRY_AFTER: &str = "1";
@@ -46,11 +46,22 @@ roomcast
 /metrics  Prometheus
 ";
 
+/// What the HTTP side goes by.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Most WebSocket clients.
+    pub max_clients: usize,
+    /// Whether browsers get a page at `/`.
+    pub has_page: bool,
+    /// What each session goes by.
+    pub session: session::Options,
+}
+
 /// What the routes share.
 #[derive(Clone, Debug)]
 pub struct App {
     hub: Arc<Hub>,
-    connection: Arc<Connection>,
+    context: Arc<session::Context>,
     metrics: Arc<Metrics>,
     sessions: TaskTracker,
     shutting_down: Arc<AtomicBool>,
@@ -59,23 +70,18 @@ pub struct App {
 }
 
 impl App {
-    /// Serves the clients of this hub, so many at a time. Each session is tracked by `sessions`.
-    pub fn new(
-        hub: Arc<Hub>,
-        config: &Config,
-        max_clients: usize,
-        metrics: Arc<Metrics>,
-        sessions: TaskTracker,
-    ) -> Self {
+    /// Serves the clients of this hub. Each session is tracked by `sessions`.
+    pub fn new(hub: Arc<Hub>, options: Options, metrics: Arc<Metrics>, sessions: TaskTracker) -> Self {
+        let Options { max_clients, has_page, session } = options;
         metrics.connections_limit.set(max_clients);
         Self {
-            connection: Arc::new(Connection::new(hub.clone(), config, metrics.clone())),
+            context: Arc::new(session::Context::new(hub.clone(), session, metrics.clone())),
             places: Arc::new(Places::new(max_clients, metrics.connected_clients.clone())),
             hub,
             metrics,
             sessions,
             shutting_down: Arc::default(),
-            has_page: config.page,
+            has_page,
         }
     }
 
@@ -134,7 +140,7 @@ async fn upgrade(State(app): State<App>, upgrade: Result<Upgrade, Response>) -> 
     let (response, accepted) = upgrade.accept();
     app.sessions.spawn(async move {
         if let Some((stream, unread)) = accepted.socket().await {
-            app.connection.serve(stream, unread).await;
+            app.context.serve(stream, unread).await;
         }
         // Only now is the descriptor free for another client.
         drop(place);

@@ -1,6 +1,5 @@
 use std::{
-    cmp::Ordering,
-    collections::BinaryHeap,
+    collections::{BTreeMap, HashMap},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -9,78 +8,183 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use crate::protocol::Channel;
+use super::ids::{ChannelKey, Generation};
 
-/// Which rooms something is to be done for, and when: their log is to be read or looked up, or they have rested.
-///
-/// A room is on it once, or a few times where something has become more urgent, so it is bounded by the number of rooms.
-#[derive(Debug, Default)]
-pub(super) struct Agenda {
-    entries: Mutex<BinaryHeap<Entry>>,
-    changed: Notify,
+/// What is done for a channel outside its lock. Each job has an [`Agenda`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Job {
+    /// Its log is read, as something is missing or may be.
+    Read,
+    /// The top of its log is looked up.
+    LookUp,
+    /// Its members are sent what is in line for them.
+    Serve,
+    /// A part of its log is read for those who wait for it.
+    Page,
 }
 
+impl Job {
+    pub(super) const ALL: [Self; 4] = [Self::Read, Self::LookUp, Self::Serve, Self::Page];
+}
+
+/// Which channels have a job to be done, and when.
+///
+/// Each channel is on it at most once, and in at most one pair of hands: whoever takes it holds a [`Lease`], and what is
+/// added meanwhile becomes due when the lease ends. So it is bounded by the number of channels, and nobody has to
+/// remember what is on it. The idea is that of the work queue in Kubernetes' client-go.
+#[derive(Debug, Default)]
+pub(super) struct Agenda {
+    schedule: Mutex<Schedule>,
+    changed: Notify,
+    /// Held by the one of those who wait that watches the clock, so that a due time wakes one of them and not all.
+    clock: tokio::sync::Mutex<()>,
+}
+
+/// A channel that one worker has in hand.
 #[derive(Debug)]
-struct Entry {
-    due: Instant,
-    channel: Channel,
-    number: u64,
+pub(super) struct Lease<'a> {
+    agenda: &'a Agenda,
+    key: ChannelKey,
 }
 
 impl Agenda {
-    /// Has it done when `due` has come. `number` tells it from a later room of the same name.
-    pub(super) fn add(&self, due: Instant, channel: Channel, number: u64) {
-        self.entries().push(Entry { due, channel, number });
-        self.changed.notify_one();
-    }
-
-    /// A room that is due, earliest first, with the moment it was due at.
-    pub(super) fn pop_due(&self, now: Instant) -> Option<(Channel, u64, Instant)> {
-        let mut entries = self.entries();
-        if entries.peek()?.due > now {
-            return None;
+    /// Makes a channel due at this moment, unless it is due before. Earliest first; at one moment, who came first.
+    pub(super) fn add(&self, due: Instant, key: &ChannelKey) {
+        if self.schedule().add(due, key) {
+            self.changed.notify_one();
         }
-        entries.pop().map(|entry| (entry.channel, entry.number, entry.due))
     }
 
-    /// Waits until some room is due. Cancel-safe.
-    pub(super) async fn due(&self) {
+    /// Forgets a channel, which is no more.
+    pub(super) fn remove(&self, generation: Generation) {
+        self.schedule().remove(generation);
+    }
+
+    /// The next channel that is due, if one is.
+    pub(super) fn take(&self, now: Instant) -> Option<Lease<'_>> {
+        self.take_or_due(now).ok()
+    }
+
+    /// The next channel that is due; waits for one. Cancel-safe.
+    pub(super) async fn next(&self) -> Lease<'_> {
         loop {
-            let next = self.entries().peek().map(|entry| entry.due);
-            match next {
-                Some(due) if due <= Instant::now() => return,
-                Some(due) => tokio::select! {
+            let due = match self.take_or_due(Instant::now()) {
+                Ok(lease) => return lease,
+                Err(due) => due,
+            };
+            match (due, self.clock.try_lock()) {
+                (Some(due), Ok(_clock)) => tokio::select! {
                     () = sleep_until(due) => {}
                     () = self.changed.notified() => {}
                 },
-                None => self.changed.notified().await,
+                _ => self.changed.notified().await,
             }
         }
     }
 
-    fn entries(&self) -> MutexGuard<'_, BinaryHeap<Entry>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The next channel that is due, or when one will be.
+    fn take_or_due(&self, now: Instant) -> Result<Lease<'_>, Option<Instant>> {
+        let (key, is_left) = {
+            let mut schedule = self.schedule();
+            let key = schedule.take(now)?;
+            (key, !schedule.queue.is_empty())
+        };
+        if is_left {
+            // Somebody else has to see to the others, as this one is busy now.
+            self.changed.notify_one();
+        }
+        Ok(Lease { agenda: self, key })
+    }
+
+    fn schedule(&self) -> MutexGuard<'_, Schedule> {
+        self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl PartialEq for Entry {
-    fn eq(&self, other: &Self) -> bool {
-        self.due == other.due
+impl Lease<'_> {
+    /// The channel.
+    pub(super) fn key(&self) -> &ChannelKey {
+        &self.key
+    }
+
+    /// Gives the channel back. It is due again at `due`, or at what was added meanwhile, whichever comes first.
+    pub(super) fn finish(self, due: Option<Instant>) {
+        if let Some(due) = due {
+            self.agenda.add(due, &self.key);
+        }
     }
 }
 
-impl Eq for Entry {}
-
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
+impl Drop for Lease<'_> {
+    fn drop(&mut self) {
+        if self.agenda.schedule().release(&self.key) {
+            self.agenda.changed.notify_one();
+        }
     }
 }
 
-impl Ord for Entry {
-    /// The heap gives its greatest first, which has to be the earliest.
-    fn cmp(&self, other: &Self) -> Ordering {
-        other.due.cmp(&self.due)
+/// The agenda without its tasks.
+#[derive(Debug, Default)]
+struct Schedule {
+    /// By due time, and by number where that is the same.
+    queue: BTreeMap<(Instant, u64), ChannelKey>,
+    channels: HashMap<Generation, Standing>,
+    added: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Standing {
+    /// It has this place in the queue.
+    Waits(Instant, u64),
+    /// A worker has it in hand, and it has become due again at this moment.
+    InHand(Option<Instant>),
+}
+
+impl Schedule {
+    /// Returns whether the queue has changed.
+    fn add(&mut self, due: Instant, key: &ChannelKey) -> bool {
+        match self.channels.get_mut(&key.generation) {
+            Some(Standing::Waits(at, _)) if *at <= due => return false,
+            Some(Standing::Waits(at, number)) => drop(self.queue.remove(&(*at, *number))),
+            Some(Standing::InHand(again)) => {
+                *again = Some(again.map_or(due, |again| again.min(due)));
+                return false;
+            }
+            None => {}
+        }
+        self.added += 1;
+        self.queue.insert((due, self.added), key.clone());
+        self.channels.insert(key.generation, Standing::Waits(due, self.added));
+        true
+    }
+
+    /// The first that is due, or when the first will be.
+    fn take(&mut self, now: Instant) -> Result<ChannelKey, Option<Instant>> {
+        let Some(first) = self.queue.first_entry() else { return Err(None) };
+        let (due, _) = *first.key();
+        if due > now {
+            return Err(Some(due));
+        }
+        let key = first.remove();
+        self.channels.insert(key.generation, Standing::InHand(None));
+        Ok(key)
+    }
+
+    /// A worker has put it down. Returns whether the queue has changed.
+    fn release(&mut self, key: &ChannelKey) -> bool {
+        let standing = self.channels.remove(&key.generation);
+        matches!(standing, Some(Standing::InHand(Some(again))) if self.add(again, key))
+    }
+
+    fn remove(&mut self, generation: Generation) {
+        match self.channels.get_mut(&generation) {
+            Some(Standing::Waits(due, number)) => {
+                self.queue.remove(&(*due, *number));
+                self.channels.remove(&generation);
+            }
+            Some(Standing::InHand(again)) => *again = None,
+            None => {}
+        }
     }
 }
 
@@ -88,22 +192,115 @@ impl Ord for Entry {
 mod tests {
     use std::time::Duration;
 
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::protocol::Channel;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn key(number: u64) -> ChannelKey {
+        ChannelKey { channel: Channel::Broadcast, generation: Generation(number) }
+    }
+
+    fn number(lease: &Lease<'_>) -> u64 {
+        lease.key().generation.0
+    }
 
     #[tokio::test(start_paused = true)]
-    async fn rooms_come_when_they_are_due_and_earliest_first() {
-        let agenda = Agenda::default();
-        let start = Instant::now();
+    async fn channels_come_when_they_are_due_and_earliest_first() {
+        let (agenda, start) = (Agenda::default(), Instant::now());
         for seconds in [3, 1, 2] {
-            agenda.add(start + Duration::from_secs(seconds), Channel::Broadcast, seconds);
+            agenda.add(start + SECOND * seconds, &key(seconds.into()));
         }
-        assert_eq!(agenda.pop_due(start), None);
+        assert!(agenda.take(start).is_none());
         for seconds in 1..=3 {
-            agenda.due().await;
+            assert_eq!(number(&agenda.next().await), seconds);
             assert_eq!(start.elapsed().as_secs(), seconds);
-            let due = start + Duration::from_secs(seconds);
-            assert_eq!(agenda.pop_due(Instant::now()), Some((Channel::Broadcast, seconds, due)));
-            assert_eq!(agenda.pop_due(Instant::now()), None);
+        }
+        assert!(agenda.schedule().channels.is_empty());
+    }
+
+    #[test]
+    fn a_channel_is_on_it_once_and_at_its_earliest() {
+        let (agenda, start) = (Agenda::default(), Instant::now());
+        agenda.add(start + SECOND * 5, &key(1));
+        agenda.add(start + SECOND, &key(2));
+        agenda.add(start, &key(1));
+        agenda.add(start + SECOND * 9, &key(1));
+        assert_eq!(agenda.take(start).map(|lease| number(&lease)), Some(1));
+        assert!(agenda.take(start).is_none());
+        agenda.remove(Generation(2));
+        assert!(agenda.take(start + SECOND * 10).is_none());
+    }
+
+    #[test]
+    fn what_is_added_while_a_channel_is_in_hand_waits_for_the_end_of_the_lease() {
+        let (agenda, start) = (Agenda::default(), Instant::now());
+        agenda.add(start, &key(1));
+        let lease = agenda.take(start).unwrap();
+        agenda.add(start + SECOND * 2, &key(1));
+        assert!(agenda.take(start + SECOND * 3).is_none(), "it is in hand");
+        lease.finish(Some(start + SECOND));
+        assert!(agenda.take(start).is_none());
+        let lease = agenda.take(start + SECOND).expect("the earlier of the two");
+        // A channel that is gone does not come back with the end of a lease.
+        agenda.add(start, &key(1));
+        agenda.remove(Generation(1));
+        drop(lease);
+        assert!(agenda.take(start + SECOND * 9).is_none() && agenda.schedule().channels.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_those_who_wait_one_watches_the_clock_and_hands_it_on() {
+        let (agenda, start) = (Agenda::default(), Instant::now());
+        for number in 1..=3 {
+            agenda.add(start + SECOND * 2, &key(number));
+        }
+        let taken = async {
+            let lease = agenda.next().await;
+            // Keeps it in hand, so that the others have to be taken by others.
+            std::future::ready(&lease).await;
+            number(&lease)
+        };
+        let (one, two, three) =
+            tokio::join!(taken, async { number(&agenda.next().await) }, async { number(&agenda.next().await) });
+        assert_eq!([one, two, three].iter().sum::<u64>(), 6);
+    }
+
+    proptest! {
+        /// Whatever is added, taken, given back and removed: nothing is in two hands, and nothing that is due is lost.
+        #[test]
+        fn everything_added_is_taken_once_it_is_due(
+            steps in prop::collection::vec((0..5_u64, 0..4_u8, 0..10_u32), 0..80),
+        ) {
+            let (agenda, start) = (Agenda::default(), Instant::now());
+            let mut leases: Vec<Lease<'_>> = Vec::new();
+            let mut wanted = std::collections::BTreeSet::new();
+            for (id, step, at) in steps {
+                match step {
+                    0 => {
+                        agenda.add(start + SECOND * at, &key(id));
+                        wanted.insert(id);
+                    }
+                    1 => {
+                        if let Some(lease) = agenda.take(start + SECOND * at) {
+                            prop_assert!(leases.iter().all(|held| number(held) != number(&lease)));
+                            wanted.remove(&number(&lease));
+                            leases.push(lease);
+                        }
+                    }
+                    2 => drop(leases.pop()),
+                    _ => {
+                        agenda.remove(Generation(id));
+                        wanted.remove(&id);
+                    }
+                }
+            }
+            leases.clear();
+            let rest = std::iter::from_fn(|| agenda.take(start + SECOND * 10).map(|lease| number(&lease)));
+            prop_assert_eq!(rest.collect::<std::collections::BTreeSet<_>>(), wanted);
+            prop_assert!(agenda.schedule().channels.is_empty() && agenda.schedule().queue.is_empty());
         }
     }
 }

@@ -6,14 +6,15 @@ use tokio::{
 };
 
 use super::{
-    Client, Hub, Membership,
-    arrival::{Arrival, Refusal, Step},
-    recent::Stretch,
+    Hub, Membership,
+    admission::Arrival,
+    local_channel::{Refusal, Step},
+    recipient::Client,
+    stretch::Stretch,
 };
 use crate::{
     broker::{ReadError, Trouble, Unavailable},
     protocol::{Channel, History, RoomId},
-    socket::Batch,
 };
 
 /// How long after a reading of the log that failed it is asked for again.
@@ -44,30 +45,29 @@ impl Hub {
         history: History,
     ) -> Result<Membership, JoinError> {
         let channel = Channel::Room(room.clone());
-        self.metrics.memberships.inc();
-        let membership = Membership::new(self.clone(), channel.clone(), client.number());
+        let membership = Membership::new(self.clone(), channel.clone(), client.id);
         let history = match history {
-            History::Last(count) => History::Last(count.min(self.max_last)),
+            History::Last(count) => History::Last(count.min(self.options.max_last)),
             history => history,
         };
-        let mut arrival = Arrival::new(client.number(), room, &self.origin_server, history);
-        let result = self.bring_in(client, &channel, &mut arrival).await;
-        match result {
+        let mut arrival = Arrival::new(room.clone(), self.origin_server.clone(), history);
+        match self.bring_in(client, &channel, &mut arrival).await {
             Ok(()) => Ok(membership),
-            Err(_) if arrival.is_announced => Err(JoinError::Interrupted),
+            Err(_) if arrival.is_announced() => Err(JoinError::Interrupted),
             Err(why) => Err(why.into()),
         }
     }
 
     /// Sends a client what it asked for, as fast as it takes it, and then makes it a member.
-    async fn bring_in(&self, client: &Client, channel: &Channel, arrival: &mut Arrival<'_>) -> Result<(), ReadError> {
+    async fn bring_in(&self, client: &Client, channel: &Channel, arrival: &mut Arrival) -> Result<(), ReadError> {
         let unavailable = |why: String| Err(Unavailable(why).into());
+        let join_timeout = self.options.join_timeout;
         let mut read: Option<Arc<Stretch>> = None;
-        let mut deadline = Instant::now() + self.join_timeout;
+        let mut deadline = Instant::now() + join_timeout;
         loop {
             let since = Instant::now();
             // Nothing is fetched for a client that has not taken yet what it was sent before.
-            if !client.outbox().free().await {
+            if !client.free().await {
                 return unavailable("the client is being closed".into());
             }
             let step = {
@@ -79,29 +79,29 @@ impl Hub {
                 self.enter(client, channel, arrival, read.take().as_deref())
             };
             match step {
-                Step::Enter(_) => return Ok(()),
+                Step::Entered => return Ok(()),
                 Step::Refused(Refusal::Overloaded) => return Err(ReadError::Overloaded),
                 Step::Refused(Refusal::NotAllowed) => return unavailable("Redis does not allow this channel".into()),
-                Step::Send(_) => {
+                Step::Sent => {
                     // It is a member by now, so more patience is in place than with one that may as well go elsewhere.
-                    deadline = Instant::now() + 2 * self.join_timeout;
+                    deadline = Instant::now() + 2 * join_timeout;
                     yield_now().await;
                 }
-                Step::Wait(_) if !arrival.is_announced && self.is_away() => {
+                Step::Wait(_) if !arrival.is_announced() && self.is_away() => {
                     return unavailable("the broker is away".into());
                 }
                 Step::Wait(changed) => {
                     if timeout_at(deadline, changed).await.is_err() {
-                        return unavailable(format!("the room was not open within {:?}", self.join_timeout));
+                        return unavailable(format!("the room was not open within {join_timeout:?}"));
                     }
                 }
                 Step::Read(page) => match timeout_at(deadline, page).await {
                     Ok(Ok(page)) => read = Some(page),
-                    Ok(Err(_)) if !arrival.is_announced && self.is_away() => {
+                    Ok(Err(_)) if !arrival.is_announced() && self.is_away() => {
                         return unavailable("the broker is away".into());
                     }
                     Ok(Err(_)) if Instant::now() + RETRY < deadline => sleep(RETRY).await,
-                    _ => return unavailable(format!("the log was not read within {:?}", self.join_timeout)),
+                    _ => return unavailable(format!("the log was not read within {join_timeout:?}")),
                 },
             }
         }
@@ -109,25 +109,8 @@ impl Hub {
 
     /// Does the next step for a client that comes in, in one go with sending it what follows from that: so no message gets in
     /// between. The room is made if it is not there.
-    fn enter(&self, client: &Client, channel: &Channel, arrival: &mut Arrival<'_>, read: Option<&Stretch>) -> Step {
-        let mut is_new = false;
-        let step = loop {
-            is_new |= self.open(channel);
-            let step = self.settle(channel, |room| {
-                let step = room.arrive(arrival, read, Instant::now(), &self.metrics);
-                if let Step::Enter(batches) | Step::Send(batches) = &step {
-                    client.outbox().push_batch(&Batch::join(batches.iter()));
-                }
-                if let Step::Enter(_) = &step {
-                    room.admit(client.number(), client.outbox().clone());
-                }
-                step
-            });
-            // The last member may leave in between, and the room with it.
-            if let Some(step) = step {
-                break step;
-            }
-        };
+    fn enter(&self, client: &Client, channel: &Channel, arrival: &mut Arrival, read: Option<&Stretch>) -> Step {
+        let (step, is_new) = self.channels.open(channel, |local, now| local.arrive(client, arrival, read, now));
         if is_new {
             self.broker.interest_changed(channel.clone());
         }

@@ -29,7 +29,6 @@ pub(super) struct LogWatch {
     is_unchecked: bool,
     /// The last reading failed, so that the next one is not made at once.
     has_failed: bool,
-    reading: Reading,
     /// How many readings have been begun, and the number of the last one that succeeded.
     begun: u64,
     done: u64,
@@ -37,31 +36,12 @@ pub(super) struct LogWatch {
     /// How long after the last look-up the next one is, and when that is.
     gap: Duration,
     look_up: Option<Instant>,
-    is_announced: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reading {
-    None,
-    /// Due at that moment, and whoever reads has been told.
-    Planned(Instant),
-    Running,
 }
 
 impl LogWatch {
     /// A channel that is not subscribed yet. `interval` is how soon after something was said its log is looked up.
     pub(super) fn new(interval: Duration) -> Self {
-        Self {
-            is_unchecked: false,
-            has_failed: false,
-            reading: Reading::None,
-            begun: 0,
-            done: 0,
-            interval,
-            gap: interval,
-            look_up: None,
-            is_announced: false,
-        }
+        Self { is_unchecked: false, has_failed: false, begun: 0, done: 0, interval, gap: interval, look_up: None }
     }
 
     /// The channel has been subscribed: what was published until now may have been missed.
@@ -78,13 +58,19 @@ impl LogWatch {
         self.is_unchecked = true;
     }
 
-    /// Has a reading made, unless one that was begun after the first call has succeeded: then returns true. The caller
-    /// keeps `awaited` between calls.
-    pub(super) fn is_checked(&mut self, awaited: &mut Option<u64>) -> bool {
-        let number = *awaited.get_or_insert(self.begun + 1);
-        let is_checked = self.done >= number;
-        self.is_unchecked |= !is_checked && self.begun < number;
-        is_checked
+    /// The next reading that would be begun from now on. Readings are counted from 1.
+    pub(super) fn next_number(&self) -> u64 {
+        self.begun + 1
+    }
+
+    /// The last reading that has succeeded; 0 if none has.
+    pub(super) fn last_read(&self) -> u64 {
+        self.done
+    }
+
+    /// Has this reading made, if it has not been begun yet.
+    pub(super) fn need(&mut self, number: u64) {
+        self.is_unchecked |= self.begun < number;
     }
 
     /// Something was said in the channel.
@@ -95,59 +81,40 @@ impl LogWatch {
         }
     }
 
-    /// When the log has to be read next, given whether something is known to be missing; each time is named once.
-    pub(super) fn next_reading(&mut self, has_hole: bool, now: Instant) -> Option<Instant> {
-        let due = match (self.is_unchecked, has_hole) {
-            (true, _) if self.has_failed => now + RETRY,
-            (true, _) => now,
-            (false, true) => now + GRACE,
-            (false, false) => return None,
-        };
-        match self.reading {
-            Reading::Running => return None,
-            Reading::Planned(planned) if planned <= due => return None,
-            Reading::Planned(_) | Reading::None => self.reading = Reading::Planned(due),
+    /// When to read the log next, given whether something is known to be missing.
+    pub(super) fn next_reading(&self, has_hole: bool, now: Instant) -> Option<Instant> {
+        match (self.is_unchecked, has_hole) {
+            (true, _) if self.has_failed => Some(now + RETRY),
+            (true, _) => Some(now),
+            (false, true) => Some(now + GRACE),
+            (false, false) => None,
         }
-        Some(due)
     }
 
     /// Begins a reading if it is still needed. Returns whether it is, and if so, whether it is for a hole alone.
     pub(super) fn begin_reading(&mut self, has_hole: bool) -> Option<bool> {
-        if self.reading == Reading::Running {
-            return None;
-        }
-        self.reading = Reading::None;
         if !has_hole && !self.is_unchecked {
             return None;
         }
-        let is_for_hole = !self.is_unchecked;
-        self.reading = Reading::Running;
-        self.is_unchecked = false;
         self.begun += 1;
-        Some(is_for_hole)
+        Some(!std::mem::take(&mut self.is_unchecked))
     }
 
     /// The reading failed and has to be made again.
     pub(super) fn reading_failed(&mut self) {
-        self.reading = Reading::None;
         (self.is_unchecked, self.has_failed) = (true, true);
     }
 
     /// The reading succeeded; `goes_on` if there is more to be read at once.
     pub(super) fn reading_done(&mut self, goes_on: bool) {
-        (self.reading, self.has_failed) = (Reading::None, false);
+        self.has_failed = false;
         self.done = self.begun;
         self.is_unchecked |= goes_on;
     }
 
-    /// Returns when to look up the top of the log next. Each time is returned only once.
-    pub(super) fn next_look_up(&mut self) -> Option<Instant> {
-        if std::mem::replace(&mut self.is_announced, true) { None } else { self.look_up }
-    }
-
-    /// Whether a look-up that was named for this moment is still the one that is due.
-    pub(super) fn is_look_up(&self, due: Instant) -> bool {
-        self.look_up == Some(due)
+    /// When to look up the top of the log next.
+    pub(super) fn next_look_up(&self) -> Option<Instant> {
+        self.look_up
     }
 
     /// The look-up has been made; or, if it did not succeed, has to be made again.
@@ -159,7 +126,7 @@ impl LogWatch {
     }
 
     fn plan_look_up(&mut self, now: Instant) {
-        (self.look_up, self.is_announced) = (Some(now + self.gap), false);
+        self.look_up = Some(now + self.gap);
     }
 }
 
@@ -176,17 +143,18 @@ mod tests {
     }
 
     #[test]
-    fn a_reading_is_named_once_begun_once_and_made_again_if_it_fails() {
+    fn a_reading_that_fails_is_made_again_after_a_while() {
         let (mut watch, now) = watch();
         assert_eq!(watch.next_reading(false, now), Some(now));
-        assert_eq!(watch.next_reading(true, now), None);
         assert_eq!(watch.begin_reading(false), Some(false));
-        assert_eq!((watch.begin_reading(true), watch.next_reading(true, now)), (None, None));
+        assert_eq!(watch.next_reading(false, now), None);
         watch.reading_failed();
         assert_eq!(watch.next_reading(false, now), Some(now + RETRY));
         assert_eq!(watch.begin_reading(false), Some(false));
         watch.reading_done(false);
         assert_eq!(watch.next_reading(false, now), None);
+        watch.doubt();
+        assert_eq!(watch.next_reading(false, now), Some(now), "an earlier failure no longer counts");
     }
 
     #[test]
@@ -196,7 +164,6 @@ mod tests {
         watch.reading_done(false);
         assert_eq!(watch.next_reading(true, now), Some(now + GRACE));
         assert_eq!(watch.begin_reading(false), None, "it has closed");
-        assert_eq!(watch.next_reading(true, now), Some(now + GRACE));
         assert_eq!(watch.begin_reading(true), Some(true));
     }
 
@@ -204,15 +171,16 @@ mod tests {
     fn only_a_reading_that_was_begun_later_is_a_check() {
         let (mut watch, now) = watch();
         watch.begin_reading(false);
-        let mut awaited = None;
-        assert!(!watch.is_checked(&mut awaited));
+        let awaited = watch.next_number();
+        watch.need(awaited);
         watch.reading_done(false);
-        assert!(!watch.is_checked(&mut awaited), "it was under way already");
+        assert!(watch.last_read() < awaited, "the one that has ended was under way already");
         assert_eq!(watch.next_reading(false, now), Some(now));
         watch.begin_reading(false);
-        assert!(!watch.is_checked(&mut awaited));
+        watch.need(awaited);
+        assert!(watch.last_read() < awaited);
         watch.reading_done(false);
-        assert!(watch.is_checked(&mut awaited));
+        assert_eq!(watch.last_read(), awaited);
         assert_eq!(watch.next_reading(false, now), None, "one reading serves all who wait");
     }
 
@@ -223,11 +191,8 @@ mod tests {
         let (mut watch, start) = watch();
         let mut now = start;
         let look_up = |watch: &mut LogWatch| {
-            let due = watch.next_look_up().expect("named");
-            assert_eq!(watch.next_look_up(), None, "once");
-            assert!(watch.is_look_up(due));
+            let due = watch.next_look_up().expect("one is planned");
             watch.looked_up(true, due);
-            assert!(!watch.is_look_up(due));
             due
         };
         assert_eq!(look_up(&mut watch), start + 60 * SECOND, "nobody has said anything yet");
@@ -258,8 +223,8 @@ mod tests {
             watch.spoke(now + SECOND * step);
         }
         let sooner = watch.next_look_up().unwrap();
-        assert!(sooner < due && !watch.is_look_up(due) && watch.is_look_up(sooner));
+        assert!(sooner < due);
         watch.spoke(now + 2 * SECOND);
-        assert_eq!(watch.next_look_up(), None);
+        assert_eq!(watch.next_look_up(), Some(sooner));
     }
 }

@@ -1,20 +1,21 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
-use super::recent::Stretch;
+use super::stretch::Stretch;
+
+/// How long nothing is read for a channel after a reading that failed.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// Who waits for which part of one channel's log.
 ///
 /// Those who wait for the same part get it from one reading, and of one channel one part is read at a time. It holds at
-/// most one request for each client that comes in, and one for the channel itself.
+/// most one request for each client that comes in.
 #[derive(Debug, Default)]
 pub(super) struct PageRequests {
     waiting: Vec<(u64, oneshot::Sender<Arc<Stretch>>)>,
-    /// The channel itself needs what comes after this `seq`.
-    own: Option<u64>,
-    /// It is in the queue of channels whose log is to be read, or is being read.
-    is_queued: bool,
+    /// No reading before this moment, as the last one failed.
+    paused_until: Option<Instant>,
 }
 
 impl PageRequests {
@@ -26,85 +27,78 @@ impl PageRequests {
         receiver
     }
 
-    /// The channel itself needs what comes after `seq`, or, with `None`, nothing any more.
-    pub(super) fn set_own(&mut self, seq: Option<u64>) {
-        self.own = seq;
+    /// When to read next, if somebody waits or the channel itself needs what comes after `own`.
+    pub(super) fn next(&self, own: Option<u64>, now: Instant) -> Option<Instant> {
+        let is_needed = own.is_some() || !self.waiting.is_empty();
+        is_needed.then(|| self.paused_until.map_or(now, |until| until.max(now)))
     }
 
-    /// Whether the channel has to be put into the queue now.
-    pub(super) fn queue_once(&mut self) -> bool {
-        let is_new = !self.is_queued && (self.own.is_some() || !self.waiting.is_empty());
-        self.is_queued |= is_new;
-        is_new
-    }
-
-    /// From where the log is to be read; `None` if nobody waits any more.
-    pub(super) fn begin(&mut self) -> Option<u64> {
+    /// After which `seq` the log is read now; `None` if nobody waits any more.
+    pub(super) fn begin(&mut self, own: Option<u64>) -> Option<u64> {
         self.waiting.retain(|(_, waiting)| !waiting.is_closed());
-        let from = self.waiting.iter().map(|(seq, _)| *seq).chain(self.own).min();
-        self.is_queued = from.is_some();
-        from
+        self.waiting.iter().map(|(seq, _)| *seq).chain(own).min()
     }
 
-    /// It was read after `from`, up to `to`; `None` if it could not be. Whoever waits for a part of that gets it, and after
-    /// a failure all are told.
-    pub(super) fn end(&mut self, read: Option<(&Arc<Stretch>, u64, u64)>) {
-        self.is_queued = false;
-        let Some((stretch, from, to)) = read else {
-            self.waiting.clear();
-            self.own = None;
-            return;
-        };
+    /// A part of the log was read. Whoever waits for something in it gets it.
+    pub(super) fn answer(&mut self, read: &Arc<Stretch>) {
+        self.paused_until = None;
         for (seq, waiting) in std::mem::take(&mut self.waiting) {
-            if seq == from || (from..to).contains(&seq) {
+            if read.answers(seq) {
                 // Whoever has stopped waiting needs it no more.
-                let _ = waiting.send(stretch.clone());
+                let _ = waiting.send(read.clone());
             } else {
                 self.waiting.push((seq, waiting));
             }
         }
-        self.own = self.own.filter(|seq| *seq != from && !(from..to).contains(seq));
+    }
+
+    /// It could not be read, which all who wait are told.
+    pub(super) fn fail(&mut self, now: Instant) {
+        self.waiting.clear();
+        self.paused_until = Some(now + PAUSE);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::stretch::tests::entry, *};
 
-    fn stretch() -> Arc<Stretch> {
-        Arc::new(Stretch::default())
+    /// What a reading after `from` found, up to `to`.
+    fn read(from: u64, to: u64) -> Arc<Stretch> {
+        Arc::new(Stretch::of_reading(from, to, (from + 1..=to).map(|seq| entry(seq, 1))))
     }
 
     #[test]
     fn one_reading_serves_all_who_wait_for_a_part_of_it() {
-        let mut requests = PageRequests::default();
+        let (mut requests, now) = (PageRequests::default(), Instant::now());
+        assert_eq!((requests.next(None, now), requests.next(Some(1), now)), (None, Some(now)));
         let (mut early, mut later, mut far) = (requests.add(10), requests.add(12), requests.add(300));
-        assert!(requests.queue_once() && !requests.queue_once());
-        assert_eq!(requests.begin(), Some(10));
-        requests.end(Some((&stretch(), 10, 200)));
+        assert_eq!((requests.begin(None), requests.begin(Some(5))), (Some(10), Some(5)));
+        requests.answer(&read(10, 200));
         assert!(early.try_recv().is_ok() && later.try_recv().is_ok() && far.try_recv().is_err());
-        assert!(requests.queue_once());
-        assert_eq!(requests.begin(), Some(300));
+        assert_eq!(requests.begin(None), Some(300));
         // A reading that found nothing is an answer too.
-        requests.end(Some((&stretch(), 300, 300)));
-        assert!(far.try_recv().is_ok() && !requests.queue_once());
+        requests.answer(&read(300, 300));
+        assert!(far.try_recv().is_ok() && requests.next(None, now).is_none());
     }
 
     #[test]
-    fn a_failure_is_told_to_all_and_who_has_gone_is_forgotten() {
+    fn a_failure_is_told_to_all_and_the_next_reading_waits() {
+        let (mut requests, now) = (PageRequests::default(), Instant::now());
+        let mut stays = requests.add(2);
+        requests.fail(now);
+        assert_eq!(stays.try_recv().unwrap_err(), oneshot::error::TryRecvError::Closed);
+        assert_eq!((requests.next(None, now), requests.next(Some(5), now)), (None, Some(now + PAUSE)));
+        requests.answer(&read(5, 6));
+        assert_eq!(requests.next(Some(6), now), Some(now), "it works again");
+    }
+
+    #[test]
+    fn who_has_gone_is_forgotten() {
         let mut requests = PageRequests::default();
         drop(requests.add(1));
-        let mut stays = requests.add(2);
-        requests.set_own(Some(5));
-        assert!(requests.queue_once());
-        assert_eq!(requests.begin(), Some(2));
-        requests.end(None);
-        assert_eq!(stays.try_recv().unwrap_err(), oneshot::error::TryRecvError::Closed);
-        assert!(!requests.queue_once());
-        drop(requests.add(3));
-        assert!(requests.queue_once());
-        assert_eq!(requests.begin(), None);
+        assert_eq!(requests.begin(None), None);
         let _waits = requests.add(4);
-        assert!(requests.queue_once());
+        assert_eq!(requests.waiting.len(), 1);
     }
 }

@@ -1,86 +1,15 @@
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
 };
 
 use tokio::time::Instant;
 
-use crate::socket::Batch;
-
-/// Most bytes of messages that are handed out at a time.
-pub(super) const CALL: usize = 64 * 1024;
+use super::stretch::{Next, Stretch};
+use crate::{order::Publication, protocol::Frame};
 
 /// What a message takes beside its bytes, roughly: its place in the map and its share of the allocator's classes.
 const OVERHEAD: usize = 128;
-
-/// A message of one channel, as it goes over the socket.
-#[derive(Clone, Debug)]
-pub(super) struct Entry {
-    pub(super) seq: u64,
-    /// When it got its place, in Unix milliseconds by the broker's clock.
-    pub(super) ts: u64,
-    pub(super) batch: Batch,
-}
-
-/// What follows a position.
-#[derive(Debug)]
-pub(super) enum Next {
-    /// These messages, up to and with this `seq`.
-    Messages { batch: Batch, to: u64 },
-    /// Nothing up to this `seq`: the log no longer reaches back there.
-    Gone { to: u64 },
-    /// Only the log can tell.
-    Unknown,
-}
-
-/// A part of one epoch of a channel's log, perhaps with holes that nothing is known of.
-#[derive(Debug, Default)]
-pub(super) struct Stretch {
-    entries: BTreeMap<u64, Entry>,
-    /// What is not in `entries` up to this `seq` is not in the log either.
-    gone: u64,
-}
-
-impl Stretch {
-    /// What a reading of the log after `asked` found, with `top` as the last `seq` given out at that moment.
-    pub(super) fn of_reading(asked: u64, top: u64, entries: impl IntoIterator<Item = Entry>) -> Self {
-        let entries = entries.into_iter().filter(|entry| entry.seq > asked).map(|entry| (entry.seq, entry));
-        let entries: BTreeMap<u64, Entry> = entries.collect();
-        // The log keeps the last messages without a hole, so what is missing before its first one is gone.
-        let first = entries.first_key_value().map_or(top.saturating_add(1), |(first, _)| *first);
-        let gone = if first > asked + 1 { first - 1 } else { 0 };
-        Self { entries, gone }
-    }
-
-    /// What follows `seq`, up to `end`, at most so many messages and [`CALL`] bytes, but at least one message.
-    pub(super) fn after(&self, seq: u64, end: u64, most: usize) -> Next {
-        let (mut found, mut bytes, mut to) = (Vec::new(), 0, seq);
-        for (next, entry) in self.entries.range(seq + 1..=end.max(seq + 1)) {
-            bytes += entry.batch.wire().len();
-            let is_enough = !found.is_empty() && (bytes > CALL || found.len() >= most);
-            if *next != to + 1 || is_enough || *next > end {
-                break;
-            }
-            found.push(&entry.batch);
-            to = *next;
-        }
-        if !found.is_empty() {
-            return Next::Messages { batch: Batch::join(found.into_iter()), to };
-        }
-        if seq >= self.gone {
-            return Next::Unknown;
-        }
-        let first = self.entries.range(seq + 1..).next().map_or(u64::MAX, |(first, _)| *first);
-        Next::Gone { to: self.gone.min(first - 1).min(end) }
-    }
-
-    fn iter(&self) -> impl Iterator<Item = &Entry> {
-        self.entries.values()
-    }
-}
 
 /// How many bytes the recent messages of all channels of a server may take.
 #[derive(Debug)]
@@ -144,12 +73,12 @@ impl Recent {
     }
 
     /// The message with this number, if it is here.
-    pub(super) fn get(&self, seq: u64) -> Option<&Entry> {
+    pub(super) fn get(&self, seq: u64) -> Option<&Publication<Frame>> {
         self.stretch.entries.get(&seq)
     }
 
     /// Keeps a message, as far as the limits allow.
-    pub(super) fn keep(&mut self, entry: Entry, now: Instant) {
+    pub(super) fn keep(&mut self, entry: Publication<Frame>, now: Instant) {
         self.used = now;
         let newest = entry.ts;
         self.add(entry);
@@ -161,7 +90,7 @@ impl Recent {
     pub(super) fn absorb(&mut self, read: &Stretch, end: u64, now: Instant) {
         self.used = now;
         self.stretch.gone = self.stretch.gone.max(read.gone.min(end));
-        read.iter().filter(|entry| entry.seq <= end).for_each(|entry| self.add(entry.clone()));
+        read.iter().filter(|entry| entry.position.seq <= end).for_each(|entry| self.add(entry.clone()));
         self.shrink();
     }
 
@@ -188,9 +117,9 @@ impl Recent {
         (self.bytes, self.used)
     }
 
-    fn add(&mut self, entry: Entry) {
+    fn add(&mut self, entry: Publication<Frame>) {
         let bytes = size(&entry);
-        let before = self.stretch.entries.insert(entry.seq, entry).as_ref().map_or(0, size);
+        let before = self.stretch.entries.insert(entry.position.seq, entry).as_ref().map_or(0, size);
         self.bytes = self.bytes + bytes - before;
         self.budget.used.fetch_add(bytes, Ordering::Relaxed);
         self.budget.used.fetch_sub(before, Ordering::Relaxed);
@@ -219,57 +148,22 @@ impl Drop for Recent {
     }
 }
 
-fn size(entry: &Entry) -> usize {
-    entry.batch.wire().len() + OVERHEAD
+fn size(entry: &Publication<Frame>) -> usize {
+    entry.item.len() + OVERHEAD
 }
 
 #[cfg(test)]
-mod tests {
-    use bytes::Bytes;
+pub(super) mod tests {
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{
+        super::stretch::tests::{after, entry},
+        *,
+    };
 
-    fn entry(seq: u64, bytes: usize) -> Entry {
-        Entry { seq, ts: seq, batch: Batch::new(Bytes::from(vec![0; bytes]), 1) }
-    }
-
-    fn recent(budget: usize) -> Recent {
+    pub(crate) fn recent(budget: usize) -> Recent {
         let limits = RecentLimits { length: 100, bytes: 1 << 20, age: 1000 };
         Recent::new(limits, Arc::new(Budget::new(budget)))
-    }
-
-    /// What `after` says, as a pair: how many messages, up to where; a gap has none.
-    fn after(stretch: &Stretch, seq: u64, end: u64) -> Option<(usize, u64)> {
-        match stretch.after(seq, end, 100) {
-            Next::Messages { batch, to } => Some((batch.messages(), to)),
-            Next::Gone { to } => Some((0, to)),
-            Next::Unknown => None,
-        }
-    }
-
-    #[test]
-    fn a_reading_tells_what_is_there_what_is_gone_and_what_only_the_log_knows() {
-        let read = Stretch::of_reading(5, 20, [5, 9, 10, 11].map(|seq| entry(seq, 10)));
-        assert_eq!(after(&read, 5, 20), Some((0, 8)));
-        assert_eq!(after(&read, 8, 20), Some((3, 11)));
-        assert_eq!(after(&read, 8, 10), Some((2, 10)), "no further than asked");
-        assert_eq!(after(&read, 11, 20), None, "there may be more after a reading's end");
-        let nothing = Stretch::of_reading(5, 20, []);
-        assert_eq!(after(&nothing, 5, 20), Some((0, 20)), "the log has nothing, and 20 was given out");
-        assert_eq!(after(&nothing, 20, 30), None);
-        let the_end = Stretch::of_reading(20, 20, [entry(20, 10)]);
-        assert_eq!(after(&the_end, 10, 20), None, "nothing was asked about what comes before");
-    }
-
-    #[test]
-    fn what_is_handed_out_at_a_time_is_bounded_but_never_nothing() {
-        let large = Stretch::of_reading(0, 4, (1..=4).map(|seq| entry(seq, CALL / 2 + 1)));
-        assert_eq!(after(&large, 0, 4), Some((1, 1)));
-        let short = Stretch::of_reading(0, 9, (1..=9).map(|seq| entry(seq, 10)));
-        assert!(matches!(short.after(0, 9, 4), Next::Messages { to: 4, .. }));
-        let larger = Stretch::of_reading(0, 1, [entry(1, 2 * CALL)]);
-        assert_eq!(after(&larger, 0, 1), Some((1, 1)));
     }
 
     #[test]
@@ -303,7 +197,7 @@ mod tests {
     fn nothing_is_kept_for_longer_than_the_log_keeps_it() {
         let (mut recent, now) = (recent(1 << 20), Instant::now());
         recent.keep(entry(1, 10), now);
-        recent.keep(Entry { ts: 1500, ..entry(2, 10) }, now);
+        recent.keep(Publication { ts: 1500, ..entry(2, 10) }, now);
         assert!(recent.get(1).is_none() && recent.get(2).is_some());
         recent.expire(1501);
         assert_eq!(recent.usage().0, 0);
@@ -328,8 +222,8 @@ mod tests {
             let bytes: usize = recent.stretch.iter().map(size).sum();
             prop_assert_eq!((bytes, recent.budget.used()), (recent.bytes, bytes));
             match recent.after(seq, 50, 100, now) {
-                Next::Messages { batch, to } => {
-                    prop_assert_eq!(batch.messages() as u64, to - seq);
+                Next::Messages { frames, to } => {
+                    prop_assert_eq!(frames.len() as u64, to - seq);
                     prop_assert!((seq + 1..=to).all(|seq| recent.get(seq).is_some()));
                 }
                 Next::Gone { to } => prop_assert!(to > seq && (seq + 1..=to).all(|seq| recent.get(seq).is_none())),

@@ -21,7 +21,7 @@ pub struct Publication<T> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect<T> {
     /// Hand this publication to every member.
-    Deliver(T),
+    Deliver(Publication<T>),
     /// Tell every member that what it has not seen up to this position cannot be had any more.
     Reset(Position, ResetReason),
 }
@@ -198,12 +198,12 @@ impl<T> Sequencer<T> {
     }
 
     fn let_through(&mut self, placed: Publication<T>, effect: &mut impl FnMut(Effect<T>)) {
-        effect(Effect::Deliver(placed.item));
         self.at = Some(placed.position);
         if self.times.len() == REMEMBERED {
             self.times.pop_front();
         }
         self.times.push_back(placed.ts);
+        effect(Effect::Deliver(placed));
     }
 
     /// Whether another publication was let through under this number, as far as is remembered.
@@ -273,20 +273,34 @@ mod tests {
         LogSlice { top: Position::new(epoch, top), entries }
     }
 
-    fn accept(sequencer: &mut Sequencer<u64>, epoch: Epoch, seq: u64) -> Vec<Effect<u64>> {
+    /// What members see of an effect.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    enum Seen {
+        Item(u64),
+        Reset(Position, ResetReason),
+    }
+
+    fn seen(effect: Effect<u64>) -> Seen {
+        match effect {
+            Effect::Deliver(publication) => Seen::Item(publication.item),
+            Effect::Reset(to, reason) => Seen::Reset(to, reason),
+        }
+    }
+
+    fn accept(sequencer: &mut Sequencer<u64>, epoch: Epoch, seq: u64) -> Vec<Seen> {
         let mut effects = Vec::new();
-        sequencer.accept(placed(epoch, seq), |effect| effects.push(effect));
+        sequencer.accept(placed(epoch, seq), |effect| effects.push(seen(effect)));
         effects
     }
 
-    fn fill(sequencer: &mut Sequencer<u64>, slice: LogSlice<u64>) -> Vec<Effect<u64>> {
+    fn fill(sequencer: &mut Sequencer<u64>, slice: LogSlice<u64>) -> Vec<Seen> {
         let mut effects = Vec::new();
-        sequencer.fill(slice, |effect| effects.push(effect));
+        sequencer.fill(slice, |effect| effects.push(seen(effect)));
         effects
     }
 
-    fn deliver(seqs: impl IntoIterator<Item = u64>) -> Vec<Effect<u64>> {
-        seqs.into_iter().map(Effect::Deliver).collect()
+    fn deliver(seqs: impl IntoIterator<Item = u64>) -> Vec<Seen> {
+        seqs.into_iter().map(Seen::Item).collect()
     }
 
     fn after(sequencer: &mut Sequencer<u64>) -> Option<Position> {
@@ -334,12 +348,12 @@ mod tests {
         let mut sequencer = anchored(3);
         accept(&mut sequencer, OLD, 9);
         let effects = fill(&mut sequencer, slice(OLD, 9, &[7, 8]));
-        let reset = Effect::Reset(Position::new(OLD, 6), ResetReason::Trimmed);
+        let reset = Seen::Reset(Position::new(OLD, 6), ResetReason::Trimmed);
         assert_eq!(effects, [vec![reset], deliver([7, 8, 9])].concat());
 
         // An empty log with a high top: even the last entry has expired.
         let effects = fill(&mut sequencer, slice(OLD, 12, &[]));
-        assert_eq!(effects, [Effect::Reset(Position::new(OLD, 12), ResetReason::Trimmed)]);
+        assert_eq!(effects, [Seen::Reset(Position::new(OLD, 12), ResetReason::Trimmed)]);
         assert!(!sequencer.is_behind());
     }
 
@@ -349,7 +363,7 @@ mod tests {
         for seq in [5, 6] {
             accept(&mut sequencer, OLD, seq);
         }
-        let gap = |seq| Effect::Reset(Position::new(OLD, seq), ResetReason::Trimmed);
+        let gap = |seq| Seen::Reset(Position::new(OLD, seq), ResetReason::Trimmed);
         let expected = [vec![gap(4)], deliver([5, 6]), vec![gap(7)], deliver([8])].concat();
         assert_eq!(fill(&mut sequencer, slice(OLD, 8, &[8])), expected);
     }
@@ -361,7 +375,7 @@ mod tests {
         assert!(sequencer.is_behind());
         assert_eq!(after(&mut sequencer), Some(Position::new(OLD, 50)));
         let effects = fill(&mut sequencer, slice(NEW, 2, &[1, 2]));
-        let reset = Effect::Reset(Position::new(NEW, 0), ResetReason::NewEpoch);
+        let reset = Seen::Reset(Position::new(NEW, 0), ResetReason::NewEpoch);
         assert_eq!(effects, [vec![reset], deliver([1, 2])].concat());
 
         // A late answer from the old epoch is settled by the log without a word to the members.
@@ -412,7 +426,7 @@ mod tests {
             assert!(sequencer.is_behind());
             assert!(sequencer.begin_read().unwrap().void);
             let effects = fill(&mut sequencer, slice(NEW, 0, &[]));
-            assert_eq!(effects, [Effect::Reset(Position::new(NEW, 0), ResetReason::NewEpoch)]);
+            assert_eq!(effects, [Seen::Reset(Position::new(NEW, 0), ResetReason::NewEpoch)]);
             assert!(!sequencer.is_behind());
         }
     }
@@ -583,7 +597,7 @@ mod tests {
             let mut since_gap: Vec<(Position, (u64, u64))> = Vec::new();
             for effect in seen {
                 match effect {
-                    Effect::Deliver(item) => {
+                    Effect::Deliver(Publication { item, .. }) => {
                         prop_assert_eq!(item.0, at.epoch.0);
                         at.seq += 1;
                         since_gap.push((at, item));

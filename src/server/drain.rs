@@ -3,9 +3,8 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
-    config::Config,
     hub::Hub,
-    protocol::{CloseCode, Event},
+    protocol::{Batch, CloseCode, Event},
 };
 
 /// How a server lets its clients go.
@@ -16,24 +15,25 @@ pub(super) struct Drain {
 }
 
 impl Drain {
-    pub(super) fn new(config: &Config) -> Self {
-        Self { rate: config.drain_rate, time: config.drain_time }
+    /// At most so many are closed in a second, as long as all fit into the time.
+    pub(super) fn new(rate: usize, time: Duration) -> Self {
+        Self { rate, time }
     }
 
     /// Tells every client when it will be closed, and closes it then. Returns when all have been told to close, which
     /// they may take a moment for.
     pub(super) async fn run(self, hub: &Hub) {
-        let outboxes = hub.outboxes();
-        let plan = DrainPlan::new(outboxes.len(), self.rate, self.time);
-        for (index, outbox) in outboxes.iter().enumerate() {
+        let clients = hub.recipients();
+        let plan = DrainPlan::new(clients.len(), self.rate, self.time);
+        for (index, client) in clients.iter().enumerate() {
             let after_ms = u64::try_from(plan.delay(index).as_millis()).unwrap_or(u64::MAX);
-            outbox.push(&Event::Reconnect { after_ms, reason: "shutting_down" }.encode());
+            client.deliver(&Batch::from(Event::Reconnect { after_ms, reason: "shutting_down" }));
         }
         let (start, mut closed) = (Instant::now(), 0);
-        while closed < outboxes.len() {
+        while closed < clients.len() {
             sleep_until(start + plan.delay(closed)).await;
             let due = plan.due(start.elapsed());
-            outboxes[closed..due].iter().for_each(|outbox| outbox.close(CloseCode::ServiceRestart));
+            clients[closed..due].iter().for_each(|client| client.close(CloseCode::ServiceRestart));
             closed = due;
         }
         // Those too that were on their way in when the plan was made.

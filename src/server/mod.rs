@@ -2,7 +2,7 @@
 
 mod drain;
 mod files;
-mod options;
+pub mod options;
 mod parts;
 mod probes;
 
@@ -28,7 +28,7 @@ use crate::{
     config::Config,
     http::{self, App, PlainBound},
     hub::Hub,
-    telemetry::Metrics,
+    telemetry::{Metrics, trace::Tracer},
 };
 
 /// A server that has its address and is about to serve.
@@ -95,9 +95,18 @@ impl Server {
                 Arc::new(MemoryBroker::new(config))
             }
         };
-        let hub = Arc::new(Hub::new(origin_server, broker, config, metrics.clone()));
+        let tracer = Tracer::new(
+            config.otlp_endpoint.is_some().then_some(config.trace_ratio),
+            if config.redis_url.is_some() { "redis" } else { "roomcast" },
+        );
+        let hub = Arc::new(Hub::new(&origin_server, broker, config.into(), tracer, metrics.clone()));
         let sessions = TaskTracker::new();
-        let app = App::new(hub.clone(), config, capacity.clients, metrics.clone(), sessions.clone());
+        let options = http::Options {
+            max_clients: capacity.clients,
+            has_page: config.page,
+            session: options::session(config, &origin_server, &metrics),
+        };
+        let app = App::new(hub.clone(), options, metrics.clone(), sessions.clone());
         Ok(Self {
             listener,
             address,
@@ -107,7 +116,7 @@ impl Server {
             metrics,
             capacity,
             sessions,
-            drain: Drain::new(config),
+            drain: Drain::new(config.drain_rate, config.drain_time),
             shutdown_timeout: config.shutdown_timeout,
         })
     }

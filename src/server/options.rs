@@ -1,9 +1,14 @@
 //! What each part of a server needs of the settings. The parts own these types and know nothing of [`Config`].
 
+use std::sync::Arc;
+
 use crate::{
     config::{Config, LogFormat},
+    hub,
     protocol::Limits,
-    telemetry::log,
+    session,
+    socket::{Bounds, Buffers, Intake, Total},
+    telemetry::{Metrics, log},
 };
 
 impl From<&Config> for Limits {
@@ -24,5 +29,43 @@ impl From<&Config> for log::Options {
             LogFormat::Json => log::Format::Json,
         };
         Self { filter: config.log.clone(), format, collector: config.otlp_endpoint.clone() }
+    }
+}
+
+impl From<&Config> for hub::Options {
+    fn from(config: &Config) -> Self {
+        Self {
+            history_length: config.history_length,
+            history_bytes: config.history_bytes,
+            history_age: config.history_age,
+            recent_bytes: config.recent_bytes,
+            compare_interval: config.compare_interval,
+            line_messages: config.outbox_messages,
+            line_bytes: config.outbox_bytes,
+            max_last: config.max_last as u64,
+            // A join waits for a subscription and for a reading of the log.
+            join_timeout: 2 * config.redis_command_timeout,
+        }
+    }
+}
+
+/// What the sessions of a server of this name go by.
+pub fn session(config: &Config, origin_server: &str, metrics: &Metrics) -> session::Options {
+    let sent = metrics.messages_sent.clone();
+    session::Options {
+        rules: session::Rules {
+            origin_server: origin_server.into(),
+            limits: config.into(),
+            max_rooms: config.max_rooms_per_client,
+        },
+        bounds: Arc::new(Bounds::new(config.outbox_messages, config.outbox_bytes, config.outbox_total_bytes, sent)),
+        intake: Intake {
+            max_message: config.max_frame_bytes,
+            message_timeout: config.message_timeout,
+            total: Arc::new(Total::new(config.inbound_total_bytes)),
+        },
+        buffers: Buffers::new(config.send_buffer_bytes),
+        write_timeout: config.write_timeout,
+        ping_interval: config.ping_interval,
     }
 }

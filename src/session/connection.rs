@@ -8,28 +8,40 @@ use tokio::{
     time::{Instant, Interval, MissedTickBehavior, interval_at},
 };
 
-use super::state::{Action, Rules, Session, published};
+use super::state::{Action, Rules, Session, not_joined, not_published, put_out};
 use crate::{
     broker::PublishError,
-    config::Config,
     hub::{Client, Hub, JoinError, Membership},
-    protocol::{Channel, CloseCode, MessageId, Position, Rejection, RoomId, Username},
-    socket::{Batch, Buffers, End, Inbound, Intake, Received, Total},
+    protocol::{Batch, Channel, CloseCode, Dialect, Item, MessageId, Rejection, RoomId, Username},
+    socket::{Bounds, Buffers, End, Inbound, Intake, Outbox, Received},
     telemetry::Metrics,
 };
 
 /// After this many frames of whatever kind, or this many KiB, a connection lets others have their turn.
 const TURN: usize = 64;
 
+/// What every connection of a server goes by.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What a client may ask for.
+    pub rules: Rules,
+    /// How much may wait for a client, and for all together.
+    pub bounds: Arc<Bounds>,
+    /// What is taken of what clients send.
+    pub intake: Intake,
+    /// How much the system holds for one client.
+    pub buffers: Buffers,
+    /// How long a client may take nothing of what waits for it.
+    pub write_timeout: Duration,
+    /// How often a client is sent a ping.
+    pub ping_interval: Duration,
+}
+
 /// What a connection needs of its server, made once and shared by all.
 #[derive(Debug)]
-pub struct Connection {
+pub struct Context {
     hub: Arc<Hub>,
-    rules: Rules,
-    intake: Intake,
-    buffers: Buffers,
-    write_timeout: Duration,
-    ping_interval: Duration,
+    options: Options,
     metrics: Arc<Metrics>,
 }
 
@@ -38,64 +50,58 @@ pub struct Connection {
 /// they are kept. What waits for the client is written, and its control frames are seen, all the while.
 enum Outcome {
     Joined(RoomId, Username, Result<Membership, JoinError>),
-    Published(Channel, Option<MessageId>, Result<Option<Position>, PublishError>),
+    Published,
+    NotPublished(Channel, Option<MessageId>, PublishError),
 }
 
 type Pending = Option<BoxFuture<'static, Outcome>>;
 
-impl Connection {
-    /// What every connection to this hub goes by.
-    pub fn new(hub: Arc<Hub>, config: &Config, metrics: Arc<Metrics>) -> Self {
-        Self {
-            rules: Rules::new(hub.origin_server(), config),
-            hub,
-            intake: Intake {
-                max_message: config.max_frame_bytes,
-                message_timeout: config.message_timeout,
-                total: Arc::new(Total::new(config.inbound_total_bytes)),
-            },
-            buffers: Buffers::new(config.send_buffer_bytes),
-            write_timeout: config.write_timeout,
-            ping_interval: config.ping_interval,
-            metrics,
-        }
+impl Context {
+    /// What every connection to this hub needs.
+    pub fn new(hub: Arc<Hub>, options: Options, metrics: Arc<Metrics>) -> Self {
+        Self { hub, options, metrics }
     }
 
     /// Serves one client until either side closes. `unread` is what it has sent already. What the client was a
     /// member of, it has left when this returns, and also if the future is dropped.
     pub async fn serve(self: Arc<Self>, stream: TcpStream, unread: Bytes) {
         self.metrics.connections.inc();
-        self.buffers.bound(&stream);
+        self.options.buffers.bound(&stream);
         let (receiving, sending) = stream.into_split();
-        let (client, broadcasts) = self.hub.connect(sending);
-        let inbound = Inbound::new(receiving, unread, client.outbox().clone(), &self.intake);
-        let mut serving = Serving {
-            client: Arc::new(client),
-            heartbeat: heartbeat(self.ping_interval),
+        let outbox = Arc::new(Outbox::new(sending, Dialect::default(), self.options.bounds.clone()));
+        let inbound = Inbound::new(receiving, unread, outbox.clone(), &self.options.intake);
+        let (client, broadcasts) = self.hub.connect(outbox.clone());
+        let mut connection = Connection {
+            client,
+            outbox,
+            heartbeat: heartbeat(self.options.ping_interval),
             silent_beats: 0,
             turn: 0,
-            session: Session::default(),
-            memberships: vec![broadcasts],
+            session: Session::new(),
+            broadcasts,
             pending: None,
             answers: Vec::new(),
             inbound,
-            server: self.clone(),
+            context: self,
         };
-        let Err(end) = serving.run().await;
+        let Err(end) = connection.run().await;
         // Boxed, as it is large and most of a connection's life it is not needed.
-        Box::pin(serving.close(end)).await;
+        Box::pin(connection.close(end)).await;
     }
 }
 
-struct Serving {
-    server: Arc<Connection>,
+/// One client's connection.
+struct Connection {
+    context: Arc<Context>,
     inbound: Inbound,
-    client: Arc<Client>,
-    session: Session,
-    memberships: Vec<Membership>,
+    outbox: Arc<Outbox>,
+    client: Client,
+    session: Session<Membership>,
+    /// Every client is a member of the broadcast channel.
+    broadcasts: Membership,
     pending: Pending,
     /// Answers that go out together before anything else is done or waited for.
-    answers: Vec<Batch>,
+    answers: Vec<Item>,
     heartbeat: Interval,
     /// How many heartbeats ago the client gave a sign of life.
     silent_beats: u32,
@@ -103,7 +109,7 @@ struct Serving {
     turn: usize,
 }
 
-impl Serving {
+impl Connection {
     async fn run(&mut self) -> Result<Infallible, End> {
         loop {
             while self.turn < TURN
@@ -122,7 +128,7 @@ impl Serving {
             }
             let is_busy = self.pending.is_some();
             tokio::select! {
-                code = self.client.outbox().attend(self.server.write_timeout) => return Err(code.map_or(End::Lost, End::from)),
+                code = self.outbox.attend(self.context.options.write_timeout) => return Err(code.map_or(End::Lost, End::from)),
                 outcome = ended(&mut self.pending) => {
                     self.pending = None;
                     self.conclude(outcome);
@@ -136,10 +142,10 @@ impl Serving {
     fn receive(&mut self, received: &Received) {
         match received {
             Received::Text(text) => {
-                self.server.metrics.messages_received.inc();
+                self.context.metrics.messages_received.inc();
                 self.act(text);
             }
-            Received::Binary => self.server.metrics.messages_received.inc(),
+            Received::Binary => self.context.metrics.messages_received.inc(),
             // Pings are answered, and what ends the connection ends it, in time.
             Received::Part | Received::Ping(_) | Received::Pong | Received::Close(_) => {}
         }
@@ -147,60 +153,54 @@ impl Serving {
 
     /// Does what the session says about a text frame.
     fn act(&mut self, text: &str) {
-        match self.session.receive(text, &self.server.rules) {
-            Ok(Action::Reply(frame)) => self.answers.push(Batch::from(&frame)),
+        match self.session.receive(text, &self.context.options.rules) {
+            Ok(Action::Reply(event)) => self.answers.push(Item::Event(event)),
             Ok(Action::Join(room, username, history)) => {
                 self.send_answers();
-                let (hub, client) = (self.server.hub.clone(), self.client.clone());
+                let (hub, client) = (self.context.hub.clone(), self.client.clone());
                 self.pending = Some(Box::pin(async move {
                     let result = hub.join(&client, &room, history).await;
                     Outcome::Joined(room, username, result)
                 }));
             }
-            Ok(Action::Leave(room, left)) => {
+            Ok(Action::Leave(membership, left)) => {
                 self.send_answers();
-                self.memberships.retain(|membership| membership.room() != Some(&room));
-                self.answers.push(Batch::from(&left));
+                drop(membership);
+                self.answers.push(Item::Event(left));
             }
             Ok(Action::Publish(channel, draft)) => {
                 self.send_answers();
-                let hub = self.server.hub.clone();
+                let (hub, client) = (self.context.hub.clone(), self.client.clone());
                 self.pending = Some(Box::pin(async move {
-                    let result = hub.publish(&channel, &draft).await;
-                    Outcome::Published(channel, draft.id().cloned(), result)
+                    match hub.publish(&channel, &draft, Some(&client)).await {
+                        Ok(_) => Outcome::Published,
+                        Err(why) => Outcome::NotPublished(channel, draft.id().cloned(), why),
+                    }
                 }));
             }
-            Err(rejection) => self.refuse(&rejection),
+            Err(rejection) => self.refuse(rejection),
         }
     }
 
-    /// Takes the outcome in, and tells the client.
+    /// Takes the outcome in, and tells the client what the hub has not told it.
     fn conclude(&mut self, outcome: Outcome) {
         match outcome {
-            Outcome::Joined(room, username, Ok(membership)) => {
-                self.memberships.push(membership);
-                self.session.joined(room, username);
-            }
-            Outcome::Joined(room, _, Err(JoinError::Refused(why))) => self.refuse(&Session::not_joined(room, &why)),
-            Outcome::Joined(room, _, Err(JoinError::Interrupted)) => {
-                self.client.outbox().push(&Session::put_out(&room));
-            }
-            Outcome::Published(channel, id, result) => match published(&channel, id.as_ref(), &result) {
-                Ok(ack) => self.server.hub.answer(&channel, &self.client, ack.as_ref()),
-                Err(rejection) => self.refuse(&rejection),
-            },
+            Outcome::Joined(room, username, Ok(membership)) => self.session.joined(room, username, membership),
+            Outcome::Joined(room, _, Err(JoinError::Refused(why))) => self.refuse(not_joined(room, &why)),
+            Outcome::Joined(room, _, Err(JoinError::Interrupted)) => self.answers.push(Item::Event(put_out(room))),
+            Outcome::Published => {}
+            Outcome::NotPublished(channel, id, why) => self.refuse(not_published(&channel, id, &why)),
         }
     }
 
-    fn refuse(&mut self, rejection: &Rejection) {
-        self.server.metrics.error_sent(rejection.code);
-        self.answers.push(Batch::from(&rejection.clone().into_event().encode()));
+    fn refuse(&mut self, rejection: Rejection) {
+        self.context.metrics.error_sent(rejection.code);
+        self.answers.push(Item::Event(rejection.into_event()));
     }
 
     fn send_answers(&mut self) {
         if !self.answers.is_empty() {
-            let answers = std::mem::take(&mut self.answers);
-            self.client.outbox().push_batch(&Batch::join(answers.iter()));
+            self.outbox.deliver(&Batch::new(std::mem::take(&mut self.answers)));
         }
     }
 
@@ -214,13 +214,13 @@ impl Serving {
         if self.silent_beats > 1 {
             return Err(CloseCode::Idle.into());
         }
-        self.client.outbox().ping();
+        self.outbox.ping();
         Ok(())
     }
 
     /// Finishes what is under way, leaves everything, writes what still waits, and says goodbye.
     async fn close(mut self, mut end: End) {
-        let outbox = self.client.outbox().clone();
+        let outbox = self.outbox.clone();
         // Whoever waits to send something to the client need wait no longer.
         outbox.close(CloseCode::Normal);
         // A message that was taken is published even if its sender has gone; the broker's deadline bounds this.
@@ -235,18 +235,19 @@ impl Serving {
             self.conclude(outcome);
         }
         self.send_answers();
-        self.memberships.clear();
+        self.session.leave_all();
+        drop(self.broadcasts);
         if matches!(end, End::Refused(_)) && outbox.has_overflowed() {
             end = CloseCode::SlowConsumer.into();
         }
-        self.server.metrics.disconnected(end.code());
+        self.context.metrics.disconnected(end.code());
         // A client that has closed does not wait for what it can no longer be told.
         let finished = async {
             if let Some(pending) = pending {
                 pending.await;
             }
         };
-        tokio::join!(self.inbound.close(&end, self.server.write_timeout), finished);
+        tokio::join!(self.inbound.close(&end, self.context.options.write_timeout), finished);
     }
 }
 
@@ -273,7 +274,7 @@ mod tests {
     use tokio_util::task::TaskTracker;
 
     use super::*;
-    use crate::broker::MemoryBroker;
+    use crate::{broker::MemoryBroker, telemetry::trace::Tracer};
 
     /// A masked frame; the mask is zero, so that the payload stays as it is.
     fn frame(first: u8, payload: &str) -> Vec<u8> {
@@ -281,11 +282,19 @@ mod tests {
         [&head, payload.as_bytes()].concat()
     }
 
+    /// A server without settings.
+    fn context(metrics: &Arc<Metrics>) -> Arc<Context> {
+        let config = crate::config::Config::from_env([]).unwrap().0;
+        let broker = Arc::new(MemoryBroker::new(&config));
+        let hub = Hub::new("a:1", broker, (&config).into(), Tracer::new(None, "none"), metrics.clone());
+        let options = crate::server::options::session(&config, "a:1", metrics);
+        Arc::new(Context::new(Arc::new(hub), options, metrics.clone()))
+    }
+
     /// How many messages of these frames are dealt with, at most, between two turns of others.
     async fn longest_turn(frames: Vec<u8>, messages: u64) -> u64 {
-        let (config, metrics) = (Config::from_env([]).unwrap().0, Arc::new(Metrics::new()));
-        let hub = Arc::new(Hub::new("a:1".into(), Arc::new(MemoryBroker::new(&config)), &config, metrics.clone()));
-        let connection = Arc::new(Connection::new(hub, &config, metrics.clone()));
+        let metrics = Arc::new(Metrics::new());
+        let connection = context(&metrics);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (stream, _) = listener.accept().await.unwrap();

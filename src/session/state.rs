@@ -1,10 +1,8 @@
+use std::sync::Arc;
+
 use crate::{
     broker::{PublishError, ReadError},
-    config::Config,
-    protocol::{
-        Channel, Command, Draft, ErrorCode, Event, Frame, History, Limits, MessageId, Position, Rejection, RoomId,
-        Username,
-    },
+    protocol::{Channel, Command, Draft, ErrorCode, Event, History, Limits, MessageId, Rejection, RoomId, Username},
 };
 
 const NO_NEW_ROOMS: &str = "new rooms are not taken at the moment; try again later";
@@ -12,55 +10,63 @@ const NO_NEW_ROOMS: &str = "new rooms are not taken at the moment; try again lat
 /// What holds for every session of a server.
 #[derive(Clone, Debug)]
 pub struct Rules {
-    origin_server: String,
-    limits: Limits,
-    max_rooms: usize,
+    /// The name of this server in the messages of its clients.
+    pub origin_server: Arc<str>,
+    /// The bounds on what clients may send.
+    pub limits: Limits,
+    /// Most rooms that one connection may be in.
+    pub max_rooms: usize,
 }
 
-impl Rules {
-    /// The rules of this server.
-    pub fn new(origin_server: &str, config: &Config) -> Self {
-        Self { origin_server: origin_server.to_owned(), limits: config.into(), max_rooms: config.max_rooms_per_client }
-    }
-}
-
-/// What one client is: the rooms it is in, and its name in each.
-#[derive(Debug, Default)]
-pub(super) struct Session {
-    rooms: Vec<(RoomId, Username)>,
-}
-
-/// What is to be done about a frame.
+/// What one client is: the rooms it is in, its name in each, and what keeps it a member there (`M`).
 #[derive(Debug)]
-pub(super) enum Action {
+pub(super) struct Session<M> {
+    rooms: Vec<Joined<M>>,
+}
+
+#[derive(Debug)]
+struct Joined<M> {
+    room: RoomId,
+    username: Username,
+    membership: M,
+}
+
+/// What is done about a frame.
+#[derive(Debug)]
+pub(super) enum Action<M> {
     /// Answer it with this.
-    Reply(Frame),
-    /// Join the room; [`Session::joined`] or [`Session::not_joined`] follows.
+    Reply(Event),
+    /// Join the room; [`Session::joined`] or [`not_joined`] follows.
     Join(RoomId, Username, History),
-    /// Leave the room, then answer with this.
-    Leave(RoomId, Frame),
-    /// Publish; [`published`] has the answer.
+    /// End this membership, then answer with this.
+    Leave(M, Event),
+    /// Publish; the hub tells the client if that succeeds, and [`not_published`] if it does not.
     Publish(Channel, Draft),
 }
 
-impl Session {
+impl<M> Session<M> {
+    /// A client that is in no room.
+    pub(super) fn new() -> Self {
+        Self { rooms: Vec::new() }
+    }
+
     /// A text frame came.
-    pub(super) fn receive(&mut self, text: &str, rules: &Rules) -> Result<Action, Rejection> {
+    pub(super) fn receive(&mut self, text: &str, rules: &Rules) -> Result<Action<M>, Rejection> {
         match Command::decode(text, &rules.limits)? {
             Command::Join { room, username, history } => self.join(room, username, history, rules),
             Command::Leave { room } => self.leave(room),
             Command::Message { room, text, id } => self.message(room, &text, id, rules),
             Command::Broadcast { text, id } => {
                 // A broadcast is of no room; its sender goes by the name it took last.
-                let username = self.rooms.last().map(|(_, username)| username);
+                let username = self.rooms.last().map(|joined| &joined.username);
                 let draft = Draft::new(&rules.origin_server, None, username, &text, id.as_ref());
                 Ok(Action::Publish(Channel::Broadcast, draft))
             }
-            Command::Ping => Ok(Action::Reply(Event::Pong.encode())),
+            Command::Ping => Ok(Action::Reply(Event::Pong)),
         }
     }
 
-    fn join(&self, room: RoomId, username: Username, history: History, rules: &Rules) -> Result<Action, Rejection> {
+    fn join(&self, room: RoomId, username: Username, history: History, rules: &Rules) -> Result<Action<M>, Rejection> {
         if self.name_in(&room).is_some() {
             return Err(about(room, ErrorCode::AlreadyMember, "this connection is a member of the room already"));
         }
@@ -72,33 +78,21 @@ impl Session {
     }
 
     /// [`Action::Join`] succeeded; the client has been told already.
-    pub(super) fn joined(&mut self, room: RoomId, username: Username) {
-        self.rooms.push((room, username));
+    pub(super) fn joined(&mut self, room: RoomId, username: Username, membership: M) {
+        self.rooms.push(Joined { room, username, membership });
     }
 
-    /// [`Action::Join`] failed. Returns what the client is to be told.
-    pub(super) fn not_joined(room: RoomId, why: &ReadError) -> Rejection {
-        match why {
-            ReadError::Overloaded => about(room, ErrorCode::Overloaded, NO_NEW_ROOMS),
-            ReadError::Unavailable(_) => {
-                about(room, ErrorCode::Unavailable, "the room cannot be opened at the moment; join again")
-            }
-        }
+    /// Ends all memberships.
+    pub(super) fn leave_all(&mut self) {
+        self.rooms.clear();
     }
 
-    /// [`Action::Join`] succeeded, but the history that was asked for could not be read to its end. Returns what the client
-    /// is to be told: it goes on from what it has had.
-    pub(super) fn put_out(room: &RoomId) -> Frame {
-        Event::Left { room: room.clone(), reason: Some(ErrorCode::Unavailable.as_str()) }.encode()
-    }
-
-    fn leave(&mut self, room: RoomId) -> Result<Action, Rejection> {
-        let Some(index) = self.rooms.iter().position(|(joined, _)| *joined == room) else {
+    fn leave(&mut self, room: RoomId) -> Result<Action<M>, Rejection> {
+        let Some(index) = self.rooms.iter().position(|joined| joined.room == room) else {
             return Err(about(room, ErrorCode::NotMember, "this connection is not a member of the room"));
         };
-        self.rooms.remove(index);
-        let left = Event::Left { room: room.clone(), reason: None }.encode();
-        Ok(Action::Leave(room, left))
+        let membership = self.rooms.remove(index).membership;
+        Ok(Action::Leave(membership, Event::Left { room, reason: None }))
     }
 
     fn message(
@@ -107,7 +101,7 @@ impl Session {
         text: &str,
         id: Option<MessageId>,
         rules: &Rules,
-    ) -> Result<Action, Rejection> {
+    ) -> Result<Action<M>, Rejection> {
         let (room, username) = match (room, &self.rooms[..]) {
             (Some(room), _) => match self.name_in(&room) {
                 Some(username) => (room, username),
@@ -116,7 +110,7 @@ impl Session {
                     return Err(Rejection { id, ..about(room, ErrorCode::NotMember, message) });
                 }
             },
-            (None, [(room, username)]) => (room.clone(), username),
+            (None, [joined]) => (joined.room.clone(), &joined.username),
             (None, rooms) => {
                 let message =
                     format!("`room` may be left out only by a client in exactly one room, not {}", rooms.len());
@@ -128,31 +122,39 @@ impl Session {
     }
 
     fn name_in(&self, room: &RoomId) -> Option<&Username> {
-        self.rooms.iter().find(|(joined, _)| joined == room).map(|(_, username)| username)
+        self.rooms.iter().find(|joined| joined.room == *room).map(|joined| &joined.username)
     }
 }
 
-/// The answer to a publish: an `ack` if the message had an id, nothing if it had none, or what went wrong.
-pub(super) fn published(
-    channel: &Channel,
-    id: Option<&MessageId>,
-    result: &Result<Option<Position>, PublishError>,
-) -> Result<Option<Frame>, Rejection> {
-    let rejection = match result {
-        Ok(position) => {
-            let (room, position) = (channel.room().cloned(), *position);
-            return Ok(id.map(|id| Event::Ack { id: id.clone(), room, position }.encode()));
+/// [`Action::Join`] failed. Returns what the client is told.
+pub(super) fn not_joined(room: RoomId, why: &ReadError) -> Rejection {
+    match why {
+        ReadError::Overloaded => about(room, ErrorCode::Overloaded, NO_NEW_ROOMS),
+        ReadError::Unavailable(_) => {
+            about(room, ErrorCode::Unavailable, "the room cannot be opened at the moment; join again")
         }
-        Err(PublishError::IdConflict) => {
+    }
+}
+
+/// [`Action::Join`] succeeded, but the history that was asked for could not be read to its end. Returns what the client is
+/// told: it goes on from what it has had.
+pub(super) fn put_out(room: RoomId) -> Event {
+    Event::Left { room, reason: Some(ErrorCode::Unavailable.as_str()) }
+}
+
+/// [`Action::Publish`] failed. Returns what the client is told.
+pub(super) fn not_published(channel: &Channel, id: Option<MessageId>, why: &PublishError) -> Rejection {
+    let rejection = match why {
+        PublishError::IdConflict => {
             Rejection::new(ErrorCode::IdConflict, "this `id` was used for another message; ids must be unique")
         }
-        Err(PublishError::Overloaded) => Rejection::new(ErrorCode::Overloaded, NO_NEW_ROOMS),
-        Err(PublishError::Unavailable(_)) => Rejection::new(
+        PublishError::Overloaded => Rejection::new(ErrorCode::Overloaded, NO_NEW_ROOMS),
+        PublishError::Unavailable(_) => Rejection::new(
             ErrorCode::Unavailable,
             "the message may not have been kept; send it again with the same `id`",
         ),
     };
-    Err(Rejection { id: id.cloned(), room: channel.room().cloned(), ..rejection })
+    Rejection { id, room: channel.room().cloned(), ..rejection }
 }
 
 fn about(room: RoomId, code: ErrorCode, message: &'static str) -> Rejection {
@@ -169,35 +171,35 @@ mod tests {
         Rules { origin_server: "a:1".into(), limits, max_rooms: 2 }
     }
 
-    fn joined(rooms: &[&str]) -> Session {
-        let mut session = Session::default();
+    fn joined(rooms: &[&str]) -> Session<()> {
+        let mut session = Session::new();
         for room in rooms {
             let frame = format!(r#"{{"type":"join","room":"{room}","username":"in-{room}"}}"#);
             let Ok(Action::Join(room, username, History::None)) = session.receive(&frame, &rules()) else {
                 panic!("{room}")
             };
-            session.joined(room, username);
+            session.joined(room, username, ());
         }
         session
     }
 
-    fn code(session: &mut Session, frame: &str) -> ErrorCode {
+    fn code(session: &mut Session<()>, frame: &str) -> ErrorCode {
         session.receive(frame, &rules()).expect_err(frame).code
     }
 
-    fn tail(session: &mut Session, frame: &str) -> String {
+    fn tail(session: &mut Session<()>, frame: &str) -> String {
         let Ok(Action::Publish(_, draft)) = session.receive(frame, &rules()) else { panic!("{frame}") };
         draft.tail().to_owned()
     }
 
     #[test]
     fn a_failed_join_leaves_the_client_outside() {
-        let mut session = Session::default();
+        let mut session: Session<()> = Session::new();
         let frame = r#"{"type":"join","room":"a","username":"u"}"#;
         let Ok(Action::Join(room, ..)) = session.receive(frame, &rules()) else { panic!("refused") };
         let unavailable = ReadError::Unavailable(Unavailable("away".into()));
         for (why, code) in [(unavailable, ErrorCode::Unavailable), (ReadError::Overloaded, ErrorCode::Overloaded)] {
-            let rejection = Session::not_joined(room.clone(), &why);
+            let rejection = not_joined(room.clone(), &why);
             assert_eq!((rejection.code, rejection.room.unwrap().as_str()), (code, "a"));
         }
         assert_eq!(code(&mut session, r#"{"type":"leave","room":"a"}"#), ErrorCode::NotMember);
@@ -220,17 +222,16 @@ mod tests {
     #[test]
     fn a_broadcast_carries_the_name_taken_last_if_any() {
         let frame = r#"{"type":"broadcast","text":"x"}"#;
-        assert!(!tail(&mut Session::default(), frame).contains("username"));
+        assert!(!tail(&mut Session::new(), frame).contains("username"));
         assert!(tail(&mut joined(&["a", "b"]), frame).contains(r#""username":"in-b""#));
     }
 
     #[test]
-    fn only_a_message_with_an_id_is_acknowledged() {
-        let placed = Ok(Some(Position::new(crate::protocol::Epoch(1), 2)));
-        let id = MessageId::parse("7", 9).unwrap();
-        assert_eq!(published(&Channel::Broadcast, None, &placed), Ok(None));
-        assert!(published(&Channel::Broadcast, Some(&id), &placed).unwrap().is_some());
-        let failed = published(&Channel::Broadcast, Some(&id), &Err(PublishError::IdConflict)).unwrap_err();
-        assert_eq!((failed.code, failed.id), (ErrorCode::IdConflict, Some(id)));
+    fn what_was_not_published_is_told_by_its_id_and_room() {
+        let (room, id) = (RoomId::parse("a", 9).unwrap(), MessageId::parse("7", 9).unwrap());
+        let told = not_published(&Channel::Room(room.clone()), Some(id.clone()), &PublishError::IdConflict);
+        assert_eq!((told.code, told.id, told.room), (ErrorCode::IdConflict, Some(id), Some(room)));
+        let told = not_published(&Channel::Broadcast, None, &PublishError::Overloaded);
+        assert_eq!((told.code, told.id, told.room), (ErrorCode::Overloaded, None, None));
     }
 }

@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::{Batch, Bounds, wire};
-use crate::protocol::{CloseCode, Frame};
+use crate::protocol::{self, CloseCode, Dialect, Frame};
 
 /// Most pieces of a backlog that are written with one call.
 const PIECES: usize = 32;
@@ -38,6 +38,7 @@ const LOOKS: u32 = 4;
 #[derive(Debug)]
 pub struct Outbox {
     state: Mutex<State>,
+    dialect: Dialect,
     bounds: Arc<Bounds>,
 }
 
@@ -90,7 +91,7 @@ struct State {
 
 impl Outbox {
     /// An empty outbox with these bounds.
-    pub fn new(socket: OwnedWriteHalf, bounds: Arc<Bounds>) -> Self {
+    pub fn new(socket: OwnedWriteHalf, dialect: Dialect, bounds: Arc<Bounds>) -> Self {
         let state = State {
             phase: Phase::Open,
             socket: Some(socket),
@@ -103,7 +104,13 @@ impl Outbox {
             session: None,
             writer: None,
         };
-        Self { state: Mutex::new(state), bounds }
+        Self { state: Mutex::new(state), dialect, bounds }
+    }
+
+    /// Sends a batch of values.
+    pub fn deliver(&self, batch: &protocol::Batch) {
+        let wire = batch.encoded(self.dialect, wire::encode);
+        self.push_batch(&Batch::new(wire.clone(), batch.items().len()));
     }
 
     /// Sends a message. It is dropped if the outbox has ended, or ends it by overflowing.
@@ -199,18 +206,20 @@ impl Outbox {
     /// Waits until nothing waits any more. Returns false if the outbox has ended or is about to. For one writer at a time;
     /// cancel-safe.
     pub async fn free(&self) -> bool {
-        poll_fn(|context| {
-            let mut state = self.state();
-            if state.phase != Phase::Open {
-                return Poll::Ready(false);
-            }
-            if state.backlog.is_empty() {
-                return Poll::Ready(true);
-            }
-            state.writer = Some(context.waker().clone());
-            Poll::Pending
-        })
-        .await
+        poll_fn(|context| self.poll_free(context)).await
+    }
+
+    /// See [`free`](Self::free).
+    pub fn poll_free(&self, context: &mut Context<'_>) -> Poll<bool> {
+        let mut state = self.state();
+        if state.phase != Phase::Open {
+            return Poll::Ready(false);
+        }
+        if state.backlog.is_empty() {
+            return Poll::Ready(true);
+        }
+        state.writer = Some(context.waker().clone());
+        Poll::Pending
     }
 
     /// Has the connection closed with this code. The first code given stands, unless the outbox overflows.
@@ -444,7 +453,7 @@ pub(crate) mod tests {
         socket.set_recv_buffer_size(1).unwrap();
         let client = socket.connect(listener.local_addr().unwrap()).await.unwrap();
         let (stream, _) = listener.accept().await.unwrap();
-        (Outbox::new(stream.into_split().1, bounds.clone()), client)
+        (Outbox::new(stream.into_split().1, Dialect::Json, bounds.clone()), client)
     }
 
     /// What the client gets, without the heads of the frames, until nothing more comes.

@@ -3,12 +3,21 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::head::Opcode;
-use crate::protocol::Frame;
+use crate::protocol::{Frame, Item};
 
 const FINAL: u8 = 0x80;
 
 /// Most bytes of the reason in a close frame.
 pub(super) const REASON: usize = 123;
+
+/// Items as they go over the socket.
+pub(super) fn encode(items: &[Item]) -> Bytes {
+    let frames = items.iter().map(|item| match item {
+        Item::Message(frame) => text(frame),
+        Item::Event(event) => text(&event.encode()),
+    });
+    frames.collect::<Vec<_>>().concat().into()
+}
 
 /// A message to the client.
 pub(super) fn text(frame: &Frame) -> Bytes {

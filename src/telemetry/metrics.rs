@@ -206,9 +206,9 @@ impl Metrics {
         self.envelopes[kind as usize].inc();
     }
 
-    /// A gap was told to the members of a room.
-    pub fn reset(&self, reason: ResetReason) {
-        self.resets.with_label_values(&[reason.as_str()]).inc();
+    /// So many gaps were told for this reason.
+    pub fn resets(&self, reason: ResetReason, count: u64) {
+        self.resets.with_label_values(&[reason.as_str()]).inc_by(count);
     }
 
     /// All metrics in the text format of Prometheus.

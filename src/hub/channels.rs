@@ -1,0 +1,193 @@
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, RandomState},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use tokio::time::Instant;
+
+use super::{
+    agenda::{Agenda, Job, Lease},
+    ids::{ChannelKey, ClientId, Generation},
+    local_channel::{LocalChannel, Rules, Wants},
+};
+use crate::{protocol::Channel, telemetry::Metrics};
+
+/// More than there are cores, so that channels seldom share a lock that is in use.
+const SHARDS: usize = 64;
+
+type Shard = HashMap<Channel, LocalChannel>;
+
+/// The channels of this server, each under the lock of its shard, and what has to be done about them.
+///
+/// Whoever acts on a channel comes through here, and what follows from the act is applied: the channel says before and
+/// after what it wants, and what is new goes on the agenda of its job. So a channel that wants something is on that
+/// agenda, or in the hands of a worker who asks it again at the end.
+#[derive(Debug)]
+pub(super) struct Channels {
+    shards: [Mutex<Shard>; SHARDS],
+    hasher: RandomState,
+    agendas: [Agenda; Job::ALL.len()],
+    generations: AtomicU64,
+    rules: Rules,
+    metrics: Arc<Metrics>,
+}
+
+impl Channels {
+    /// The broadcast channel, and no rooms.
+    pub(super) fn new(rules: Rules, metrics: Arc<Metrics>) -> Self {
+        let channels = Self {
+            shards: std::array::from_fn(|_| Mutex::default()),
+            hasher: RandomState::new(),
+            agendas: std::array::from_fn(|_| Agenda::default()),
+            generations: AtomicU64::new(1),
+            rules,
+            metrics,
+        };
+        // It has every client as its member and is wanted for as long as the server runs.
+        let broadcast = channels.make(&Channel::Broadcast);
+        channels.shard(&Channel::Broadcast).insert(Channel::Broadcast, broadcast);
+        channels
+    }
+
+    /// The channels that have this job to be done.
+    pub(super) fn agenda(&self, job: Job) -> &Agenda {
+        &self.agendas[job as usize]
+    }
+
+    /// Looks at a channel, if it is there.
+    pub(super) fn peek<T>(&self, channel: &Channel, look: impl FnOnce(&LocalChannel) -> T) -> Option<T> {
+        self.shard(channel).get(channel).map(look)
+    }
+
+    /// Acts on a channel, if it is there.
+    pub(super) fn act<T>(&self, channel: &Channel, action: impl FnOnce(&mut LocalChannel, Instant) -> T) -> Option<T> {
+        let mut shard = self.shard(channel);
+        let acted = Acted::on(shard.get_mut(channel)?, action);
+        drop(shard);
+        Some(self.follow_up(channel, acted))
+    }
+
+    /// Acts on a channel, which is made if it is not there. Returns whether it was made, too.
+    pub(super) fn open<T>(&self, channel: &Channel, action: impl FnOnce(&mut LocalChannel, Instant) -> T) -> (T, bool) {
+        let mut shard = self.shard(channel);
+        let is_new = !shard.contains_key(channel);
+        let local = shard.entry(channel.clone()).or_insert_with(|| self.make(channel));
+        let acted = Acted::on(local, action);
+        drop(shard);
+        if is_new {
+            self.metrics.rooms.inc();
+        }
+        (self.follow_up(channel, acted), is_new)
+    }
+
+    /// Acts on the channel that a worker has in hand, if it is still there.
+    pub(super) fn act_on<T>(
+        &self,
+        lease: &Lease<'_>,
+        action: impl FnOnce(&mut LocalChannel, Instant) -> T,
+    ) -> Option<T> {
+        let ChannelKey { channel, generation } = lease.key();
+        let mut shard = self.shard(channel);
+        let local = shard.get_mut(channel).filter(|local| local.generation() == *generation)?;
+        let acted = Acted::on(local, action);
+        drop(shard);
+        Some(self.follow_up(channel, acted))
+    }
+
+    /// The same as the last act of the worker, who puts the channel down: it is due again when it wants to be.
+    pub(super) fn finish<T>(
+        &self,
+        job: Job,
+        lease: Lease<'_>,
+        action: impl FnOnce(&mut LocalChannel, Instant) -> T,
+    ) -> Option<T> {
+        let acted = self.act_on(&lease, |local, now| (action(local, now), local.wants(now)[job as usize]));
+        let (value, due) = acted.unzip();
+        lease.finish(due.flatten());
+        value
+    }
+
+    /// One client leaves a channel. Returns whether the channel is gone with it.
+    pub(super) fn leave(&self, channel: &Channel, client: ClientId) -> bool {
+        let mut shard = self.shard(channel);
+        let Some(local) = shard.get_mut(channel) else { return false };
+        let acted = Acted::on(local, |local, _| {
+            local.leave(client);
+            local.is_empty()
+        });
+        let is_gone = acted.value && *channel != Channel::Broadcast;
+        if is_gone {
+            shard.remove(channel);
+        }
+        drop(shard);
+        let generation = acted.generation;
+        self.follow_up(channel, acted);
+        if is_gone {
+            self.metrics.rooms.dec();
+            self.agendas.iter().for_each(|agenda| agenda.remove(generation));
+        }
+        is_gone
+    }
+
+    /// Acts on one channel after the other.
+    pub(super) fn for_each(&self, mut action: impl FnMut(&Channel, &mut LocalChannel)) {
+        for channel in self.all() {
+            self.act(&channel, |local, _| action(&channel, local));
+        }
+    }
+
+    /// Whether there is this channel.
+    pub(super) fn has(&self, channel: &Channel) -> bool {
+        self.shard(channel).contains_key(channel)
+    }
+
+    /// All channels that there are now.
+    pub(super) fn all(&self) -> Vec<Channel> {
+        let shards = self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner));
+        shards.flat_map(|shard| shard.keys().cloned().collect::<Vec<_>>()).collect()
+    }
+
+    /// Does what follows from an act, outside the lock.
+    fn follow_up<T>(&self, channel: &Channel, acted: Acted<T>) -> T {
+        let Acted { value, generation, before, after, tally } = acted;
+        tally.count(&self.metrics);
+        for (agenda, (before, after)) in self.agendas.iter().zip(before.into_iter().zip(after)) {
+            if let Some(due) = after.filter(|due| before.is_none_or(|before| *due < before)) {
+                agenda.add(due, &ChannelKey { channel: channel.clone(), generation });
+            }
+        }
+        value
+    }
+
+    fn make(&self, channel: &Channel) -> LocalChannel {
+        let generation = Generation(self.generations.fetch_add(1, Ordering::Relaxed));
+        LocalChannel::new(channel, generation, &self.rules)
+    }
+
+    fn shard(&self, channel: &Channel) -> MutexGuard<'_, Shard> {
+        let shard = usize::try_from(self.hasher.hash_one(channel) % SHARDS as u64).unwrap_or(0);
+        self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What came of an act on a channel.
+struct Acted<T> {
+    value: T,
+    generation: Generation,
+    before: Wants,
+    after: Wants,
+    tally: super::tally::Tally,
+}
+
+impl<T> Acted<T> {
+    fn on(local: &mut LocalChannel, action: impl FnOnce(&mut LocalChannel, Instant) -> T) -> Self {
+        let now = Instant::now();
+        let before = local.wants(now);
+        let value = action(local, now);
+        Self { value, generation: local.generation(), before, after: local.wants(now), tally: local.take_tally() }
+    }
+}

@@ -1,0 +1,72 @@
+use bytes::Bytes;
+
+use super::{Hub, claims::Claim, local_channel::Refusal};
+use crate::{
+    broker::Listener,
+    order::Publication,
+    protocol::{Channel, Envelope, Frame},
+    telemetry::EnvelopeKind,
+};
+
+impl Listener for Hub {
+    fn wants(&self, channel: &Channel) -> bool {
+        self.channels.has(channel)
+    }
+
+    fn wanted(&self) -> Vec<Channel> {
+        self.channels.all()
+    }
+
+    fn subscribed(&self, channel: &Channel) {
+        self.channels.act(channel, |local, now| local.subscribed(now));
+    }
+
+    fn refused(&self, channel: &Channel) {
+        self.channels.act(channel, |local, _| local.refused(Refusal::NotAllowed));
+    }
+
+    fn heard(&self, channel: &Channel, payload: Bytes, is_vouched: bool) {
+        let kind = self.hear(channel, payload, is_vouched).unwrap_or(EnvelopeKind::Unreadable);
+        self.metrics.envelope_heard(kind);
+    }
+}
+
+impl Hub {
+    /// Deals with what was published on a channel; `None` if it is none of what members may get.
+    fn hear(&self, channel: &Channel, payload: Bytes, is_vouched: bool) -> Option<EnvelopeKind> {
+        let frame = Frame::new(payload).ok()?;
+        let envelope = Envelope::read(&frame).ok()?;
+        // Who is in another room must not take it for what was said there.
+        if envelope.room.as_deref().is_some_and(|room| channel.room().is_none_or(|id| id.as_str() != room)) {
+            return None;
+        }
+        let stamp = envelope.stamp;
+        if envelope.origin_server == *self.origin_server {
+            // Our members get it, or have had it, from the answer to the publish. The echo only shows that there
+            // is such a message, should the answer have been lost.
+            if let Some(stamp) = stamp.filter(|_| is_vouched) {
+                self.channels.act(channel, |local, now| local.observe(stamp.position, now));
+            }
+            return Some(EnvelopeKind::OwnEcho);
+        }
+        let span = self.tracer.deliver(channel, envelope.traceparent);
+        match stamp {
+            Some(stamp) if is_vouched => {
+                let publication = Publication { position: stamp.position, ts: stamp.ts, item: frame };
+                span.in_scope(|| self.channels.act(channel, |local, now| local.accept(publication, now)));
+                Some(EnvelopeKind::Numbered)
+            }
+            // Nobody could be sent what does not fit into an outbox.
+            _ if frame.len() > self.rules.line.bytes => None,
+            Some(stamp) => {
+                let claim = Claim { position: stamp.position, frame };
+                let is_taken = span.in_scope(|| self.channels.act(channel, |local, _| local.claim(claim)));
+                (is_taken != Some(false)).then_some(EnvelopeKind::Unvouched)
+            }
+            None => {
+                span.in_scope(|| self.deliver_unplaced(channel, &frame));
+                Some(EnvelopeKind::Foreign)
+            }
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Keeps the channels up to date with their logs: thin tasks that ask the broker for what the channels want.
+
+use std::{convert::Infallible, iter, time::Duration};
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::time::{Instant, sleep_until};
+
+use super::{
+    Hub,
+    agenda::{Job, Lease},
+    local_channel::{LocalChannel, Refusal},
+};
+use crate::{
+    broker::{ReadError, Unavailable},
+    order::ReadFrom,
+    protocol::Channel,
+};
+
+/// Most logs that are read at a time to bring channels up to date. Most of these readings are for the top of a log alone.
+const READINGS: usize = 32;
+
+/// Most logs that are read at a time for clients that come in: each such reading is a page of messages.
+const PAGES: usize = 4;
+
+/// How many channels are looked up in one go.
+const LOOKED_UP: usize = 256;
+
+/// How long no reading is started after one that failed because the broker is away.
+const PAUSE: Duration = Duration::from_millis(200);
+
+impl Hub {
+    /// Reads the logs of the channels that are due: those just subscribed, and those where something is missing.
+    pub(super) async fn recover_logs(&self) -> Infallible {
+        let agenda = self.channels.agenda(Job::Read);
+        let mut readings = FuturesUnordered::new();
+        let mut paused_until = Instant::now();
+        loop {
+            let paused = Instant::now() < paused_until;
+            tokio::select! {
+                lease = agenda.next(), if !paused && readings.len() < READINGS => {
+                    match self.channels.act_on(&lease, |local, _| local.begin_reading()).flatten() {
+                        Some(from) => readings.push(self.recover_log(lease, from)),
+                        None => drop(self.channels.finish(Job::Read, lease, |_, _| ())),
+                    }
+                }
+                Some(succeeded) = readings.next() => if !succeeded && !self.broker.troubles().is_empty() {
+                    paused_until = Instant::now() + PAUSE;
+                },
+                () = sleep_until(paused_until), if paused => {}
+            }
+        }
+    }
+
+    /// Reads one log into its channel. Returns whether the broker answered.
+    async fn recover_log(&self, lease: Lease<'_>, from: Option<ReadFrom>) -> bool {
+        let read = self.broker.read(&lease.key().channel, from).await;
+        let succeeded = read.is_ok();
+        self.channels.finish(Job::Read, lease, |local, now| match read {
+            Ok(slice) => local.fill(slice, now),
+            Err(error) => {
+                tracing::debug!(%error, "a log could not be read");
+                local.reading_failed();
+                if matches!(error, ReadError::Overloaded) {
+                    local.refused(Refusal::Overloaded);
+                }
+            }
+        });
+        succeeded
+    }
+
+    /// Reads parts of logs for those who wait for them.
+    pub(super) async fn read_pages(&self) -> Infallible {
+        let agenda = self.channels.agenda(Job::Page);
+        let mut readings = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                lease = agenda.next(), if readings.len() < PAGES => readings.push(self.read_page(lease)),
+                Some(()) = readings.next() => {}
+            }
+        }
+    }
+
+    async fn read_page(&self, lease: Lease<'_>) {
+        let Some(page) = self.channels.act_on(&lease, |local, _| local.begin_page()).flatten() else {
+            self.channels.finish(Job::Page, lease, |_, _| ());
+            return;
+        };
+        self.metrics.pages_read.inc();
+        let (position, known) = page;
+        let read = self.broker.read(&lease.key().channel, Some(ReadFrom { position, known, void: false })).await;
+        if let Err(error) = &read {
+            tracing::debug!(%error, "a part of a log could not be read");
+        }
+        self.channels.finish(Job::Page, lease, |local, now| local.page_read(page, read.ok(), now));
+    }
+
+    /// Looks up the tops of the logs of channels that are due: the last message of a room has no successor that would show
+    /// that it was missed.
+    pub(super) async fn look_up_logs(&self) -> Infallible {
+        let agenda = self.channels.agenda(Job::LookUp);
+        loop {
+            let first = agenda.next().await;
+            let now = Instant::now();
+            let more = iter::from_fn(|| agenda.take(now)).take(LOOKED_UP - 1);
+            let leases: Vec<Lease<'_>> = iter::once(first).chain(more).collect();
+            let channels: Vec<Channel> = leases.iter().map(|lease| lease.key().channel.clone()).collect();
+            // One that could not be looked up is looked up again when its time comes.
+            let tops = self.broker.tops(&channels).await.unwrap_or_default().into_iter();
+            let failed = iter::repeat_with(|| Err(Unavailable("there was no answer".into())));
+            for (lease, top) in leases.into_iter().zip(tops.chain(failed)) {
+                self.channels.finish(Job::LookUp, lease, |local: &mut LocalChannel, now| local.looked_up(top, now));
+            }
+        }
+    }
+}

@@ -1,0 +1,25 @@
+use std::time::Duration;
+
+/// What a hub goes by.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How many messages, and how many bytes of them, the log of a room keeps, and for how long. Without messages there is
+    /// no history: no order between servers, and no log.
+    pub history_length: usize,
+    /// See [`history_length`](Self::history_length).
+    pub history_bytes: usize,
+    /// See [`history_length`](Self::history_length).
+    pub history_age: Duration,
+    /// Most bytes of recent messages that are kept in memory, of all rooms together.
+    pub recent_bytes: usize,
+    /// How soon after something was said in a room its log is looked up.
+    pub compare_interval: Duration,
+    /// Most messages that may be in line in a room.
+    pub line_messages: usize,
+    /// Most bytes of messages that may be in line in a room.
+    pub line_bytes: usize,
+    /// Most messages that a client may ask for with `last`.
+    pub max_last: u64,
+    /// How long a client that joins waits for the broker.
+    pub join_timeout: Duration,
+}

@@ -1,0 +1,178 @@
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::stretch::CALL;
+
+/// How many members of a room are written to under its lock before another room has its turn, and how many of all rooms
+/// before other tasks have theirs. A write takes some microseconds.
+pub(super) const TURN: usize = 32;
+
+/// A room with at most this many turns left has them in a row: a room of a hundred does not wait behind one of thousands
+/// for each of its own.
+const TURNS: usize = 4;
+
+/// A room in which messages come faster than a round takes rests for this many times as long as the round took. What comes
+/// meanwhile goes out together, so the busier a room or its server is, the fewer calls a message costs.
+const REST: u32 = 4;
+
+/// Rounds that were shorter than this are followed at once.
+const SHORT: Duration = Duration::from_millis(1);
+
+/// No rest is longer than this.
+const LONGEST_REST: Duration = Duration::from_millis(10);
+
+/// A flooded room goes at the pace of most of its members: while most of them have not taken the last round yet, it rests
+/// for this long, again and again, but for one round no longer than the longest. So what they cannot take piles up only
+/// for those who are slower than most. What comes meanwhile is not lost, but taken from memory or from the log later.
+const LAG_REST: Duration = Duration::from_millis(5);
+const LONGEST_LAG: Duration = Duration::from_millis(500);
+
+/// A room is flooded if more messages than this, or more bytes than go out with one call, are left after a round.
+const FLOOD: usize = 64;
+
+/// A round through very many members pauses for this long after each stretch of this many: a room of thousands takes about
+/// half of a core, and leaves the rest to other rooms.
+const STRETCH: usize = 128;
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// How much is in line in a room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Load {
+    pub(super) messages: usize,
+    pub(super) bytes: usize,
+}
+
+/// When a room's members are served: how long a busy room rests, and when a flooded one waits for its members.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    rests_until: Option<Instant>,
+    /// Since when the next round waits for most members to take the last one.
+    lags_since: Option<Instant>,
+    /// How many members this round has served since its last pause.
+    stretch: usize,
+}
+
+/// What a round through all members was like.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Round {
+    pub(super) took: Duration,
+    /// How many messages each member got.
+    pub(super) messages: usize,
+    /// What came meanwhile.
+    pub(super) left: Load,
+}
+
+impl Pace {
+    /// When the next turn is, if there is something to send.
+    pub(super) fn next_turn(&self, now: Instant) -> Instant {
+        self.rests_until.map_or(now, |until| until.max(now))
+    }
+
+    /// Whether the room is at rest.
+    pub(super) fn rests(&self, now: Instant) -> bool {
+        self.rests_until.is_some_and(|until| until > now)
+    }
+
+    /// Whether a new round may begin; if not, the room rests a little longer. `most_lag` says whether most members have not
+    /// taken the last round yet.
+    pub(super) fn may_begin(&mut self, now: Instant, most_lag: impl FnOnce() -> bool) -> bool {
+        let is_patient = |since: Instant| now.saturating_duration_since(since) < LONGEST_LAG;
+        let lags = self.lags_since.is_some_and(is_patient) && most_lag();
+        if lags {
+            self.rests_until = Some(now + LAG_REST);
+        } else {
+            self.lags_since = None;
+        }
+        !lags
+    }
+
+    /// A part of a round is over: so many more members have been served, and so many are left.
+    pub(super) fn stretched(&mut self, served: usize, left: usize, now: Instant) {
+        self.stretch += served;
+        self.rests_until = (self.stretch >= STRETCH && !goes_on(left)).then(|| now + PAUSE);
+        self.stretch %= STRETCH;
+    }
+
+    /// A round is over.
+    pub(super) fn round_over(&mut self, round: Round, now: Instant) {
+        let is_busy = round.took >= SHORT && (round.messages > 1 || round.left.messages > 0);
+        let rest = round.took.saturating_mul(REST).min(LONGEST_REST);
+        self.rests_until = is_busy.then(|| now + rest);
+        let is_flooded = round.left.messages > FLOOD || round.left.bytes > CALL;
+        self.lags_since = is_flooded.then_some(now);
+        self.stretch = 0;
+    }
+}
+
+/// Whether a room with so many members left in its round has another turn at once.
+pub(super) fn goes_on(left: usize) -> bool {
+    (1..=TURN * TURNS).contains(&left)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn round(took: Duration, messages: usize, left: usize) -> Round {
+        Round { took, messages, left: Load { messages: left, bytes: left } }
+    }
+
+    #[test]
+    fn only_a_busy_room_rests_and_the_longer_its_rounds_the_longer() {
+        let now = Instant::now();
+        let rest = |round| {
+            let mut pace = Pace::default();
+            pace.round_over(round, now);
+            pace.next_turn(now) - now
+        };
+        assert_eq!(rest(round(SHORT / 2, 9, 9)), Duration::ZERO, "its rounds are short");
+        assert_eq!(rest(round(SHORT, 1, 0)), Duration::ZERO, "nothing came meanwhile");
+        assert_eq!(rest(round(SHORT, 1, 1)), SHORT * REST);
+        assert_eq!(rest(round(SHORT, 2, 0)), SHORT * REST);
+        assert_eq!(rest(round(SHORT * 100, 2, 0)), LONGEST_REST);
+    }
+
+    #[test]
+    fn a_round_through_very_many_pauses_after_each_stretch() {
+        let (mut pace, now) = (Pace::default(), Instant::now());
+        let mut paused = 0;
+        for _ in 0..3 * STRETCH / TURN {
+            pace.stretched(TURN, 1000, now);
+            paused += usize::from(pace.rests(now));
+            assert_eq!(pace.next_turn(now) - now, if pace.rests(now) { PAUSE } else { Duration::ZERO });
+        }
+        assert_eq!(paused, 3);
+        pace.stretched(TURN, 1000, now);
+        pace.round_over(round(SHORT / 2, 1, 0), now);
+        for _ in 1..STRETCH / TURN {
+            pace.stretched(TURN, 1000, now);
+            assert!(!pace.rests(now), "each round has stretches of its own");
+        }
+        pace.stretched(STRETCH, 1, now);
+        assert!(!pace.rests(now), "the few that are left have their turn at once");
+    }
+
+    #[test]
+    fn a_flooded_room_waits_for_most_of_its_members_but_not_for_ever() {
+        let (mut pace, start) = (Pace::default(), Instant::now());
+        assert!(pace.may_begin(start, || true), "it is not flooded");
+        pace.round_over(round(SHORT / 2, 1, FLOOD + 1), start);
+        let mut now = start;
+        while now < start + LONGEST_LAG {
+            assert!(!pace.may_begin(now, || true));
+            assert_eq!(pace.next_turn(now), now + LAG_REST);
+            now += LAG_REST;
+        }
+        assert!(pace.may_begin(now, || true));
+        pace.round_over(round(SHORT / 2, 1, FLOOD + 1), now);
+        assert!(pace.may_begin(now, || false), "they keep up");
+        pace.round_over(round(SHORT / 2, 1, FLOOD), now);
+        assert!(pace.may_begin(now, || true), "what is left is no flood");
+    }
+
+    #[test]
+    fn a_room_with_few_left_goes_on_and_one_with_many_lets_others_have_their_turn() {
+        assert!(!goes_on(0) && goes_on(1) && goes_on(TURN * TURNS) && !goes_on(TURN * TURNS + 1));
+    }
+}

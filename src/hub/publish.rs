@@ -1,0 +1,143 @@
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+use tracing::Instrument;
+
+use super::{Hub, local_channel::LocalChannel, recipient::Client};
+use crate::{
+    broker::{PublishError, Published, Unavailable, unix_millis},
+    protocol::{Channel, Draft, Event, Frame, Position},
+    telemetry::trace,
+};
+
+/// How long a publisher waits, at most, for members that are given more than they are sent.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+impl Hub {
+    /// Publishes to a channel, and delivers to this server's members, if it has any, in the message's place. When this
+    /// returns, the broker has the message, and it is in line for the members unless messages before it are still missing.
+    /// Where no history is kept it has no position, and is in line here before the broker has it.
+    ///
+    /// A `sender` on this server is told `ack` if the draft has an id, behind everything that was in line for it in the
+    /// channel: so whatever it asks next is answered after that.
+    ///
+    /// # Errors
+    /// See [`Broker::publish`](crate::broker::Broker::publish). The sender has then been told nothing.
+    pub async fn publish(
+        &self,
+        channel: &Channel,
+        draft: &Draft,
+        sender: Option<&Client>,
+    ) -> Result<Option<Position>, PublishError> {
+        let span = self.tracer.publish(channel);
+        let traced = trace::traceparent(&span).map(|traceparent| {
+            let mut draft = draft.clone();
+            draft.set_traceparent(&traceparent);
+            draft
+        });
+        let draft = traced.as_ref().unwrap_or(draft);
+        let published = self.publish_draft(channel, draft, sender).instrument(span.clone()).await;
+        match &published {
+            Ok(_) => self.relieve(channel).await,
+            Err(error) => trace::failed(&span, error),
+        }
+        published
+    }
+
+    async fn publish_draft(
+        &self,
+        channel: &Channel,
+        draft: &Draft,
+        sender: Option<&Client>,
+    ) -> Result<Option<Position>, PublishError> {
+        // Members of a channel that is not open yet could not be given it.
+        let local = self.channels.peek(channel, |local| (local.is_closed_to_members(), local.known()));
+        let (is_closed, known) = local.unwrap_or_default();
+        if is_closed {
+            return Err(Unavailable("the channel is not open yet".into()).into());
+        }
+        let started = Instant::now();
+        let published = if self.rules.keeps_history {
+            self.publish_in_order(channel, draft, known, sender).await.map(Some)
+        } else {
+            self.publish_unplaced(channel, draft, sender).await.map(|()| None)
+        };
+        self.metrics.publish_duration.observe(started.elapsed());
+        if matches!(published, Err(PublishError::Unavailable(_))) {
+            self.metrics.publishes_failed.inc();
+        }
+        published
+    }
+
+    async fn publish_in_order(
+        &self,
+        channel: &Channel,
+        draft: &Draft,
+        known: Option<Position>,
+        sender: Option<&Client>,
+    ) -> Result<Position, PublishError> {
+        Ok(match self.broker.publish(channel, draft, known).await? {
+            Published::New(publication) => {
+                let position = publication.position;
+                let ack = ack(channel, draft, Some(position));
+                self.deliver(channel, sender, ack, |local, now| local.accept(publication, now));
+                position
+            }
+            Published::Repeated(position) => {
+                self.metrics.publishes_repeated.inc();
+                let ack = ack(channel, draft, Some(position));
+                // The answer of the first try may have been lost on its way here, and its delivery with it.
+                self.deliver(channel, sender, ack, |local, now| local.observe(position, now));
+                position
+            }
+        })
+    }
+
+    async fn publish_unplaced(
+        &self,
+        channel: &Channel,
+        draft: &Draft,
+        sender: Option<&Client>,
+    ) -> Result<(), PublishError> {
+        let frame = draft.unnumbered(unix_millis());
+        self.deliver_unplaced(channel, &frame);
+        self.broker.send(channel, &frame).await?;
+        self.deliver(channel, sender, ack(channel, draft, None), |_, _| ());
+        Ok(())
+    }
+
+    /// Acts on a channel, if there is one here, and in the same moment sends the sender what is in line for it and its ack.
+    fn deliver(
+        &self,
+        channel: &Channel,
+        sender: Option<&Client>,
+        ack: Option<Event>,
+        action: impl FnOnce(&mut LocalChannel, Instant),
+    ) {
+        let sent = self.channels.act(channel, |local, now| {
+            action(local, now);
+            sender.is_some_and(|sender| local.answer(sender.id, ack.clone()))
+        });
+        if let (Some(sender), Some(ack), None | Some(false)) = (sender, ack, sent) {
+            sender.recipient.deliver(&ack.into());
+        }
+    }
+
+    /// Hands a message that has no place in the order to the members.
+    pub(super) fn deliver_unplaced(&self, channel: &Channel, frame: &Frame) {
+        self.channels.act(channel, |local, _| local.deliver_unplaced(frame.clone()));
+    }
+
+    /// Waits a moment while the members of a channel are given more than they are sent. So whoever sends most is slowed, and
+    /// nobody in other channels.
+    async fn relieve(&self, channel: &Channel) {
+        if let Some(relieved) = self.channels.act(channel, |local, _| local.relieved()).flatten() {
+            let _ = timeout(PATIENCE, relieved).await;
+        }
+    }
+}
+
+/// The ack of a message, if its sender has given it an id.
+fn ack(channel: &Channel, draft: &Draft, position: Option<Position>) -> Option<Event> {
+    draft.id().map(|id| Event::Ack { id: id.clone(), room: channel.room().cloned(), position })
+}

@@ -1,0 +1,38 @@
+use crate::{protocol::ResetReason, telemetry::Metrics};
+
+/// What has happened in a channel and is counted. Deciding and counting are kept apart: the channel only writes it down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Tally {
+    /// Holes that did not close by themselves.
+    pub(super) holes: u64,
+    /// Messages that came from a reading of the log.
+    pub(super) recovered: u64,
+    /// Messages without a place that nobody was sent.
+    pub(super) dropped: u64,
+    resets: [u64; ResetReason::ALL.len()],
+}
+
+impl Tally {
+    /// A gap was told.
+    pub(super) fn reset(&mut self, reason: ResetReason) {
+        self.resets[reason as usize] += 1;
+    }
+
+    /// How many gaps were told for this reason.
+    pub(super) fn resets(&self, reason: ResetReason) -> u64 {
+        self.resets[reason as usize]
+    }
+
+    /// Adds it to the metrics.
+    pub(super) fn count(&self, metrics: &Metrics) {
+        if *self == Self::default() {
+            return;
+        }
+        metrics.holes.inc_by(self.holes);
+        metrics.messages_recovered.inc_by(self.recovered);
+        metrics.unplaced_dropped.inc_by(self.dropped);
+        for reason in ResetReason::ALL {
+            metrics.resets(reason, self.resets(reason));
+        }
+    }
+}
