@@ -10,8 +10,8 @@ use roomcast::{
     hub::{Client, Hub, Membership},
     order::{Publication, Sequencer},
     protocol::{
-        Batch, Channel, Command, Dialect, Draft, Envelope, Epoch, Frame, History, Item, Limits, Position, RoomId, Stamp,
-        Username,
+        Batch, Channel, Command, Dialect, Draft, Envelope, Epoch, Frame, History, Item, Limits, Position, RoomId,
+        Stamp, Username,
     },
     server::options::session,
     socket::{Bounds, Outbox},

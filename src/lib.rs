@@ -7,7 +7,6 @@ pub mod broker;
 pub mod config;
 pub mod http;
 pub mod hub;
-pub mod load;
 pub mod order;
 pub mod protocol;
 pub mod server;

@@ -1,6 +1,6 @@
 use std::{net::SocketAddr, sync::atomic::AtomicBool, time::Duration};
 
-use roomcast::load::{self, Plan, Progress, Report};
+use roomcast_load::{self as load, Plan, Progress, Report};
 
 use crate::{
     Result,

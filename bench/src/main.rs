@@ -26,7 +26,7 @@ use std::{
     process::ExitCode,
 };
 
-use roomcast::server::raise_file_limit;
+use roomcast_load::raise_file_limit;
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
     iterator::Signals,

@@ -1,6 +1,6 @@
 use std::{path::PathBuf, process::Command};
 
-use roomcast::load::{Dialect, Roomcast};
+use roomcast_load::{Dialect, Roomcast};
 
 use crate::{
     Result,

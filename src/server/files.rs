@@ -1,7 +1,5 @@
 //! How many files this process may open, and what it opens them for: every connection is one.
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-
 /// Files that are kept from clients, so that what the server itself has to open is never refused: standard streams, the
 /// sockets that it listens on and those of signals, four of each of two runtimes, connections to Redis (each twice, as
 /// a new one is made before the old one has gone), to name servers and a collector of traces, and what `/metrics` reads
@@ -16,18 +14,6 @@ const PLAIN: u64 = 1024;
 
 /// Most clients of a server that was not told how many, where there are files enough.
 pub(super) const MOST_CLIENTS: usize = 100_000;
-
-/// Asks for as many files as this process may have, and returns how many that is; `None` is no limit.
-///
-/// Whoever starts a program, be it systemd or a container runtime, often gives it 1024 and leaves it to the program to
-/// take more.
-pub fn raise_file_limit() -> Option<u64> {
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    match setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
-        Ok(()) => maximum,
-        Err(_) => current,
-    }
-}
 
 /// How many connections a server takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use std::{
 use tokio::{net::TcpListener, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use self::{files::raise_file_limit, parts::Broken};
+pub use self::parts::Broken;
 
 use self::{
     drain::Drain,

@@ -367,18 +367,23 @@ async fn help_is_given_and_wrong_arguments_are_mended() {
     for (arguments, says) in [
         (&["chat", "--help"][..], "Usage: roomcast chat"),
         (&["chat", "lobby", "ann", "-h"], "--json"),
-        (&["check", "--help"], "check across"),
+        (&["check", "--help"], "across "),
         (&["health", "--help"], "health [URL]"),
+        (&["--help"], "completions"),
+        (&["help"], "completions"),
+        (&["help", "chat"], "Usage: roomcast chat"),
     ] {
         let outcome = run(arguments).await;
         assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""), "{arguments:?}");
         assert!(outcome.stdout.contains(says), "{arguments:?}");
     }
     for (arguments, says) in [
-        (&["chat"][..], "`roomcast chat lobby ann`"),
-        (&["chat", "den"], "`roomcast chat den ann`"),
+        (&["chat"][..], "<ROOM>"),
+        (&["chat", "den"], "<USERNAME>"),
         (&["chat", "den", "ann", "ftp://h"], "ws://127.0.0.1:8080"),
-        (&["chat", "den", "ann", "--colour"], "`roomcast chat --help`"),
+        (&["chat", "den", "ann", "--colour"], "try '--help'"),
+        (&["chat", "den", "ann", "--jsn"], "'--json'"),
+        (&["srve"], "'serve'"),
     ] {
         let outcome = run(arguments).await;
         assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(64), ""), "{arguments:?}");

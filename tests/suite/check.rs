@@ -155,7 +155,7 @@ async fn two_servers_are_checked_over_one_url_that_leads_to_both() {
         () = checks => {}
     }
     let outcome = run(&["check", "across", &url, "--connections", "many"]).await;
-    assert!(outcome.code == Some(64) && outcome.stderr.contains("--connections takes a number"), "{outcome:?}");
+    assert!(outcome.code == Some(64) && outcome.stderr.contains("'many' for '--connections <N>'"), "{outcome:?}");
 }
 
 /// Somebody between the servers says everything again.

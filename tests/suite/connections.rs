@@ -80,7 +80,7 @@ async fn with_few_files_clients_are_refused_and_what_the_server_needs_is_there()
 #[tokio::test]
 async fn unfinished_heads_take_no_more_memory_than_there_are_places() {
     const PLACES: f64 = 1024.0;
-    roomcast::server::raise_file_limit();
+    roomcast_load::raise_file_limit();
     let server = Server::embedded(&[]).await;
     let before = server.metric("process_resident_memory_bytes").await;
     let [head, too_long] =
@@ -107,7 +107,7 @@ async fn a_thousand_and_more_can_connect_at_once() {
         left_out("net.core.somaxconn of 2000", "procps");
         return;
     }
-    roomcast::server::raise_file_limit();
+    roomcast_load::raise_file_limit();
     let server = Server::embedded(&[]).await;
     server.signal("STOP");
     let mut held = Vec::new();

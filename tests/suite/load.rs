@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures_util::{SinkExt, StreamExt};
-use roomcast::load::{self, Client, Dialect, Flow, Heard, Plan, Roomcast};
+use roomcast_load::{self as load, Client, Dialect, Flow, Heard, Plan, Roomcast};
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
 use tokio_tungstenite::tungstenite::Message;
@@ -173,9 +173,9 @@ async fn what_cannot_be_done_is_said_with_its_remedy() {
     let nobody = format!("ws://127.0.0.1:{}", free_port());
     let cases: [(&[&str], i32, &str); 6] = [
         (&["load", &nobody], 1, "no client could join: cannot connect: Connection refused"),
-        (&["load"], 64, "give the URL of at least one server"),
+        (&["load"], 64, "<URL>..."),
         (&["load", "127.0.0.1:8080"], 64, "not a URL like ws://127.0.0.1:8080"),
-        (&["load", "--rate", "fast", &nobody], 64, "--rate takes a number"),
+        (&["load", "--rate", "fast", &nobody], 64, "'fast' for '--rate <N>'"),
         (&["load", "--clients", "100000000", &nobody], 1, "run `ulimit -n 100000032` first"),
         (&["load", "--pid", "4000000000", &nobody], 1, "give the pid of a process"),
     ];

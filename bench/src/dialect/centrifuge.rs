@@ -1,4 +1,4 @@
-use roomcast::load::{Client, Dialect, Heard, append};
+use roomcast_load::{Client, Dialect, Heard, append};
 
 use super::TEXT;
 

@@ -5,7 +5,7 @@ mod socket_io;
 
 use std::sync::LazyLock;
 
-use roomcast::load::Field;
+use roomcast_load::Field;
 
 pub use self::{centrifuge::Centrifuge, socket_io::SocketIo};
 

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use roomcast::load::Plan;
+use roomcast_load::Plan;
 
 use crate::{
     Result,

@@ -1,4 +1,4 @@
-use roomcast::load::{Flow, Plan};
+use roomcast_load::{Flow, Plan};
 
 use super::{Scenario, beside::beside, column};
 use crate::{Result, cluster::Cluster, results::Figures, stage::Stage, subject::Subject};

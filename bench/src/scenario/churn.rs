@@ -1,4 +1,4 @@
-use roomcast::load::{Churn, Flow, Plan};
+use roomcast_load::{Churn, Flow, Plan};
 
 use super::{Scenario, column};
 use crate::{

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use roomcast::load::{Flow, Plan};
+use roomcast_load::{Flow, Plan};
 
 use super::{Scenario, beside::beside, column};
 use crate::{Result, cluster::Cluster, results::Figures, stage::Stage, subject::Subject};

@@ -1,4 +1,4 @@
-use roomcast::load::{Flow, Plan, Process};
+use roomcast_load::{Flow, Plan, Process};
 
 use super::{Column, Scenario, column};
 use crate::{

@@ -1,6 +1,6 @@
 use std::thread::sleep;
 
-use roomcast::load::{Flow, Plan, Process};
+use roomcast_load::{Flow, Plan, Process};
 
 use super::{Scenario, column};
 use crate::{

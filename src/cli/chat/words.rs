@@ -7,7 +7,7 @@ use super::{
     event::{Position, Refusal, Said},
     news::{Came, News},
 };
-use crate::client::plain;
+use crate::cli::client::plain;
 
 /// The colours that names have; a name has always the same. None is close to the usual ones of text and background.
 const COLOURS: [u8; 10] = [31, 32, 33, 34, 35, 36, 92, 93, 95, 96];

@@ -23,7 +23,4 @@ mod told;
 mod unsent;
 mod words;
 
-pub(crate) use self::{
-    options::{HELP, Options},
-    talk::run,
-};
+pub(super) use self::{options::Options as Arguments, talk::run};

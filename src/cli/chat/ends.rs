@@ -12,7 +12,7 @@ use super::{
     printer::{Line, Printer},
     terminal::Terminal,
 };
-use crate::client::{Failure, plain};
+use crate::cli::client::{Failure, plain};
 
 /// How many lines a person may type while what was said before is still being printed.
 const TYPED_AHEAD: usize = 64;

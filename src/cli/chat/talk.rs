@@ -23,7 +23,7 @@ use super::{
     told::Told,
     words::{self, Words},
 };
-use crate::client::{Failure, plain_json};
+use crate::cli::client::{Failure, plain_json};
 
 /// How many messages may be on their way before the next line of a script is read.
 const AHEAD: usize = 100;
@@ -181,13 +181,13 @@ impl Talk {
         if self.chat.is_over() {
             return fail(self.why.clone());
         }
-        if !self.chat.was_answered() && now >= self.started + self.options.first_answer {
+        if !self.chat.was_answered() && now >= self.started + self.options.first_answer() {
             let why =
                 if self.why.is_empty() { format!("{} does not answer", self.options.url) } else { self.why.clone() };
             return fail(format!("{why}; is a roomcast server running there? `make run` starts one on port 8080"));
         }
-        if self.is_script && now >= self.progress + self.options.next_ack {
-            let time = humantime::format_duration(self.options.next_ack);
+        if self.is_script && now >= self.progress + self.options.next_ack() {
+            let time = humantime::format_duration(self.options.next_ack());
             return fail(match unsent {
                 0 => format!("{} could not be joined and read within {time}", self.options.room),
                 _ => format!("nothing was acknowledged for {time}; {}", self.not_kept(unsent)),

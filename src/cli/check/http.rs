@@ -1,5 +1,5 @@
 use super::{LIMIT, say};
-use crate::client::{Failure, get};
+use crate::cli::client::{Failure, get};
 
 /// The server is alive and ready, and its metrics can be read.
 ///

@@ -5,18 +5,28 @@ use std::{
     time::Duration,
 };
 
-use crate::client::{Failure, get};
+use roomcast::config::Config;
+
+use super::client::{Failure, get};
 
 /// Longest time for the answer; whoever runs this gives it a little more.
 const LIMIT: Duration = Duration::from_secs(2);
 
-/// Asks a server whether it is alive. A URL that has a path, such as that of `/readyz`, is asked as it is.
+/// Asks a server whether it is alive: the one at the URL, or that which was started with the same settings. A URL that has
+/// a path, such as that of `/readyz`, is asked as it is.
 ///
 /// # Errors
 /// If the answer is anything but yes.
-pub(crate) async fn run(url: &str) -> Result<(), Failure> {
+pub(super) async fn run(url: Option<String>) -> Result<(), Failure> {
+    let url = match url {
+        Some(url) => url,
+        None => {
+            let (config, _) = Config::from_env(std::env::vars_os())?;
+            url_of(config.probe_listen.unwrap_or(config.listen))?
+        }
+    };
     let has_path = url.strip_prefix("http://").is_some_and(|rest| rest.trim_end_matches('/').contains('/'));
-    let url = if has_path { url.to_owned() } else { format!("{}/healthz", url.trim_end_matches('/')) };
+    let url = if has_path { url } else { format!("{}/healthz", url.trim_end_matches('/')) };
     let (status, body) = get(&url, LIMIT).await?;
     if !status.is_success() {
         return Err(format!("{url}: {status} {}", body.trim_end()).into());
@@ -28,7 +38,7 @@ pub(crate) async fn run(url: &str) -> Result<(), Failure> {
 ///
 /// # Errors
 /// If only that server knows its port.
-pub(crate) fn url_of(mut listen: SocketAddr) -> Result<String, Failure> {
+pub(super) fn url_of(mut listen: SocketAddr) -> Result<String, Failure> {
     if listen.port() == 0 {
         return Err("ROOMCAST_LISTEN leaves the port to the system; give the server's URL".into());
     }

@@ -4,7 +4,7 @@ use tokio::{
 };
 
 use super::{LIMIT, say};
-use crate::client::{Failure, within};
+use crate::cli::client::{Failure, within};
 
 /// Longest answer that is read; Redis refuses in one short line.
 const LONGEST: u64 = 1024;

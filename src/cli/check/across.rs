@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::{member::Member, say};
-use crate::client::{Failure, new_name};
+use crate::cli::client::{Failure, new_name};
 
 /// Most connections that are opened to meet two servers. With two servers behind a balancer that picks one at random,
 /// all of these meet the same one once in half a million times.

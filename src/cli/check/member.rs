@@ -4,7 +4,7 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 use super::LIMIT;
-use crate::client::{Failure, Socket, within};
+use crate::cli::client::{Failure, Socket, within};
 
 /// A client that notes every message it gets.
 pub(super) struct Member {

@@ -52,7 +52,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::chat::news::Came;
+    use crate::cli::chat::news::Came;
 
     #[test]
     fn an_outage_is_told_when_it_begins_and_when_its_reason_changes() {

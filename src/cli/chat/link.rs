@@ -5,7 +5,7 @@ use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 use tokio_tungstenite::tungstenite::{Error, Message, error::ProtocolError};
 
 use super::state::Ending;
-use crate::client::{WebSocket, open};
+use crate::cli::client::{WebSocket, open};
 
 /// Frames that were read and not looked at yet; if there are more, reading waits.
 const READ: usize = 256;

@@ -1,5 +1,5 @@
 use super::{member::Member, say};
-use crate::client::{Failure, new_name};
+use crate::cli::client::{Failure, new_name};
 
 /// A WebSocket can be opened, and what is said over it is acknowledged.
 ///

@@ -4,13 +4,13 @@
 //! One thread, one epoll loop, one buffer that all sockets are read into, so that it leaves the machine to the servers.
 //! What is said and heard is up to a [`Dialect`]; [`Roomcast`] is that of this project's servers.
 
-mod arguments;
 mod body;
 mod churning;
 mod connection;
 mod connects;
 mod dialect;
 mod field;
+mod files;
 mod frame;
 mod latency;
 mod layout;
@@ -28,10 +28,11 @@ mod timer;
 
 use std::io;
 
+use self::{body::Body, layout::Layout};
 pub use self::{
-    arguments::Arguments,
     dialect::{Client, Dialect, Heard, append},
     field::Field,
+    files::raise_file_limit,
     latency::Latency,
     plan::{Churn, Flow, Plan},
     process::Process,
@@ -39,7 +40,6 @@ pub use self::{
     roomcast::Roomcast,
     run::run,
 };
-use self::{body::Body, layout::Layout};
 
 /// Why there is no report.
 #[derive(Debug, thiserror::Error)]
