@@ -89,7 +89,7 @@ fn fan_out(bencher: Bencher<'_, '_>, members: u64) {
     let (metrics, config, stop) = (Arc::new(Metrics::new()), config(), CancellationToken::new());
     let hub = Arc::new(Hub::new(
         "bench:1",
-        Arc::new(MemoryBroker::new(&config)),
+        Arc::new(MemoryBroker::new((&config).into(), config.memory_broker_bytes)),
         (&config).into(),
         Tracer::new(None, "none"),
         metrics.clone(),

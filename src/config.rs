@@ -71,7 +71,7 @@ settings! {
     /// Kubernetes, the pod's name. If it is not set: the machine's name and the port.
     origin_server: Option<String> = "", optional(origin_server);
     /// Redis that carries messages between servers, such as `redis://:password@redis:6379/0`, or `rediss://` for TLS.
-    /// If it is not set, the embedded broker carries them within this one process.
+    /// If it is not set, the memory broker carries them within this one process.
     redis_url: Option<Secret> = "", optional(redis_url);
     /// Password for Redis, for when it is not to stand in the URL. It takes the place of one that does.
     redis_password: Option<Secret> = "", optional(|value| Ok(Secret(value.to_owned())));
@@ -95,9 +95,9 @@ settings! {
     /// How many bytes of recent messages a server keeps in memory, of all rooms together. From there it brings clients that
     /// come back up to date; only what is not there it reads from Redis.
     recent_bytes: usize = "64MiB", bytes(0..=1 << 40);
-    /// How many bytes the logs of all rooms and the ids of their messages take together with the embedded broker. Beyond
+    /// How many bytes the logs of all rooms and the ids of their messages take together with the memory broker. Beyond
     /// it the largest log gives up its oldest messages; new rooms are refused when there is no place for their numbering.
-    embedded_bytes: usize = "256MiB", bytes(1 << 20..=1 << 40);
+    memory_broker_bytes: usize = "256MiB", bytes(1 << 20..=1 << 40);
     /// Most messages that a client may ask for with `last` when it joins; more are cut to this.
     max_last: usize = "100", number(0..=100_000);
     /// How long a message id is remembered, so that sending it again makes no second message.
@@ -108,7 +108,7 @@ settings! {
     compare_interval: Duration = "5s", duration("100ms", "10m");
     /// After how long a silence the subscriber tests whether it still hears. One that hears nothing of its test for
     /// as long again makes a new connection.
-    ears_interval: Duration = "2s", duration("100ms", "10m");
+    subscriber_probe_interval: Duration = "2s", duration("100ms", "10m");
     /// Most WebSocket connections; upgrades beyond get status 503. With `auto`, as many as the files that this process may
     /// open are enough for, and at most 100,000. A number that they are not enough for is warned about.
     max_connections: Option<usize> = "auto", or_auto(number(1..=10_000_000));

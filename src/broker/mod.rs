@@ -17,9 +17,11 @@ use futures_util::future::BoxFuture;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-pub use self::{memory::MemoryBroker, redis::RedisBroker};
+pub use self::{
+    memory::MemoryBroker,
+    redis::{Options as RedisOptions, RedisBroker},
+};
 use crate::{
-    config::Config,
     order::{LogSlice, Publication, ReadFrom},
     protocol::{Channel, Draft, Frame, Position, Stamp},
 };
@@ -68,18 +70,30 @@ pub trait Broker: Send + Sync + 'static {
     /// If it is not known to have been sent within the command timeout.
     fn send<'a>(&'a self, channel: &'a Channel, frame: &'a Frame) -> BoxFuture<'a, Result<(), Unavailable>>;
 
-    /// Reads a page of the log from a position on: a bounded number of entries and of bytes, and one entry at least
-    /// if there is one. Without a position, only where its top is. An epoch is made for a channel that has none, so
-    /// that there is a position to start from; a new one is made where [`ReadFrom`] says so.
+    /// Brings a server that follows a channel up to date with its log: reads a page of it from where the server stands, or,
+    /// without a position, only its top. It begins an epoch for a channel that has none, so that there is a position to
+    /// start from, and a new one where [`ReadFrom`] says so.
     ///
     /// # Errors
-    /// [`ReadError::Overloaded`] if the channel has no epoch and is to get none at the moment. A reading that fails
-    /// or is late fails alone: neither publishing nor other readings suffer.
-    fn read<'a>(
+    /// [`RecoverError::Overloaded`] if the channel has no epoch and gets none at the moment. A call that fails or is late
+    /// fails alone: neither publishing nor other calls suffer.
+    fn recover<'a>(
         &'a self,
         channel: &'a Channel,
         from: Option<ReadFrom>,
-    ) -> BoxFuture<'a, Result<LogSlice<Frame>, ReadError>>;
+    ) -> BoxFuture<'a, Result<LogSlice<Frame>, RecoverError>>;
+
+    /// Reads a page of the log: a bounded number of entries and of bytes, and one entry at least if there is one. If the
+    /// log is of the position's epoch, the page begins with the entry there, else with the log's first. Changes nothing;
+    /// `None` if there is no log.
+    ///
+    /// # Errors
+    /// As for [`recover`](Self::recover), it fails alone.
+    fn read<'a>(
+        &'a self,
+        channel: &'a Channel,
+        from: Position,
+    ) -> BoxFuture<'a, Result<Option<LogSlice<Frame>>, Unavailable>>;
 
     /// Looks up the top of each channel's log and when it was written; `None` for a channel that has none. Each
     /// channel has an answer of its own: what is wrong with the keys of one says nothing about the others.
@@ -87,6 +101,9 @@ pub trait Broker: Send + Sync + 'static {
     /// # Errors
     /// If no answer came at all.
     fn tops<'a>(&'a self, channels: &'a [Channel]) -> BoxFuture<'a, Result<Vec<LookedUp>, Unavailable>>;
+
+    /// What it is, in a word: `redis` or `memory`.
+    fn kind(&self) -> &'static str;
 
     /// Everything that keeps this broker from carrying messages at the moment; nothing if all is well.
     fn troubles(&self) -> Vec<Trouble>;
@@ -141,9 +158,9 @@ pub enum PublishError {
     Unavailable(#[from] Unavailable),
 }
 
-/// Why a log was not read.
+/// Why a server was not brought up to date with a log.
 #[derive(Debug, thiserror::Error)]
-pub enum ReadError {
+pub enum RecoverError {
     /// It would be a new room, and there is no place for new rooms at the moment.
     #[error("new rooms are not taken at the moment")]
     Overloaded,
@@ -168,12 +185,12 @@ pub enum Trouble {
     /// The subscriber has a connection, but not yet all subscriptions.
     SubscriptionsMissing,
     /// The subscriber has not heard its own test.
-    SubscriberDeaf,
+    SubscriberProbeFailed,
 }
 
 /// How much is kept of each channel, and for how long.
 #[derive(Clone, Copy, Debug)]
-struct Retention {
+pub struct Retention {
     /// Entries in the log.
     length: usize,
     /// Age of an entry in the log.
@@ -186,12 +203,12 @@ struct Retention {
     meta: Duration,
 }
 
-impl From<&Config> for Retention {
-    fn from(config: &Config) -> Self {
-        let (age, ids) = (config.history_age, config.dedup_window);
+impl Retention {
+    /// Keeps so many messages of each channel, so long and in so many bytes, and their ids so long.
+    pub fn new(length: usize, age: Duration, bytes: usize, ids: Duration) -> Self {
         // Not every publication prolongs it in Redis, only the first one in each sixteenth of the log's age.
         let meta = age.max(ids) + META_SLACK + age / 16;
-        Self { length: config.history_length, age, bytes: config.history_bytes, ids, meta }
+        Self { length, age, bytes, ids, meta }
     }
 }
 

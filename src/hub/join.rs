@@ -13,7 +13,7 @@ use super::{
     stretch::Stretch,
 };
 use crate::{
-    broker::{ReadError, Trouble, Unavailable},
+    broker::{RecoverError, Trouble, Unavailable},
     protocol::{Channel, History, RoomId},
 };
 
@@ -25,7 +25,7 @@ const RETRY: Duration = Duration::from_millis(100);
 pub enum JoinError {
     /// It has been told nothing.
     #[error(transparent)]
-    Refused(#[from] ReadError),
+    Refused(#[from] RecoverError),
     /// It has been told `joined`, and a part of the history it asked for.
     #[error("the history that was asked for cannot be read at the moment")]
     Interrupted,
@@ -59,7 +59,7 @@ impl Hub {
     }
 
     /// Sends a client what it asked for, as fast as it takes it, and then makes it a member.
-    async fn bring_in(&self, client: &Client, channel: &Channel, arrival: &mut Arrival) -> Result<(), ReadError> {
+    async fn bring_in(&self, client: &Client, channel: &Channel, arrival: &mut Arrival) -> Result<(), RecoverError> {
         let unavailable = |why: String| Err(Unavailable(why).into());
         let join_timeout = self.options.join_timeout;
         let mut read: Option<Arc<Stretch>> = None;
@@ -80,7 +80,7 @@ impl Hub {
             };
             match step {
                 Step::Entered => return Ok(()),
-                Step::Refused(Refusal::Overloaded) => return Err(ReadError::Overloaded),
+                Step::Refused(Refusal::Overloaded) => return Err(RecoverError::Overloaded),
                 Step::Refused(Refusal::NotAllowed) => return unavailable("Redis does not allow this channel".into()),
                 Step::Sent => {
                     // It is a member by now, so more patience is in place than with one that may as well go elsewhere.

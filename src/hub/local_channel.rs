@@ -353,19 +353,24 @@ impl LocalChannel {
         Some((Position::new(known.epoch, seq), known.seq))
     }
 
-    /// A part of the log was read from there; `None` if it could not be.
-    pub(super) fn page_read(&mut self, (from, known): (Position, u64), slice: Option<LogSlice<Frame>>, now: Instant) {
+    /// A part of the log was read from there, or there is no log any more, or, with `None`, it could not be read.
+    pub(super) fn page_read(
+        &mut self,
+        (from, known): (Position, u64),
+        read: Option<Option<LogSlice<Frame>>>,
+        now: Instant,
+    ) {
         let position = self.position().filter(|position| position.epoch == from.epoch);
         let is_of_use = |slice: &LogSlice<_>| slice.top.epoch == from.epoch && slice.top.seq >= known;
-        match (position, slice) {
-            (Some(position), Some(slice)) if is_of_use(&slice) => {
+        match (position, read) {
+            (Some(position), Some(Some(slice))) if is_of_use(&slice) => {
                 let before = self.live();
                 let read = Stretch::of_reading(from.seq, slice.top.seq, slice.entries);
                 self.feed.page_read(read, position, now, &mut self.tally);
                 self.wake_if_moved(before);
             }
-            (_, slice) => {
-                if let (Some(_), Some(follower)) = (slice, &mut self.follower) {
+            (_, read) => {
+                if let (Some(_), Some(follower)) = (read, &mut self.follower) {
                     // It was lost or wound back. Those who wait ask again when the channel stands in the epoch that holds
                     // now.
                     follower.watch().doubt();

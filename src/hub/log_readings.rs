@@ -11,7 +11,7 @@ use super::{
     local_channel::{LocalChannel, Refusal},
 };
 use crate::{
-    broker::{ReadError, Unavailable},
+    broker::{RecoverError, Unavailable},
     order::ReadFrom,
     protocol::Channel,
 };
@@ -53,14 +53,14 @@ impl Hub {
 
     /// Reads one log into its channel. Returns whether the broker answered.
     async fn recover_log(&self, lease: Lease<'_>, from: Option<ReadFrom>) -> bool {
-        let read = self.broker.read(&lease.key().channel, from).await;
+        let read = self.broker.recover(&lease.key().channel, from).await;
         let succeeded = read.is_ok();
         self.channels.finish(Job::Read, lease, |local, now| match read {
             Ok(slice) => local.fill(slice, now),
             Err(error) => {
                 tracing::debug!(%error, "a log could not be read");
                 local.reading_failed();
-                if matches!(error, ReadError::Overloaded) {
+                if matches!(error, RecoverError::Overloaded) {
                     local.refused(Refusal::Overloaded);
                 }
             }
@@ -86,8 +86,7 @@ impl Hub {
             return;
         };
         self.metrics.pages_read.inc();
-        let (position, known) = page;
-        let read = self.broker.read(&lease.key().channel, Some(ReadFrom { position, known, void: false })).await;
+        let read = self.broker.read(&lease.key().channel, page.0).await;
         if let Err(error) = &read {
             tracing::debug!(%error, "a part of a log could not be read");
         }

@@ -83,22 +83,19 @@ impl Server {
         let capacity = Capacity::new(files, config.max_connections.unwrap_or(MOST_CLIENTS));
 
         let metrics = Arc::new(Metrics::new());
-        metrics.runs_with(if config.redis_url.is_some() { "redis" } else { "memory" });
         let origin_server = config.origin_server.clone().unwrap_or_else(|| default_name(address));
         let broker: Arc<dyn Broker> = match &config.redis_url {
             Some(url) => {
-                let broker = RedisBroker::new(url.reveal(), &origin_server, config, &metrics);
+                let broker = RedisBroker::new(&options::redis(config, url.reveal()), &origin_server, &metrics);
                 Arc::new(broker.map_err(StartError::RedisUrl)?)
             }
             None => {
                 metrics.broker_up.set_flag(true);
-                Arc::new(MemoryBroker::new(config))
+                Arc::new(MemoryBroker::new(config.into(), config.memory_broker_bytes))
             }
         };
-        let tracer = Tracer::new(
-            config.otlp_endpoint.is_some().then_some(config.trace_ratio),
-            if config.redis_url.is_some() { "redis" } else { "roomcast" },
-        );
+        metrics.runs_with(broker.kind());
+        let tracer = Tracer::new(config.otlp_endpoint.is_some().then_some(config.trace_ratio), broker.kind());
         let hub = Arc::new(Hub::new(&origin_server, broker, config.into(), tracer, metrics.clone()));
         let sessions = TaskTracker::new();
         let options = http::Options {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
+    broker::{RedisOptions, Retention},
     config::{Config, LogFormat},
     hub,
     protocol::Limits,
@@ -46,6 +47,27 @@ impl From<&Config> for hub::Options {
             // A join waits for a subscription and for a reading of the log.
             join_timeout: 2 * config.redis_command_timeout,
         }
+    }
+}
+
+impl From<&Config> for Retention {
+    fn from(config: &Config) -> Self {
+        Self::new(config.history_length, config.history_age, config.history_bytes, config.dedup_window)
+    }
+}
+
+/// How to use the Redis at this URL.
+pub fn redis(config: &Config, url: &str) -> RedisOptions {
+    RedisOptions {
+        url: url.to_owned(),
+        password: config.redis_password.as_ref().map(|password| password.reveal().to_owned()),
+        prefix: config.redis_prefix.clone(),
+        connect_timeout: config.redis_connect_timeout,
+        command_timeout: config.redis_command_timeout,
+        probe_interval: config.subscriber_probe_interval,
+        memory_watermark: config.redis_memory_watermark,
+        max_frame: config.max_frame_bytes,
+        retention: config.into(),
     }
 }
 

@@ -285,7 +285,7 @@ mod tests {
     /// A server without settings.
     fn context(metrics: &Arc<Metrics>) -> Arc<Context> {
         let config = crate::config::Config::from_env([]).unwrap().0;
-        let broker = Arc::new(MemoryBroker::new(&config));
+        let broker = Arc::new(MemoryBroker::new((&config).into(), config.memory_broker_bytes));
         let hub = Hub::new("a:1", broker, (&config).into(), Tracer::new(None, "none"), metrics.clone());
         let options = crate::server::options::session(&config, "a:1", metrics);
         Arc::new(Context::new(Arc::new(hub), options, metrics.clone()))

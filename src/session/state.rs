@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use crate::{
-    broker::{PublishError, ReadError},
+    broker::{PublishError, RecoverError},
     protocol::{Channel, Command, Draft, ErrorCode, Event, History, Limits, MessageId, Rejection, RoomId, Username},
 };
 
@@ -127,10 +127,10 @@ impl<M> Session<M> {
 }
 
 /// [`Action::Join`] failed. Returns what the client is told.
-pub(super) fn not_joined(room: RoomId, why: &ReadError) -> Rejection {
+pub(super) fn not_joined(room: RoomId, why: &RecoverError) -> Rejection {
     match why {
-        ReadError::Overloaded => about(room, ErrorCode::Overloaded, NO_NEW_ROOMS),
-        ReadError::Unavailable(_) => {
+        RecoverError::Overloaded => about(room, ErrorCode::Overloaded, NO_NEW_ROOMS),
+        RecoverError::Unavailable(_) => {
             about(room, ErrorCode::Unavailable, "the room cannot be opened at the moment; join again")
         }
     }
@@ -197,8 +197,8 @@ mod tests {
         let mut session: Session<()> = Session::new();
         let frame = r#"{"type":"join","room":"a","username":"u"}"#;
         let Ok(Action::Join(room, ..)) = session.receive(frame, &rules()) else { panic!("refused") };
-        let unavailable = ReadError::Unavailable(Unavailable("away".into()));
-        for (why, code) in [(unavailable, ErrorCode::Unavailable), (ReadError::Overloaded, ErrorCode::Overloaded)] {
+        let unavailable = RecoverError::Unavailable(Unavailable("away".into()));
+        for (why, code) in [(unavailable, ErrorCode::Unavailable), (RecoverError::Overloaded, ErrorCode::Overloaded)] {
             let rejection = not_joined(room.clone(), &why);
             assert_eq!((rejection.code, rejection.room.unwrap().as_str()), (code, "a"));
         }

@@ -41,8 +41,10 @@ macro_rules! message_span {
 
 impl Tracer {
     /// Makes spans for this share of the messages, 0 to 1, and for those that other servers trace; `None` makes none.
-    /// `system` is what carries the messages.
-    pub fn new(ratio: Option<f64>, system: &'static str) -> Self {
+    /// `broker` is the kind of what carries the messages.
+    pub fn new(ratio: Option<f64>, broker: &'static str) -> Self {
+        // Messages that stay within the server are carried by roomcast itself.
+        let system = if broker == "memory" { "roomcast" } else { broker };
         Self { enabled: ratio.is_some(), ratio: ratio.unwrap_or(0.0), system }
     }
 

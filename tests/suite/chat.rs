@@ -6,7 +6,7 @@ use crate::support::{Redis, Server};
 
 #[tokio::test]
 async fn one_server_alone_carries_a_chat() {
-    let server = Server::embedded(&[]).await;
+    let server = Server::in_memory(&[]).await;
     let mut ann = server.member("lobby", "ann").await;
     let mut bob = server.member("lobby", "bob").await;
     ann.say("lobby", "hello").await;
@@ -63,7 +63,7 @@ async fn a_broadcast_from_one_port_reaches_a_client_on_the_other_once() {
 /// However its owner's keyboard made it, so that sending again after a restart makes no second message.
 #[tokio::test]
 async fn a_name_is_the_same_in_all_its_forms() {
-    let server = Server::embedded(&[]).await;
+    let server = Server::in_memory(&[]).await;
     let mut bob = server.member("lobby", "bob").await;
     for (name, messages) in [("Zoe\u{308}  B.", 1), (" Zo\u{eb}\u{a0}B. ", 0)] {
         let mut zoe = server.member("lobby", name).await;

@@ -23,7 +23,7 @@ async fn chat_with(settings: &[(&str, &str)], server: &Server, name: &str) -> Sc
 
 #[tokio::test]
 async fn what_arrives_leaves_the_line_that_is_typed_whole() {
-    let server = Server::embedded(&[]).await;
+    let server = Server::in_memory(&[]).await;
     let mut bob = server.member("lobby", "bob").await;
     let mut screen = chat(&server, "ann").await;
     screen.types("unfinished thou");
@@ -48,7 +48,7 @@ async fn what_arrives_leaves_the_line_that_is_typed_whole() {
 
 #[tokio::test]
 async fn a_line_of_several_rows_is_taken_away_whole_and_takes_nothing_with_it() {
-    let server = Server::embedded(&[]).await;
+    let server = Server::in_memory(&[]).await;
     let mut bob = server.member("lobby", "bob").await;
     let mut screen = chat(&server, "ann").await;
     bob.say("lobby", "just above").await;
@@ -68,7 +68,7 @@ async fn a_line_of_several_rows_is_taken_away_whole_and_takes_nothing_with_it() 
 
 #[tokio::test]
 async fn a_new_size_of_the_window_leaves_the_line_whole() {
-    let server = Server::embedded(&[]).await;
+    let server = Server::in_memory(&[]).await;
     let mut bob = server.member("lobby", "bob").await;
     let mut screen = chat(&server, "ann").await;
     screen.types("half a line, and ");
@@ -128,7 +128,7 @@ async fn what_may_be_lost_without_history_is_said() {
 
 #[tokio::test]
 async fn rooms_are_joined_left_and_told_apart() {
-    let server = Server::embedded(&[]).await;
+    let server = Server::in_memory(&[]).await;
     let mut bob = server.member("den", "bob").await;
     for text in ["one", "two", "three"] {
         bob.say("den", text).await;
@@ -170,7 +170,7 @@ async fn rooms_are_joined_left_and_told_apart() {
 
 #[tokio::test]
 async fn what_is_said_right_before_a_room_is_left_is_kept() {
-    let server = Server::embedded(&[]).await;
+    let server = Server::in_memory(&[]).await;
     let mut bob = server.member("lobby", "bob").await;
     let mut screen = chat(&server, "ann").await;
     screen.types("\x1b[200~last words\n/leave\x1b[201~\r");
@@ -182,7 +182,7 @@ async fn what_is_said_right_before_a_room_is_left_is_kept() {
 
 #[tokio::test]
 async fn whoever_types_into_a_flood_is_heard_and_sees_all_of_it() {
-    let server = Server::embedded(&[("ROOMCAST_OUTBOX_MESSAGES", "20000")]).await;
+    let server = Server::in_memory(&[("ROOMCAST_OUTBOX_MESSAGES", "20000")]).await;
     let mut bob = server.member("lobby", "bob").await;
     let mut screen = chat_with(&[("NO_COLOR", "1")], &server, "ann").await;
     let mut typed = 0;
@@ -210,7 +210,7 @@ async fn whoever_types_into_a_flood_is_heard_and_sees_all_of_it() {
 
 #[tokio::test]
 async fn what_is_pasted_is_sent_line_by_line_when_enter_is_pressed() {
-    let server = Server::embedded(&[]).await;
+    let server = Server::in_memory(&[]).await;
     let mut bob = server.member("lobby", "bob").await;
     let mut screen = chat(&server, "ann").await;
     screen.types("\x1b[200~first\nsecond\nthird\x1b[201~");
@@ -224,7 +224,7 @@ async fn what_is_pasted_is_sent_line_by_line_when_enter_is_pressed() {
 
 #[tokio::test]
 async fn the_terminal_is_given_back_as_it_was() {
-    let server = Server::embedded(&[]).await;
+    let server = Server::in_memory(&[]).await;
     for (keys, code) in [(CTRL_C, 130), (CTRL_D, 0), ("/quit\r", 0), ("not finished", 143)] {
         let mut screen = chat(&server, "ann").await;
         assert!(!screen.echoes());
@@ -244,7 +244,7 @@ async fn the_terminal_is_given_back_as_it_was() {
 #[tokio::test]
 async fn what_waits_for_a_server_keeps_nobody_from_ending_it() {
     for keys in [CTRL_C, "/quit\r"] {
-        let server = Server::embedded(&[]).await;
+        let server = Server::in_memory(&[]).await;
         let mut screen = chat(&server, "ann").await;
         server.signal("KILL");
         screen.shows("-- the server went away").await;
@@ -261,7 +261,7 @@ async fn what_waits_for_a_server_keeps_nobody_from_ending_it() {
 
 #[tokio::test]
 async fn a_room_or_name_that_is_refused_ends_it_with_what_to_do() {
-    let server = Server::embedded(&[]).await;
+    let server = Server::in_memory(&[]).await;
     let url = format!("ws://{}", server.address);
     for (room, name, says) in
         [("no blanks", "ann", "choose another room"), ("lobby", "\u{200b}", "choose another name")]

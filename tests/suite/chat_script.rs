@@ -84,7 +84,7 @@ async fn history(server: &Server, room: &str) -> Vec<String> {
 
 #[tokio::test]
 async fn lines_are_kept_before_it_ends_whatever_they_begin_with() {
-    let server = Server::embedded(&[]).await;
+    let server = Server::in_memory(&[]).await;
     let mut chat = Chat::start(&[], &["lobby", "bot", &url(&server)]);
     chat.says("one\r\n\n/quit\n//two\nthe last has no end").await;
     let (code, heard, errors) = chat.ended().await;
@@ -100,7 +100,7 @@ async fn lines_are_kept_before_it_ends_whatever_they_begin_with() {
 
 #[tokio::test]
 async fn what_was_said_before_is_printed_whole_also_to_a_script_that_says_nothing() {
-    let server = Server::embedded(&[]).await;
+    let server = Server::in_memory(&[]).await;
     let mut bob = server.member("lobby", "bob").await;
     for number in 1..=8 {
         bob.say("lobby", &format!("line {number}")).await;
@@ -164,7 +164,7 @@ async fn what_is_said_while_redis_is_away_is_kept_once_when_it_is_back() {
 
 #[tokio::test]
 async fn a_message_that_is_refused_fails_the_script_and_no_other_message() {
-    let server = Server::embedded(&[]).await;
+    let server = Server::in_memory(&[]).await;
     for too_long in [17 << 10, 200 << 10] {
         let room = format!("room-{too_long}");
         let mut chat = Chat::start(&[], &[&room, "bot", &url(&server)]);
@@ -185,7 +185,7 @@ async fn a_message_that_is_refused_fails_the_script_and_no_other_message() {
 
 #[tokio::test]
 async fn what_is_wrong_is_said_with_what_to_do_and_does_not_wait_for_ever() {
-    let server = Server::embedded(&[]).await;
+    let server = Server::in_memory(&[]).await;
     let (closed, right) = (crate::support::free_port(), server.address.to_string());
     let nowhere = format!("127.0.0.1:{closed}");
     let elsewhere = format!("ws://{right}/elsewhere");
@@ -271,7 +271,7 @@ async fn programs_get_every_frame_and_every_state_as_json() {
 
 #[tokio::test]
 async fn programs_get_each_ack_before_it_ends() {
-    let server = Server::embedded(&[]).await;
+    let server = Server::in_memory(&[]).await;
     let mut chat = Chat::start(&[], &["acks", "bot", "--json", &url(&server)]);
     chat.says("one\ntwo\n").await;
     let (code, heard, errors) = chat.ended().await;
@@ -285,7 +285,7 @@ async fn programs_get_each_ack_before_it_ends() {
 
 #[tokio::test]
 async fn tls_needs_a_certificate_that_is_trusted_here() {
-    let server = Server::embedded(&[]).await;
+    let server = Server::in_memory(&[]).await;
     let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
     let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der()));
     let config = ServerConfig::builder().with_no_client_auth();
@@ -342,7 +342,7 @@ async fn a_signal_ends_it_and_says_what_is_not_kept() {
 
 #[tokio::test]
 async fn whoever_stops_reading_ends_it() {
-    let server = Server::embedded(&[]).await;
+    let server = Server::in_memory(&[]).await;
     let mut chat = Chat::start(&[], &["lobby", "bot", &url(&server)]);
     chat.says("one\n").await;
     chat.hears().await;

@@ -34,7 +34,7 @@ fn ws(server: &Server) -> String {
 
 #[tokio::test]
 async fn health_asks_the_server_that_has_the_same_settings() {
-    let server = Server::embedded(&[]).await;
+    let server = Server::in_memory(&[]).await;
     let settings = async |listen: &str| run_with(&[("ROOMCAST_LISTEN", listen)], &["health"]).await;
     let everywhere = format!("0.0.0.0:{}", server.address.port());
     settings(&everywhere).await.says(&[]);
@@ -63,7 +63,7 @@ async fn health_gives_up_after_a_time() {
 
 #[tokio::test]
 async fn http_is_checked() {
-    let server = Server::embedded(&[]).await;
+    let server = Server::in_memory(&[]).await;
     let _client = server.client().await;
     server.metric_is("ws_connected_clients", 1.0).await;
     let outcome = run(&["check", "http", &http(&server)]).await;
@@ -83,7 +83,7 @@ async fn a_check_can_wait_for_what_is_not_there_yet() {
     let patient = ["check", "--within", "30", "upgrade", &url];
     let server = async {
         tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-        Server::embedded(&[("ROOMCAST_LISTEN", &address)]).await
+        Server::in_memory(&[("ROOMCAST_LISTEN", &address)]).await
     };
     let (outcome, _server) = tokio::join!(run(&patient), server);
     outcome.says(&["was upgraded"]);
@@ -96,7 +96,7 @@ async fn a_check_can_wait_for_what_is_not_there_yet() {
 
 #[tokio::test]
 async fn an_upgrade_is_checked() {
-    let server = Server::embedded(&[]).await;
+    let server = Server::in_memory(&[]).await;
     run(&["check", "upgrade", &ws(&server)]).await.says(&["upgraded", "joined", &server.name, "acknowledged"]);
     run(&["check", "upgrade", &format!("ws://{}/metrics", server.address)]).await.fails(&["/metrics", "200"]);
     let nobody = nobody();
@@ -122,7 +122,7 @@ async fn two_servers_are_checked_over_a_url_for_each() {
 
 #[tokio::test]
 async fn two_servers_that_share_nothing_are_found_out() {
-    let (one, two) = (Server::embedded(&[]).await, Server::embedded(&[]).await);
+    let (one, two) = (Server::in_memory(&[]).await, Server::in_memory(&[]).await);
     run(&["check", "across", &ws(&one), &ws(&two)]).await.fails(&["the message of the other member took longer than"]);
 }
 
@@ -193,7 +193,7 @@ async fn a_redis_is_checked_to_refuse() {
     run(&["check", "redis-refuses", &address]).await.fails(&[&address, "without a password", "requirepass"]);
     redis.require_password("secret").await;
     run(&["check", "redis-refuses", &address]).await.says(&[&address, "NOAUTH"]);
-    let server = Server::embedded(&[]).await;
+    let server = Server::in_memory(&[]).await;
     run(&["check", "redis-refuses", &server.address.to_string()]).await.fails(&["is that a Redis"]);
     let nobody = nobody();
     run(&["check", "redis-refuses", &nobody]).await.fails(&[&nobody, "refused"]);

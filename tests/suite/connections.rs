@@ -81,7 +81,7 @@ async fn with_few_files_clients_are_refused_and_what_the_server_needs_is_there()
 async fn unfinished_heads_take_no_more_memory_than_there_are_places() {
     const PLACES: f64 = 1024.0;
     roomcast_load::raise_file_limit();
-    let server = Server::embedded(&[]).await;
+    let server = Server::in_memory(&[]).await;
     let before = server.metric("process_resident_memory_bytes").await;
     let [head, too_long] =
         [15, 400].map(|kib| format!("GET /ws HTTP/1.1\r\nHost: x\r\nCookie: {}", "x".repeat(kib << 10)));
@@ -108,7 +108,7 @@ async fn a_thousand_and_more_can_connect_at_once() {
         return;
     }
     roomcast_load::raise_file_limit();
-    let server = Server::embedded(&[]).await;
+    let server = Server::in_memory(&[]).await;
     server.signal("STOP");
     let mut held = Vec::new();
     for number in 0..AT_ONCE {
@@ -121,7 +121,7 @@ async fn a_thousand_and_more_can_connect_at_once() {
 
 #[tokio::test]
 async fn probes_can_have_an_address_of_their_own() {
-    let server = Server::embedded(&[("ROOMCAST_PROBE_LISTEN", "127.0.0.1:0")]).await;
+    let server = Server::in_memory(&[("ROOMCAST_PROBE_LISTEN", "127.0.0.1:0")]).await;
     assert_ne!(server.address, server.probes);
     for path in ["/healthz", "/readyz", "/metrics"] {
         assert_eq!(get(server.probes, path).await.unwrap().0, 200, "{path}");

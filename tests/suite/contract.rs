@@ -11,6 +11,7 @@ use roomcast::{
     config::Config,
     order::{LogSlice, Publication, ReadFrom},
     protocol::{Channel, Draft, Envelope, Frame, MessageId, Position, RoomId, Stamp},
+    server::options,
     telemetry::Metrics,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -92,7 +93,7 @@ impl Subject {
     }
 
     async fn read(&self, channel: &Channel, position: Position, known: u64, void: bool) -> LogSlice<Frame> {
-        self.broker.read(channel, Some(ReadFrom { position, known, void })).await.unwrap()
+        self.broker.recover(channel, Some(ReadFrom { position, known, void })).await.unwrap()
     }
 }
 
@@ -103,7 +104,7 @@ fn config(settings: &[(&str, &str)]) -> Config {
 /// Runs a check on a fresh broker of each kind, with these settings.
 async fn on_both(settings: &[(&str, &str)], check: impl AsyncFn(&Subject)) {
     let config = config(settings);
-    let memory = Subject::start(Arc::new(MemoryBroker::new(&config)));
+    let memory = Subject::start(Arc::new(MemoryBroker::new((&config).into(), config.memory_broker_bytes)));
     check(&memory).await;
     memory.end().await;
     let Some(redis) = Redis::start().await else { return };
@@ -114,7 +115,7 @@ async fn on_both(settings: &[(&str, &str)], check: impl AsyncFn(&Subject)) {
 }
 
 fn redis_broker(redis: &Redis, config: &Config) -> Arc<dyn Broker> {
-    Arc::new(RedisBroker::new(&redis.url(), "one", config, &Arc::new(Metrics::new())).unwrap())
+    Arc::new(RedisBroker::new(&options::redis(config, &redis.url()), "one", &Arc::new(Metrics::new())).unwrap())
 }
 
 fn room(name: &str) -> Channel {
@@ -162,14 +163,40 @@ async fn each_channel_has_its_own_order_and_the_log_has_what_was_published() {
 }
 
 #[tokio::test]
+async fn reading_a_log_changes_nothing() {
+    on_both(&[("ROOMCAST_HISTORY_AGE", "1s")], async |subject| {
+        let (a, nowhere) = (room("a"), Position::new(roomcast::protocol::Epoch(1), 0));
+        for _ in 0..2 {
+            assert_eq!(subject.broker.read(&a, nowhere).await.unwrap(), None, "nobody has begun an epoch");
+        }
+        assert!(subject.broker.tops(std::slice::from_ref(&a)).await.unwrap().iter().all(|top| matches!(top, Ok(None))));
+        let first = subject.publish(&a, &draft("x", None)).await;
+        let read = async |from| subject.broker.read(&a, from).await.unwrap().expect("a log");
+        let slice = read(first.position).await;
+        assert_eq!((slice.top, slice.entries), (first.position, vec![first.clone()]));
+        assert_eq!(read(nowhere).await.entries, [first.clone()], "of another epoch, so from the start");
+        // A reader that knows of more than there is does not begin a new epoch either.
+        assert_eq!(read(Position::new(first.position.epoch, 9)).await.top, first.position);
+        eventually("the entry is too old", async || read(nowhere).await.entries.is_empty().then_some(())).await;
+        let second = subject.publish(&a, &draft("y", None)).await;
+        assert_eq!(second.position, Position::new(first.position.epoch, 2));
+        assert_eq!(read(first.position).await.entries, [second]);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_channel_gets_its_epoch_from_the_first_who_asks() {
     on_both(&[], async |subject| {
         let a = room("a");
-        let first = subject.broker.read(&a, None).await.unwrap();
+        let first = subject.broker.recover(&a, None).await.unwrap();
         assert_eq!((first.top.seq, first.entries.len()), (0, 0));
-        assert_eq!(subject.broker.read(&a, None).await.unwrap().top, first.top);
+        assert_eq!(subject.broker.recover(&a, None).await.unwrap().top, first.top);
         assert_eq!(subject.publish(&a, &draft("x", None)).await.position, Position::new(first.top.epoch, 1));
-        assert!(subject.broker.read(&a, None).await.unwrap().entries.is_empty(), "nothing was asked for but the top");
+        assert!(
+            subject.broker.recover(&a, None).await.unwrap().entries.is_empty(),
+            "nothing was asked for but the top"
+        );
     })
     .await;
 }
@@ -264,7 +291,7 @@ async fn what_is_wrong_with_one_channel_costs_no_other_and_no_connection() {
         let seqs: Vec<_> = tops.into_iter().map(|top| top.ok().flatten().map(|top| top.position.seq)).collect();
         assert_eq!(seqs, [Some(1), None, None, Some(1)]);
         for channel in &channels[1..3] {
-            assert!(subject.broker.read(channel, None).await.is_err());
+            assert!(subject.broker.recover(channel, None).await.is_err());
             assert!(subject.broker.publish(channel, &draft("x", None), None).await.is_err());
         }
         subject.publish(&channels[0], &draft("x", None)).await;

@@ -10,7 +10,7 @@ use crate::support::{Client, Server};
 
 #[tokio::test]
 async fn a_server_with_the_embedded_broker_is_alive_and_ready() {
-    let server = Server::embedded(&[]).await;
+    let server = Server::in_memory(&[]).await;
     let (status, body) = server.get("/readyz").await;
     assert_eq!((status, serde_json::from_str::<Value>(&body).unwrap()), (200, json!({"ready": true, "reasons": []})));
     assert_eq!(server.get("/healthz").await.0, 200);
@@ -22,7 +22,7 @@ async fn a_server_with_the_embedded_broker_is_alive_and_ready() {
 
 #[tokio::test]
 async fn an_upgrade_is_taken_on_the_bare_address_too() {
-    let server = Server::embedded(&[]).await;
+    let server = Server::in_memory(&[]).await;
     let mut client = Client::dial(&format!("ws://{}/", server.address)).await.unwrap();
     client.hears_nothing().await;
 }
@@ -31,7 +31,7 @@ async fn an_upgrade_is_taken_on_the_bare_address_too() {
 async fn what_asks_wrongly_for_an_upgrade_is_told_what_is_wrong() {
     const RIGHT: &str =
         "Connection: Upgrade, close\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
-    let server = Server::embedded(&[]).await;
+    let server = Server::in_memory(&[]).await;
     for (request, answer) in [
         (format!("GET /ws HTTP/1.1\r\nHost: x\r\nSec-WebSocket-Version: 8\r\n{RIGHT}"), "426 "),
         (format!("GET / HTTP/1.1\r\nHost: x\r\nSec-WebSocket-Version: 8\r\n{RIGHT}"), "426 "),
@@ -59,7 +59,7 @@ async fn what_asks_wrongly_for_an_upgrade_is_told_what_is_wrong() {
 
 #[tokio::test]
 async fn the_subprotocol_is_answered_if_it_is_offered_and_a_token_never_is() {
-    let server = Server::embedded(&[]).await;
+    let server = Server::in_memory(&[]).await;
     for (path, offered, answered) in [
         ("/ws", "Sec-WebSocket-Protocol: roomcast.bearer.e30.e30.c2ln, roomcast.v1\r\n", true),
         ("/", "Sec-WebSocket-Protocol: chat\r\nsec-websocket-protocol: roomcast.v1\r\n", true),
@@ -85,7 +85,7 @@ async fn the_subprotocol_is_answered_if_it_is_offered_and_a_token_never_is() {
 
 #[tokio::test]
 async fn what_comes_with_the_request_for_an_upgrade_is_not_lost() {
-    let server = Server::embedded(&[]).await;
+    let server = Server::in_memory(&[]).await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     let request = "GET /ws HTTP/1.1\r\nHost: x\r\nSec-WebSocket-Version: 13\r\nConnection: keep-alive\r\nConnection: Upgrade\r\n\
                    Upgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
@@ -99,7 +99,7 @@ async fn what_comes_with_the_request_for_an_upgrade_is_not_lost() {
 
 #[tokio::test]
 async fn beyond_the_limit_upgrades_are_refused_and_the_others_are_served() {
-    let server = Server::embedded(&[("ROOMCAST_MAX_CONNECTIONS", "2")]).await;
+    let server = Server::in_memory(&[("ROOMCAST_MAX_CONNECTIONS", "2")]).await;
     let (mut first, second) = (server.client().await, server.client().await);
     server.metric_is("ws_connected_clients", 2.0).await;
     let refused = Client::dial(&format!("ws://{}/ws", server.address)).await;
@@ -115,7 +115,7 @@ async fn beyond_the_limit_upgrades_are_refused_and_the_others_are_served() {
 
 #[tokio::test]
 async fn a_client_that_is_silent_even_to_pings_is_closed() {
-    let server = Server::embedded(&[("ROOMCAST_PING_INTERVAL", "100ms")]).await;
+    let server = Server::in_memory(&[("ROOMCAST_PING_INTERVAL", "100ms")]).await;
     let mut alive = server.member("lobby", "alive").await;
     let mut silent = server.raw_client().await;
     server.metric_is("ws_connected_clients", 2.0).await;

@@ -88,7 +88,7 @@ async fn a_clean_run_is_counted_right() {
 
 #[tokio::test]
 async fn idle_clients_are_held_and_let_go() {
-    let server = Server::embedded(&[]).await;
+    let server = Server::in_memory(&[]).await;
     let options = format!("--idle --clients 50 --duration 200ms --pid {}", server.pid());
     let (report, code) = load(&options, &[&ws(&server)]).await;
     assert_eq!((code, &report["mode"], &report["messages"]), (Some(0), &json!("idle"), &Value::Null), "{report:#}");
@@ -100,7 +100,7 @@ async fn idle_clients_are_held_and_let_go() {
 
 #[tokio::test]
 async fn a_closed_loop_says_that_it_is_one() {
-    let server = Server::embedded(&[]).await;
+    let server = Server::in_memory(&[]).await;
     let options =
         "load --saturate 2 --clients 6 --rooms 2 --warm-up 50ms --duration 200ms --churn 100 --churn-existing";
     let url = ws(&server);
@@ -142,7 +142,7 @@ async fn a_dialect_may_need_several_steps_to_connect() {
             Roomcast.leave(client, room, text);
         }
     }
-    let server = Server::embedded(&[]).await;
+    let server = Server::in_memory(&[]).await;
     let plan = Plan {
         urls: vec![ws(&server)],
         clients: 6,
@@ -160,7 +160,7 @@ async fn a_dialect_may_need_several_steps_to_connect() {
 
 #[tokio::test]
 async fn a_server_that_refuses_some_is_told() {
-    let server = Server::embedded(&[("ROOMCAST_MAX_CONNECTIONS", "3")]).await;
+    let server = Server::in_memory(&[("ROOMCAST_MAX_CONNECTIONS", "3")]).await;
     let (report, code) = load("--clients 5 --rooms 1 --rate 50 --warm-up 0s --duration 100ms", &[&ws(&server)]).await;
     assert_eq!((code, &report["connections"]["failed"]), (Some(1), &json!(2)), "{report:#}");
     let reasons: Vec<&String> = report["connections"]["reasons"].as_object().unwrap().keys().collect();
@@ -189,7 +189,7 @@ async fn what_cannot_be_done_is_said_with_its_remedy() {
 
 #[tokio::test]
 async fn an_interrupt_ends_it_with_the_report_so_far() {
-    let server = Server::embedded(&[]).await;
+    let server = Server::in_memory(&[]).await;
     let url = ws(&server);
     let report = tokio::task::spawn_blocking(move || {
         let mut process = command(&[])

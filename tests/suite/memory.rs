@@ -41,7 +41,7 @@ async fn server() -> Server {
         ("ROOMCAST_PING_INTERVAL", "1h".to_owned()),
         ("ROOMCAST_WRITE_TIMEOUT", "1s".to_owned()),
     ];
-    Server::embedded(&settings.each_ref().map(|(name, value)| (*name, value.as_str()))).await
+    Server::in_memory(&settings.each_ref().map(|(name, value)| (*name, value.as_str()))).await
 }
 
 /// The memory of the process, in bytes.

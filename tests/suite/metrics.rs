@@ -11,7 +11,7 @@ use crate::support::{Redis, Server, left_out};
 
 #[tokio::test]
 async fn frames_received_and_messages_sent_are_counted_one_by_one() {
-    let server = Server::embedded(&[]).await;
+    let server = Server::in_memory(&[]).await;
     assert_eq!(server.metric("ws_messages_received_total").await, 0.0);
     let mut clients = [server.client().await, server.client().await, server.client().await];
     server.metric_is("ws_connected_clients", 3.0).await;
@@ -45,18 +45,18 @@ async fn frames_received_and_messages_sent_are_counted_one_by_one() {
 
 #[tokio::test]
 async fn what_a_server_is_can_be_read_from_its_metrics() {
-    let server = Server::embedded(&[("ROOMCAST_MAX_CONNECTIONS", "7")]).await;
+    let server = Server::in_memory(&[("ROOMCAST_MAX_CONNECTIONS", "7")]).await;
     assert_eq!(server.metric("ws_connections_limit").await, 7.0);
-    let info = format!(r#"roomcast_info{{broker="embedded",version="{}"}}"#, env!("CARGO_PKG_VERSION"));
+    let info = format!(r#"roomcast_info{{broker="memory",version="{}"}}"#, env!("CARGO_PKG_VERSION"));
     assert_eq!(server.metric(&info).await, 1.0);
     let Some(redis) = Redis::start().await else { return };
     let server = Server::on(&redis, "one").await;
-    assert_eq!(server.metric(&info.replace("embedded", "redis")).await, 1.0);
+    assert_eq!(server.metric(&info.replace("memory", "redis")).await, 1.0);
 }
 
 #[tokio::test]
 async fn promtool_finds_nothing_to_complain_about() {
-    let server = Server::embedded(&[]).await;
+    let server = Server::in_memory(&[]).await;
     let mut member = server.member("room-of-zebras", "quagga").await;
     member.say("room-of-zebras", "x").await;
     member.texts(1).await;

@@ -7,7 +7,7 @@ use crate::support::{Client, Network, Proxy, Redis, Server, eventually};
 const QUICK: &[(&str, &str)] = &[
     ("ROOMCAST_REDIS_COMMAND_TIMEOUT", "300ms"),
     ("ROOMCAST_REDIS_CONNECT_TIMEOUT", "300ms"),
-    ("ROOMCAST_EARS_INTERVAL", "200ms"),
+    ("ROOMCAST_SUBSCRIBER_PROBE_INTERVAL", "200ms"),
     ("ROOMCAST_COMPARE_INTERVAL", "200ms"),
 ];
 
@@ -88,7 +88,7 @@ async fn a_subscriber_that_hears_nothing_is_found_out_and_replaced() {
     scene.proxy.set(Network::Sound);
     scene.one.is_ready().await;
     assert!(scene.one.metric("roomcast_subscriber_connects_total").await > connects);
-    assert!(scene.one.metric("roomcast_subscriber_deaf_total").await >= 1.0);
+    assert!(scene.one.metric("roomcast_subscriber_probe_failures_total").await >= 1.0);
     eventually("the silence is over", async || {
         (scene.one.metric("roomcast_subscriber_silence_seconds").await < 0.5).then_some(())
     })
@@ -105,7 +105,7 @@ async fn a_client_that_is_ahead_of_its_new_server_is_not_told_of_a_gap() {
     let Some(redis) = Redis::start().await else { return };
     let proxy = Proxy::to(&redis).await;
     let url = proxy.url();
-    let slow = [("ROOMCAST_EARS_INTERVAL", "10m"), ("ROOMCAST_COMPARE_INTERVAL", "10m")];
+    let slow = [("ROOMCAST_SUBSCRIBER_PROBE_INTERVAL", "10m"), ("ROOMCAST_COMPARE_INTERVAL", "10m")];
     let one = Server::start(&[&[("ROOMCAST_REDIS_URL", url.as_str())], &slow[..]].concat());
     one.is_ready().await;
     let two = Server::on(&redis, "two").await;
@@ -139,7 +139,7 @@ async fn a_message_whose_answer_was_lost_is_delivered_here_too() {
     let settings = [
         ("ROOMCAST_REDIS_URL", url.as_str()),
         ("ROOMCAST_REDIS_COMMAND_TIMEOUT", "300ms"),
-        ("ROOMCAST_EARS_INTERVAL", "10m"),
+        ("ROOMCAST_SUBSCRIBER_PROBE_INTERVAL", "10m"),
         ("ROOMCAST_COMPARE_INTERVAL", "10m"),
     ];
     let one = Server::start(&settings);

@@ -30,7 +30,7 @@ async fn messages_have_no_place_and_nothing_is_kept() {
     }
     let mut connection = redis.connect().await;
     let keys: Vec<String> = redis::cmd("KEYS").arg("*").query_async(&mut connection).await.unwrap();
-    assert!(keys.iter().all(|key| key.starts_with("ws:probe:") || key == "ws:secret"), "{keys:?}");
+    assert!(keys.iter().all(|key| key.starts_with("ws:mark:") || key == "ws:secret"), "{keys:?}");
 
     // Whoever asks for what it missed is told that there is nothing to be had.
     let mut back = one.client().await;
@@ -42,7 +42,7 @@ async fn messages_have_no_place_and_nothing_is_kept() {
 
 #[tokio::test]
 async fn one_server_alone_can_do_without_history_too() {
-    let server = Server::embedded(OFF).await;
+    let server = Server::in_memory(OFF).await;
     let mut ann = server.member("lobby", "ann").await;
     let mut bob = server.member("lobby", "bob").await;
     ann.say("lobby", "hello").await;

@@ -44,7 +44,7 @@ fn documented(page: &str) -> BTreeMap<String, Family> {
 
 #[tokio::test]
 async fn the_page_has_every_metric_of_a_running_server_and_no_other() {
-    let server = Server::embedded(&[]).await;
+    let server = Server::in_memory(&[]).await;
     let (_, text) = server.get("/metrics").await;
     let page = fs::read_to_string("docs/observability.md").unwrap();
     assert_eq!(documented(&page), exported(&text), "docs/observability.md (left) and /metrics (right)");

@@ -14,7 +14,7 @@ const LOG: &str = "ws:log:{ws:room:lobby}";
 /// A `pong` says that what was said before has been dealt with, so the message comes first, acknowledged or not.
 #[tokio::test]
 async fn what_a_client_hears_of_its_own_keeps_the_order_in_which_it_spoke() {
-    let server = Server::embedded(&[]).await;
+    let server = Server::in_memory(&[]).await;
     let mut others = Vec::new();
     for _ in 0..100 {
         others.push(server.member("lobby", "other").await);

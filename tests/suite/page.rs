@@ -53,7 +53,7 @@ fn asked_for(text: &str) -> Vec<String> {
 
 #[tokio::test]
 async fn the_page_and_all_that_it_asks_for_are_there() {
-    let server = Server::embedded(&[]).await;
+    let server = Server::in_memory(&[]).await;
     let page = ask(server.address, "GET", "/?room=lobby&name=ann", "").await;
     assert_eq!(page.status, "HTTP/1.1 200 OK");
     assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));
@@ -95,7 +95,7 @@ async fn the_page_and_all_that_it_asks_for_are_there() {
 
 #[tokio::test]
 async fn the_page_may_do_nothing_but_talk_to_its_own_server() {
-    let server = Server::embedded(&[]).await;
+    let server = Server::in_memory(&[]).await;
     let page = ask(server.address, "GET", "/", "").await;
     let policy = page.header("content-security-policy").expect("a policy");
     let allowed: Vec<&str> = policy.split("; ").collect();
@@ -115,7 +115,7 @@ async fn the_page_may_do_nothing_but_talk_to_its_own_server() {
 
 #[tokio::test]
 async fn what_a_browser_has_is_not_sent_again() {
-    let server = Server::embedded(&[]).await;
+    let server = Server::in_memory(&[]).await;
     for path in ["/", "/page.js"] {
         let whole = ask(server.address, "GET", path, "").await;
         let tag = whole.header("etag").expect("a tag").to_owned();
@@ -136,19 +136,19 @@ async fn what_a_browser_has_is_not_sent_again() {
 
 #[tokio::test]
 async fn upgrades_and_probes_are_beside_the_page() {
-    let server = Server::embedded(&[]).await;
+    let server = Server::in_memory(&[]).await;
     Client::dial(&format!("ws://{}/", server.address)).await.unwrap().hears_nothing().await;
     for path in ["/healthz", "/readyz", "/metrics"] {
         assert_eq!(ask(server.address, "GET", path, "").await.status, "HTTP/1.1 200 OK", "{path}");
     }
-    let server = Server::embedded(&[("ROOMCAST_PROBE_LISTEN", "127.0.0.1:0")]).await;
+    let server = Server::in_memory(&[("ROOMCAST_PROBE_LISTEN", "127.0.0.1:0")]).await;
     assert_eq!(ask(server.address, "GET", "/", "").await.header("content-type"), Some("text/html; charset=utf-8"));
     assert_eq!(ask(server.probes, "GET", "/", "").await.status, "HTTP/1.1 404 Not Found");
 }
 
 #[tokio::test]
 async fn without_the_page_there_is_a_short_text() {
-    let server = Server::embedded(&[("ROOMCAST_PAGE", "off")]).await;
+    let server = Server::in_memory(&[("ROOMCAST_PAGE", "off")]).await;
     let text = ask(server.address, "GET", "/", "").await;
     assert_eq!(text.header("content-type"), Some("text/plain; charset=utf-8"));
     assert!(text.body.starts_with("roomcast\n") && text.body.contains("/ws"), "{}", text.body);

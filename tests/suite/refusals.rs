@@ -34,7 +34,7 @@ fn count(log: &str, text: &str) -> usize {
 async fn a_channel_that_is_not_allowed_costs_its_own_join_and_nothing_else() {
     let Some(redis) = Redis::start().await else { return };
     let mut connection = redis.connect().await;
-    let allowed = "ACL SETUSER some on >pw ~* +@all resetchannels &ws:broadcast &ws:ears:* &ws:room:open*";
+    let allowed = "ACL SETUSER some on >pw ~* +@all resetchannels &ws:broadcast &ws:probe:* &ws:room:open*";
     command(&mut connection, allowed).await;
     let url = redis.url().replace("//", "//some:pw@");
     // So long that a join which waits for its end fails the test.
@@ -171,12 +171,12 @@ async fn an_outage_that_was_there_from_the_start_is_one_line_and_its_end_another
             (refused >= 8).then_some(())
         })
         .await;
-        assert_eq!(count(&server.log(), "Redis cannot be used"), 1, "{}", server.log());
+        assert_eq!(count(&server.log(), "cannot use Redis; retrying"), 1, "{}", server.log());
         assert!(server.log().contains(words), "{}", server.log());
         assert_eq!(count(&server.log(), "Redis refused"), 0, "{}", server.log());
         command(&mut connection, to).await;
         server.is_ready().await;
-        eventually("its end is said", async || (count(&server.log(), "Redis can be used again") == 1).then_some(()))
+        eventually("its end is said", async || (count(&server.log(), "Redis works again") == 1).then_some(()))
             .await;
         assert_eq!(count(&server.log(), "WARN roomcast::broker"), 1, "{}", server.log());
     }
@@ -249,7 +249,7 @@ async fn two_servers_of_one_name_say_so_and_one_that_was_restarted_does_not() {
     // Each check is a second after the last one.
     let mut connection = redis.connect().await;
     let mark =
-        async |connection: &mut MultiplexedConnection| connection.get::<_, String>("ws:probe:same").await.unwrap();
+        async |connection: &mut MultiplexedConnection| connection.get::<_, String>("ws:mark:same").await.unwrap();
     for _ in 0..5 {
         let before = mark(&mut connection).await;
         eventually("the next check", async || (mark(&mut connection).await != before).then_some(())).await;
@@ -279,7 +279,7 @@ async fn a_redis_that_was_emptied_is_noticed_without_a_word_being_said() {
 
 #[tokio::test]
 async fn the_embedded_broker_has_place_for_so_many_rooms() {
-    let server = Server::embedded(&[("ROOMCAST_EMBEDDED_BYTES", "1MiB")]).await;
+    let server = Server::in_memory(&[("ROOMCAST_MEMORY_BROKER_BYTES", "1MiB")]).await;
     let mut ann = server.member("lobby", "ann").await;
     let mut eve = server.client().await;
     let refused = loop {
@@ -299,7 +299,7 @@ async fn the_embedded_broker_has_place_for_so_many_rooms() {
 async fn keys_of_another_type_under_a_servers_own_names_do_not_take_it_out() {
     let Some(redis) = Redis::start().await else { return };
     let mut connection = redis.connect().await;
-    for key in ["ws:secret", "ws:probe:one"] {
+    for key in ["ws:secret", "ws:mark:one"] {
         command(&mut connection, &format!("RPUSH {key} x")).await;
     }
     let (one, two) = (Server::on(&redis, "one").await, Server::on(&redis, "two").await);

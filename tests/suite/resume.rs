@@ -131,7 +131,7 @@ async fn a_log_that_no_longer_reaches_back_is_told_and_what_is_left_comes() {
 
 #[tokio::test]
 async fn a_position_of_another_life_or_from_the_future_is_a_reset() {
-    let server = Server::embedded(&[]).await;
+    let server = Server::in_memory(&[]).await;
     let mut ann = server.member("lobby", "ann").await;
     ann.say("lobby", "hello").await;
     let last = ann.expect("message").await;
@@ -153,7 +153,7 @@ async fn a_position_of_another_life_or_from_the_future_is_a_reset() {
 
 #[tokio::test]
 async fn the_last_messages_can_be_asked_for() {
-    let server = Server::embedded(&[("ROOMCAST_MAX_LAST", "5")]).await;
+    let server = Server::in_memory(&[("ROOMCAST_MAX_LAST", "5")]).await;
     let mut ann = server.member("lobby", "ann").await;
     let ask = async |last: u64| {
         let mut client = server.client().await;
@@ -180,7 +180,7 @@ async fn the_last_messages_can_be_asked_for() {
 async fn more_can_be_missed_than_an_outbox_holds() {
     let settings =
         [("ROOMCAST_OUTBOX_MESSAGES", "16"), ("ROOMCAST_OUTBOX_BYTES", "256KiB"), ("ROOMCAST_HISTORY_BYTES", "64MiB")];
-    let server = Server::embedded(&settings).await;
+    let server = Server::in_memory(&settings).await;
     let mut ann = server.member("lobby", "ann").await;
     let text = "x".repeat(16_000);
     ann.say("lobby", "seen").await;
@@ -285,7 +285,7 @@ async fn a_rewind_that_was_overtaken_is_told() {
 /// messages that follow it.
 #[tokio::test]
 async fn whoever_is_cut_off_at_any_point_of_a_replay_goes_on_from_the_last_position() {
-    let server = Server::embedded(&[]).await;
+    let server = Server::in_memory(&[]).await;
     let mut ann = server.member("lobby", "ann").await;
     for number in 1..=6 {
         ann.say("lobby", &number.to_string()).await;

@@ -51,7 +51,7 @@ fn a_port_in_use_is_named() {
 
 #[tokio::test]
 async fn an_unknown_name_is_warned_about_and_a_service_link_is_not() {
-    let server = Server::embedded(&[
+    let server = Server::in_memory(&[
         ("ROOMCAST_REDIS_ULR", "redis://redis"),
         ("ROOMCAST_PORT", "tcp://10.0.0.1:80"),
         ("ROOMCAST_SERVICE_HOST", "10.0.0.1"),
@@ -68,11 +68,11 @@ async fn an_unknown_name_is_warned_about_and_a_service_link_is_not() {
 /// Nobody else can write lines into the log: not by a name, and not by a frame that a library logs at `trace`.
 #[tokio::test]
 async fn what_is_logged_is_one_line_whatever_is_in_it() {
-    let server = Server::embedded(&[("ROOMCAST_A\n2026-01-01T00:00:00Z  INFO forged\u{1b}[2J", "1")]).await;
+    let server = Server::in_memory(&[("ROOMCAST_A\n2026-01-01T00:00:00Z  INFO forged\u{1b}[2J", "1")]).await;
     let log = server.log();
     let lines: Vec<&str> = log.lines().filter(|line| line.contains("forged")).collect();
     let [line] = lines[..] else { panic!("one line, not {lines:?}") };
-    assert!(line.contains(r"WARN roomcast: ROOMCAST_A\n2026") && !line.contains('\u{1b}'), "{line:?}");
+    assert!(line.contains(r"WARN roomcast::cli::serve: ROOMCAST_A\n2026") && !line.contains('\u{1b}'), "{line:?}");
 }
 
 /// Container runtimes and systemd start a program with few files and let it take more.

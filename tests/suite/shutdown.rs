@@ -9,7 +9,7 @@ use crate::support::{Client, Redis, Server, eventually, left_out};
 #[tokio::test]
 async fn each_signal_closes_every_client_with_1012_and_ends_with_0() {
     for signal in ["TERM", "INT", "HUP"] {
-        let mut server = Server::embedded(&[]).await;
+        let mut server = Server::in_memory(&[]).await;
         let mut clients = [server.member("lobby", "ann").await, server.client().await];
         server.signal(signal);
         for client in &mut clients {
@@ -81,7 +81,7 @@ async fn what_was_taken_is_delivered_before_the_close() {
 
 #[tokio::test]
 async fn while_it_ends_it_is_unready_and_refuses_new_clients() {
-    let mut server = Server::embedded(&[]).await;
+    let mut server = Server::in_memory(&[]).await;
     // A client that does not answer the close frame keeps the server for a moment.
     let slow = server.raw_client().await;
     server.metric_is("ws_connected_clients", 1.0).await;
@@ -104,7 +104,7 @@ async fn while_it_ends_it_is_unready_and_refuses_new_clients() {
 #[tokio::test]
 async fn clients_are_told_when_to_come_back_and_closed_one_after_another() {
     const CLIENTS: u32 = 10;
-    let mut server = Server::embedded(&[("ROOMCAST_DRAIN_RATE", "20")]).await;
+    let mut server = Server::in_memory(&[("ROOMCAST_DRAIN_RATE", "20")]).await;
     let mut clients = Vec::new();
     for _ in 0..CLIENTS {
         clients.push(server.member("lobby", "someone").await);
@@ -134,7 +134,7 @@ async fn clients_are_told_when_to_come_back_and_closed_one_after_another() {
 
 #[tokio::test]
 async fn a_client_that_never_reads_does_not_hold_it_up() {
-    let mut server = Server::embedded(&[
+    let mut server = Server::in_memory(&[
         ("ROOMCAST_DRAIN_TIME", "0s"),
         ("ROOMCAST_SHUTDOWN_TIMEOUT", "1s"),
         ("ROOMCAST_WRITE_TIMEOUT", "5m"),

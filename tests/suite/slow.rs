@@ -6,7 +6,7 @@ use crate::support::{Client, Server};
 
 #[tokio::test]
 async fn a_client_that_never_reads_is_closed_and_the_others_get_everything() {
-    let server = Server::embedded(&[("ROOMCAST_OUTBOX_MESSAGES", "64"), ("ROOMCAST_WRITE_TIMEOUT", "1s")]).await;
+    let server = Server::in_memory(&[("ROOMCAST_OUTBOX_MESSAGES", "64"), ("ROOMCAST_WRITE_TIMEOUT", "1s")]).await;
     let deaf = server.member("lobby", "deaf").await;
     let mut members = [server.member("lobby", "ann").await, server.member("lobby", "bob").await];
     let text = "x".repeat(16_000);
@@ -28,7 +28,7 @@ async fn a_client_that_never_reads_is_closed_and_the_others_get_everything() {
 
 #[tokio::test]
 async fn a_slow_client_is_told_why_it_is_closed() {
-    let server = Server::embedded(&[("ROOMCAST_OUTBOX_MESSAGES", "64"), ("ROOMCAST_WRITE_TIMEOUT", "1m")]).await;
+    let server = Server::in_memory(&[("ROOMCAST_OUTBOX_MESSAGES", "64"), ("ROOMCAST_WRITE_TIMEOUT", "1m")]).await;
     let mut slow = server.member("lobby", "slow").await;
     let mut ann = server.member("lobby", "ann").await;
     // More than the sockets' buffers and the outbox hold together.
@@ -44,7 +44,7 @@ async fn a_slow_client_is_told_why_it_is_closed() {
 /// With a hundred others in the room, each of them gets every message while one does not read.
 #[tokio::test]
 async fn one_that_never_reads_takes_nothing_from_a_hundred_others() {
-    let server = Server::embedded(&[("ROOMCAST_OUTBOX_MESSAGES", "64"), ("ROOMCAST_WRITE_TIMEOUT", "1s")]).await;
+    let server = Server::in_memory(&[("ROOMCAST_OUTBOX_MESSAGES", "64"), ("ROOMCAST_WRITE_TIMEOUT", "1s")]).await;
     let _deaf = server.member("lobby", "deaf").await;
     let mut members = Vec::new();
     for _ in 0..100 {

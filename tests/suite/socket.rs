@@ -31,7 +31,7 @@ fn join(room: &str) -> Vec<u8> {
 
 #[tokio::test]
 async fn a_long_frame_that_comes_slowly_is_a_sign_of_life() {
-    let server = Server::embedded(&[("ROOMCAST_PING_INTERVAL", "100ms")]).await;
+    let server = Server::in_memory(&[("ROOMCAST_PING_INTERVAL", "100ms")]).await;
     let mut client = server.raw_client().await;
     let mut bytes = frame(TEXT, JSON_PING).into_iter();
     // Within a frame no pong can be sent. Three pings without any sign of life would be the end.
@@ -52,7 +52,7 @@ async fn a_long_frame_that_comes_slowly_is_a_sign_of_life() {
 #[tokio::test]
 async fn a_message_has_a_time_from_its_first_byte_to_its_last() {
     let settings = [("ROOMCAST_MESSAGE_TIMEOUT", "300ms"), ("ROOMCAST_PING_INTERVAL", "1h")];
-    let server = Server::embedded(&settings).await;
+    let server = Server::in_memory(&settings).await;
     let mut idle = server.client().await;
     for bytes in [&frame(TEXT, JSON_PING)[..1], &frame(TEXT, JSON_PING)[..9], &frame(PART, b"{")] {
         let mut slow = server.raw_client().await;
@@ -66,7 +66,7 @@ async fn a_message_has_a_time_from_its_first_byte_to_its_last() {
 #[tokio::test]
 async fn the_time_of_a_message_is_its_own_when_there_is_always_one_on_the_way() {
     let settings = [("ROOMCAST_MESSAGE_TIMEOUT", "2s"), ("ROOMCAST_PING_INTERVAL", "100ms")];
-    let server = Server::embedded(&settings).await;
+    let server = Server::in_memory(&settings).await;
     let mut client = server.raw_client().await;
     let message = frame(TEXT, JSON_PING);
     let (start, end) = message.split_at(message.len() / 2);
@@ -82,7 +82,7 @@ async fn the_time_of_a_message_is_its_own_when_there_is_always_one_on_the_way() 
 
 #[tokio::test]
 async fn a_frame_that_is_too_long_is_named_and_its_sender_is_not_reset() {
-    let server = Server::embedded(&[]).await;
+    let server = Server::in_memory(&[]).await;
     let mut client = server.raw_client().await;
     let text = json!({"type": "message", "text": "x".repeat(300_000), "zid": 1})
         .to_string()
@@ -152,7 +152,7 @@ async fn a_close_is_answered_while_a_command_is_under_way() {
 
 #[tokio::test]
 async fn what_was_sent_before_a_close_is_done_before_it_is_answered() {
-    let server = Server::embedded(&[]).await;
+    let server = Server::in_memory(&[]).await;
     let mut bob = server.member("lobby", "bob").await;
     let mut ann = server.raw_client().await;
     let say = |number: usize| {
@@ -178,7 +178,7 @@ async fn what_was_sent_before_a_close_is_done_before_it_is_answered() {
 #[tokio::test]
 async fn a_client_that_does_not_take_its_goodbye_is_reset() {
     let settings = [("ROOMCAST_WRITE_TIMEOUT", "300ms"), ("ROOMCAST_OUTBOX_MESSAGES", "64")];
-    let server = Server::embedded(&settings).await;
+    let server = Server::in_memory(&settings).await;
     let mut deaf = server.raw_client().await;
     deaf.write_all(&join("lobby")).await.unwrap();
     let mut ann = server.member("lobby", "ann").await;

@@ -79,15 +79,22 @@ impl Log {
         Ok(published)
     }
 
-    pub(super) fn read(&mut self, from: Option<ReadFrom>, retention: &Retention) -> LogSlice<Frame> {
+    /// See [`Broker::recover`](crate::broker::Broker::recover).
+    pub(super) fn recover(&mut self, from: Option<ReadFrom>, retention: &Retention) -> LogSlice<Frame> {
         self.start_anew_if_behind(from.map(|from| Position::new(from.position.epoch, from.known)));
         if from.is_some_and(|from| from.void && from.position.epoch == self.epoch) {
             self.start_anew();
         }
         self.expire(retention);
         self.touched = Instant::now();
-        let entries = from.map_or(Vec::new(), |from| self.page(from.position));
+        let entries = from.map_or(Vec::new(), |from| self.page(from.position, 0));
         LogSlice { top: Position::new(self.epoch, self.top), entries }
+    }
+
+    /// See [`Broker::read`](crate::broker::Broker::read).
+    pub(super) fn read(&self, from: Position, retention: &Retention) -> LogSlice<Frame> {
+        let expired = self.entries.partition_point(|(at, _)| at.elapsed() >= retention.age);
+        LogSlice { top: Position::new(self.epoch, self.top), entries: self.page(from, expired) }
     }
 
     pub(super) fn look_up(&mut self) -> Stamp {
@@ -154,10 +161,10 @@ impl Log {
         Published::New(placed)
     }
 
-    /// The entries from there on, but no more than one reading returns.
-    fn page(&self, from: Position) -> Vec<Publication<Frame>> {
+    /// The entries from there on, but for the first `expired` ones, and no more than one reading returns.
+    fn page(&self, from: Position, expired: usize) -> Vec<Publication<Frame>> {
         let start = if from.epoch == self.epoch { from.seq } else { 0 };
-        let start = self.entries.partition_point(|(_, entry)| entry.position.seq < start);
+        let start = self.entries.partition_point(|(_, entry)| entry.position.seq < start).max(expired);
         // The entry at the position itself tells nothing new, so one more has to come with it, however long they are.
         let (mut bytes, mut count) = (0, 0);
         let fits = |(_, entry): &&(Instant, Publication<Frame>)| {

@@ -52,6 +52,10 @@ impl Logs {
         Ok(result)
     }
 
+    pub(super) fn get(&self, channel: &Channel) -> Option<&Log> {
+        self.by_channel.get(channel)
+    }
+
     pub(super) fn get_mut(&mut self, channel: &Channel) -> Option<&mut Log> {
         self.by_channel.get_mut(channel)
     }
@@ -115,19 +119,19 @@ fn empty_weight(channel: &Channel) -> usize {
 mod tests {
     use super::*;
     use crate::{
-        config::Config,
         order::ReadFrom,
         protocol::{Draft, MessageId, Position, RoomId},
     };
 
     const BOUND: usize = 1 << 20;
+    const HOUR: std::time::Duration = std::time::Duration::from_secs(3600);
 
     fn room(name: &str) -> Channel {
         Channel::Room(RoomId::parse(name, 128).unwrap())
     }
 
     fn retention() -> Retention {
-        (&Config::from_env([]).unwrap().0).into()
+        Retention::new(1000, HOUR, 4 << 20, HOUR / 12)
     }
 
     fn publish(logs: &mut Logs, channel: &Channel, text: &str, id: Option<String>) {
@@ -140,7 +144,7 @@ mod tests {
     fn first_seq(logs: &mut Logs, channel: &Channel) -> u64 {
         let position = Position::new(crate::protocol::Epoch(1), 0);
         let from = Some(ReadFrom { position, known: 0, void: false });
-        logs.with(channel, |log| log.read(from, &retention())).unwrap().entries[0].position.seq
+        logs.with(channel, |log| log.recover(from, &retention())).unwrap().entries[0].position.seq
     }
 
     #[test]
@@ -193,7 +197,7 @@ mod tests {
     async fn the_numbering_of_a_room_with_members_outlives_their_silence() {
         let mut logs = Logs::new(BOUND);
         for (name, is_held) in [("held", true), ("left", false)] {
-            logs.with(&room(name), |log| log.read(None, &retention())).unwrap();
+            logs.with(&room(name), |log| log.recover(None, &retention())).unwrap();
             if is_held {
                 logs.get_mut(&room(name)).unwrap().look_up();
             }

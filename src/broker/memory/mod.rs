@@ -11,10 +11,10 @@ use tokio_util::sync::CancellationToken;
 
 use self::{log::Log, logs::Logs};
 use super::{
-    Broker, Listener, LookedUp, PublishError, Published, ReadError, Retention, Trouble, Unavailable, interest::Interest,
+    Broker, Listener, LookedUp, PublishError, Published, RecoverError, Retention, Trouble, Unavailable,
+    interest::Interest,
 };
 use crate::{
-    config::Config,
     order::{LogSlice, ReadFrom},
     protocol::{Channel, Draft, Frame, Position},
 };
@@ -22,7 +22,7 @@ use crate::{
 /// How often logs are looked through for what has expired.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
 
-/// The embedded broker: the promises of [`RedisBroker`](super::RedisBroker), within one process and for as long
+/// The memory broker: the promises of [`RedisBroker`](super::RedisBroker), within one process and for as long
 /// as it lives.
 #[derive(Debug)]
 pub struct MemoryBroker {
@@ -32,10 +32,9 @@ pub struct MemoryBroker {
 }
 
 impl MemoryBroker {
-    /// A broker with no channels.
-    pub fn new(config: &Config) -> Self {
-        let logs = Mutex::new(Logs::new(config.embedded_bytes));
-        Self { interest: Interest::default(), retention: config.into(), logs }
+    /// A broker with no channels. All logs together take at most `max_bytes`.
+    pub fn new(retention: Retention, max_bytes: usize) -> Self {
+        Self { interest: Interest::default(), retention, logs: Mutex::new(Logs::new(max_bytes)) }
     }
 
     fn logs(&self) -> MutexGuard<'_, Logs> {
@@ -81,15 +80,23 @@ impl Broker for MemoryBroker {
         Box::pin(async { Ok(()) })
     }
 
-    fn read<'a>(
+    fn recover<'a>(
         &'a self,
         channel: &'a Channel,
         from: Option<ReadFrom>,
-    ) -> BoxFuture<'a, Result<LogSlice<Frame>, ReadError>> {
+    ) -> BoxFuture<'a, Result<LogSlice<Frame>, RecoverError>> {
         Box::pin(async move {
-            let read = self.logs().with(channel, |log| log.read(from, &self.retention));
-            read.map_err(|_| ReadError::Overloaded)
+            let recovered = self.logs().with(channel, |log| log.recover(from, &self.retention));
+            recovered.map_err(|_| RecoverError::Overloaded)
         })
+    }
+
+    fn read<'a>(
+        &'a self,
+        channel: &'a Channel,
+        from: Position,
+    ) -> BoxFuture<'a, Result<Option<LogSlice<Frame>>, Unavailable>> {
+        Box::pin(async move { Ok(self.logs().get(channel).map(|log| log.read(from, &self.retention))) })
     }
 
     fn tops<'a>(&'a self, channels: &'a [Channel]) -> BoxFuture<'a, Result<Vec<LookedUp>, Unavailable>> {
@@ -97,6 +104,10 @@ impl Broker for MemoryBroker {
             let mut logs = self.logs();
             Ok(channels.iter().map(|channel| Ok(logs.get_mut(channel).map(Log::look_up))).collect())
         })
+    }
+
+    fn kind(&self) -> &'static str {
+        "memory"
     }
 
     fn troubles(&self) -> Vec<Trouble> {

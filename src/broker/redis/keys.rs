@@ -21,9 +21,9 @@ impl Keys {
         }
     }
 
-    /// The channel on which a server tests whether it hears.
-    pub(super) fn ears(&self, origin_server: &str) -> String {
-        format!("{}:ears:{origin_server}", self.prefix)
+    /// The channel on which a server probes its own subscriber.
+    pub(super) fn subscriber_probe(&self, origin_server: &str) -> String {
+        format!("{}:probe:{origin_server}", self.prefix)
     }
 
     /// A string: what the servers of this Redis vouch with for what they push.
@@ -32,8 +32,8 @@ impl Keys {
     }
 
     /// A string that a server writes time and again to see that Redis takes writes and keeps them.
-    pub(super) fn probe(&self, origin_server: &str) -> String {
-        format!("{}:probe:{origin_server}", self.prefix)
+    pub(super) fn mark(&self, origin_server: &str) -> String {
+        format!("{}:mark:{origin_server}", self.prefix)
     }
 
     /// The channel of that name; `None` if it is none of ours.

@@ -5,7 +5,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{link::Failure, outage::Outages};
+use super::{failure::Failure, outage::Outages};
 
 /// Says in the log what Redis refused of one kind, at most one line in each interval: a Redis that refuses everything
 /// must not make every message a line.

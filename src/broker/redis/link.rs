@@ -1,49 +1,30 @@
 use std::{
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use deadpool_redis::{Hook, Manager, Pool, Runtime};
-use redis::{
-    AsyncConnectionConfig, ConnectionInfo, ErrorKind, PushInfo, PushKind, RedisError, RedisResult, ServerErrorKind,
-    aio::MultiplexedConnection,
-};
+use redis::{PushInfo, PushKind, RedisResult, aio::MultiplexedConnection};
 use tokio::{
     sync::Notify,
     time::{sleep, timeout},
 };
 
-use super::{
-    super::Unavailable,
-    backoff::Backoff,
-    outage::{Outages, Part},
-};
-use crate::{config::Config, telemetry::Gauge};
+use super::{backoff::Backoff, connector::Connector, failure::Failure, health::Health};
 
 /// How often Redis is asked whether it can do its job.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A connection for commands.
+/// The connection for what is published.
 ///
-/// All commands share one multiplexed connection, so those of many sessions travel together and none waits for a
-/// checkout, which would cost two more commands. One loop ([`Link::keep_up`]) is all that makes connections: the
-/// pool gives it one, and it is checked, time and again, and at once when a command has failed. Readiness goes by that
-/// check. While there is no connection commands fail at once.
+/// All publishes share one multiplexed connection, so those of many sessions travel together and none waits for another.
+/// One loop ([`Link::keep_up`]) is all that makes connections, one after the other: each is checked, time and again, and
+/// at once when a command has failed. While there is no connection commands fail at once.
 pub(super) struct Link {
-    part: Part,
-    pool: Pool,
-    /// How many connections the pool has made.
-    made: Arc<AtomicU64>,
+    connector: Arc<Connector>,
+    health: Health,
     shared: Mutex<Shared>,
-    deadline: Duration,
-    /// A connection has to be looked at now.
+    /// The connection has to be looked at now.
     suspected: Arc<Notify>,
-    /// 1 if the last check succeeded and nothing has failed since.
-    up: Gauge,
-    outages: Arc<Outages>,
 }
 
 #[derive(Default)]
@@ -53,62 +34,14 @@ struct Shared {
     number: u64,
 }
 
-/// Why a command has no answer, or none that is of use.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
-    #[error("there is no connection to Redis")]
-    NoConnection,
-    #[error("no answer within {0:?}")]
-    Late(Duration),
-    #[error(transparent)]
-    Redis(#[from] RedisError),
-    /// Redis answered, and not as it should.
-    #[error("{0}")]
-    Unfit(String),
-}
-
 impl Link {
-    pub(super) fn new(
-        part: Part,
-        redis: ConnectionInfo,
-        config: &Config,
-        up: Gauge,
-        outages: Arc<Outages>,
-    ) -> Result<Self, RedisError> {
-        let suspected = Arc::new(Notify::new());
-        let ended = suspected.clone();
-        let connection = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(config.redis_connect_timeout))
-            // Whoever waits has a deadline of its own.
-            .set_response_timeout(None)
-            .set_push_sender(move |push: PushInfo| {
-                if push.kind == PushKind::Disconnection {
-                    ended.notify_one();
-                }
-                Ok::<(), ()>(())
-            });
-        let made = Arc::new(AtomicU64::new(0));
-        let one_more = made.clone();
-        let manager = Manager::new_with_config(redis, connection)?;
-        let pool = Pool::builder(manager)
-            .max_size(1)
-            .wait_timeout(Some(config.redis_connect_timeout))
-            .create_timeout(Some(config.redis_connect_timeout))
-            .recycle_timeout(Some(config.redis_command_timeout))
-            .runtime(Runtime::Tokio1)
-            .post_create(Hook::sync_fn(move |_, _| {
-                one_more.fetch_add(1, Ordering::Relaxed);
-                Ok(())
-            }))
-            .build()
-            .expect("a runtime is given, which is all that the timeouts need");
-        let deadline = config.redis_command_timeout;
-        Ok(Self { part, pool, made, shared: Mutex::default(), deadline, suspected, up, outages })
+    pub(super) fn new(connector: Arc<Connector>, health: Health) -> Self {
+        Self { connector, health, shared: Mutex::default(), suspected: Arc::default() }
     }
 
     /// Whether Redis could do its job when it was last checked, and has not failed since.
     pub(super) fn is_up(&self) -> bool {
-        self.up.get() == 1
+        self.health.is_up()
     }
 
     /// Keeps a connection that passes the check, for ever: checks it regularly, and makes another one when it is broken.
@@ -116,50 +49,61 @@ impl Link {
     where
         F: Future<Output = Result<(), Failure>>,
     {
-        let mut backoff = Backoff::new();
+        let (mut backoff, mut connection) = (Backoff::new(), None);
         loop {
-            if self.attend(&check).await {
-                backoff = Backoff::new();
-                tokio::select! {
-                    () = sleep(CHECK_INTERVAL) => {}
-                    () = self.suspected.notified() => {}
+            match self.attend(&mut connection, &check).await {
+                Ok(()) => {
+                    self.health.works();
+                    backoff = Backoff::new();
+                    tokio::select! {
+                        () = sleep(CHECK_INTERVAL) => {}
+                        () = self.suspected.notified() => {}
+                    }
                 }
-            } else {
-                sleep(backoff.next(rand::random())).await;
+                Err(failure) => {
+                    if failure.condemns_connection() {
+                        connection = None;
+                        self.shared().connection = None;
+                    }
+                    self.health.fails(&failure);
+                    sleep(backoff.next(rand::random())).await;
+                }
+            }
+            if self.shared().connection.is_none() {
+                connection = None;
             }
         }
     }
 
-    /// Checks the connection, or makes one and checks that. Returns whether all is well.
-    async fn attend<F>(&self, check: &impl Fn(MultiplexedConnection) -> F) -> bool
+    /// Makes a connection if there is none, checks it, and has commands go over it if it passes.
+    async fn attend<F>(
+        &self,
+        connection: &mut Option<MultiplexedConnection>,
+        check: &impl Fn(MultiplexedConnection) -> F,
+    ) -> Result<(), Failure>
     where
         F: Future<Output = Result<(), Failure>>,
     {
-        // The pool pings a connection that it has before it hands it out, and makes one if it has none.
-        let (connection, number) = match self.pool.get().await {
-            Ok(pooled) => (MultiplexedConnection::clone(&pooled), self.made.load(Ordering::Relaxed)),
-            Err(error) => {
-                self.shared().connection = None;
-                self.fails(&error);
-                return false;
+        let (current, is_new) = match connection.clone() {
+            Some(current) => (current, false),
+            None => {
+                let ended = self.suspected.clone();
+                let connecting = self.connector.connect(move |push: PushInfo| {
+                    if push.kind == PushKind::Disconnection {
+                        ended.notify_one();
+                    }
+                    Ok::<(), ()>(())
+                });
+                (connecting.await?, true)
             }
         };
-        match self.within(check(connection.clone())).await {
-            Ok(()) => {
-                self.share(connection, number);
-                self.up.set_flag(true);
-                self.outages.works(self.part);
-                true
-            }
-            Err(failure) => {
-                if failure.condemns_connection() {
-                    self.shared().connection = None;
-                    self.pool.retain(|_, _| false);
-                }
-                self.fails(&failure);
-                false
-            }
+        self.within(check(current.clone())).await?;
+        if is_new {
+            let mut shared = self.shared();
+            *shared = Shared { connection: Some(current.clone()), number: shared.number + 1 };
+            *connection = Some(current);
         }
+        Ok(())
     }
 
     /// Runs one command on the shared connection, within the deadline.
@@ -173,22 +117,17 @@ impl Link {
         };
         let Some(mut connection) = connection else { return Err(Failure::NoConnection) };
         let result = self.within(async { Ok(command(&mut connection).await?) }).await;
-        match &result {
-            // A long answer may be on its way. The check finds out whether anything comes at all.
-            Err(Failure::Late(_)) if self.part == Part::Readings => self.suspected.notify_one(),
-            Err(failure) if failure.condemns_connection() => self.give_up(number, failure),
-            _ => {}
+        if let Err(failure) = &result
+            && failure.condemns_connection()
+        {
+            self.give_up(number, failure);
         }
         result
     }
 
     async fn within<T>(&self, answer: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-        timeout(self.deadline, answer).await.unwrap_or(Err(Failure::Late(self.deadline)))
-    }
-
-    /// Has commands go over this connection from now on.
-    fn share(&self, connection: MultiplexedConnection, number: u64) {
-        *self.shared() = Shared { connection: Some(connection), number };
+        let deadline = self.connector.command_timeout();
+        timeout(deadline, answer).await.unwrap_or(Err(Failure::Late(deadline)))
     }
 
     /// Has a connection replaced, unless it has been already.
@@ -196,15 +135,9 @@ impl Link {
         let mut shared = self.shared();
         if shared.number == number && shared.connection.take().is_some() {
             drop(shared);
-            self.pool.retain(|_, _| false);
             self.suspected.notify_one();
-            self.fails(why);
+            self.health.fails(why);
         }
-    }
-
-    fn fails(&self, why: &dyn std::fmt::Display) {
-        self.up.set_flag(false);
-        self.outages.fails(self.part, why);
     }
 
     fn shared(&self) -> MutexGuard<'_, Shared> {
@@ -212,52 +145,27 @@ impl Link {
     }
 }
 
-impl Failure {
-    /// Whether the connection is broken, or leads to a server that cannot do its job. Anything else is about the one
-    /// command, such as a key of the wrong type, an answer that is of no use, or a Redis whose memory is full.
-    fn condemns_connection(&self) -> bool {
-        let Self::Redis(error) = self else { return matches!(self, Self::Late(_)) };
-        match error.kind() {
-            ErrorKind::Server(kind) => {
-                matches!(kind, ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown | ServerErrorKind::BusyLoading)
-            }
-            // The bytes were read well, or nothing would have come of them; what they say is no answer to this.
-            ErrorKind::Parse | ErrorKind::UnexpectedReturnType => false,
-            _ => error.is_io_error() || error.is_unrecoverable_error(),
-        }
-    }
-
-    /// Whether Redis was there and said no, or something that is no answer.
-    pub(super) fn is_refusal(&self) -> bool {
-        match self {
-            Self::NoConnection | Self::Late(_) => false,
-            Self::Redis(_) | Self::Unfit(_) => !self.condemns_connection(),
-        }
-    }
-}
-
-impl From<Failure> for Unavailable {
-    fn from(failure: Failure) -> Self {
-        Self(failure.to_string())
-    }
-}
-
 impl std::fmt::Debug for Link {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Link").field("part", &self.part).field("up", &self.up.get()).finish_non_exhaustive()
+        f.debug_struct("Link").field("health", &self.health).finish_non_exhaustive()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use redis::IntoConnectionInfo;
+pub(super) mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::{TcpListener, TcpStream},
     };
     use tokio_util::task::TaskTracker;
 
-    use super::*;
+    use super::{
+        super::{Options, outage::Part},
+        *,
+    };
+    use crate::{broker::Retention, telemetry::Gauge};
 
     /// A Redis that answers `SLOW` only with what is asked next, and all else at once.
     async fn serve(mut stream: TcpStream) {
@@ -287,26 +195,53 @@ mod tests {
         }
     }
 
+    /// Options for a Redis at this URL.
+    pub(crate) fn options(url: &str) -> Options {
+        Options {
+            url: url.to_owned(),
+            password: None,
+            prefix: "ws".into(),
+            connect_timeout: Duration::from_secs(2),
+            command_timeout: Duration::from_millis(700),
+            probe_interval: Duration::from_secs(2),
+            memory_watermark: 0.8,
+            max_frame: 1 << 20,
+            retention: Retention::new(1000, Duration::from_secs(60), 1 << 20, Duration::from_secs(60)),
+        }
+    }
+
+    /// Runs a test against a Redis that may answer late. The test gets a connector to it, and how many connections it has
+    /// accepted.
+    pub(crate) async fn with_slow_redis(test: impl AsyncFnOnce(Arc<Connector>, &AtomicU64)) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("redis://{}/?protocol=resp3", listener.local_addr().unwrap());
+        let connector = Arc::new(Connector::new(&options(&url)).unwrap());
+        let (tasks, accepted) = (TaskTracker::new(), AtomicU64::new(0));
+        let accepting = async {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                accepted.fetch_add(1, Ordering::Relaxed);
+                tasks.spawn(serve(stream));
+            }
+        };
+        tokio::select! {
+            () = test(connector, &accepted) => {}
+            never = accepting => never,
+        }
+    }
+
+    pub(crate) async fn ping(connection: &mut MultiplexedConnection) -> RedisResult<String> {
+        redis::cmd("PING").query_async(connection).await
+    }
+
+    pub(crate) async fn slow(connection: &mut MultiplexedConnection) -> RedisResult<String> {
+        redis::cmd("SLOW").query_async(connection).await
+    }
+
     #[tokio::test]
-    async fn a_late_reading_fails_alone_and_a_late_command_is_the_end_of_its_connection() {
-        for (part, expected) in [(Part::Readings, 1), (Part::Commands, 2)] {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let url = format!("redis://{}/?protocol=resp3", listener.local_addr().unwrap());
-            let config = Config::from_env([("ROOMCAST_REDIS_COMMAND_TIMEOUT".into(), "700ms".into())]).unwrap().0;
-            let up = Gauge::default();
-            let redis = url.into_connection_info().unwrap();
-            let link = Link::new(part, redis, &config, up, Arc::default()).unwrap();
-            let (tasks, accepted) = (TaskTracker::new(), AtomicU64::new(0));
-            let accepting = async {
-                loop {
-                    let (stream, _) = listener.accept().await.unwrap();
-                    accepted.fetch_add(1, Ordering::Relaxed);
-                    tasks.spawn(serve(stream));
-                }
-            };
-            let ping = async |connection: &mut MultiplexedConnection| {
-                redis::cmd("PING").query_async::<String>(connection).await
-            };
+    async fn a_late_command_is_the_end_of_its_connection() {
+        with_slow_redis(async |connector, accepted| {
+            let link = Link::new(connector, Health::new(Part::Commands, Gauge::default(), Arc::default()));
             let checks = Notify::new();
             let keeping_up = link.keep_up(async |mut connection| {
                 ping(&mut connection).await?;
@@ -314,22 +249,23 @@ mod tests {
                 Ok(())
             });
             let testing = async {
-                checks.notified().await;
-                sleep(Duration::from_millis(1)).await;
-                assert_eq!(link.run(ping).await.unwrap(), "PONG");
-                let slow = link.run(async |connection| redis::cmd("SLOW").query_async::<String>(connection).await);
-                assert!(matches!(slow.await, Err(Failure::Late(_))));
-                checks.notified().await;
                 while link.run(ping).await.is_err() {
                     checks.notified().await;
+                    tokio::task::yield_now().await;
                 }
-                assert_eq!(accepted.load(Ordering::Relaxed), expected, "{part:?}");
+                assert!(matches!(link.run(slow).await, Err(Failure::Late(_))));
+                assert!(!link.is_up());
+                while link.run(ping).await.is_err() {
+                    checks.notified().await;
+                    tokio::task::yield_now().await;
+                }
+                assert_eq!(accepted.load(Ordering::Relaxed), 2);
             };
             tokio::select! {
                 () = testing => {}
-                never = accepting => never,
                 () = keeping_up => unreachable!("it keeps up for ever"),
             }
-        }
+        })
+        .await;
     }
 }

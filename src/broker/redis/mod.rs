@@ -1,125 +1,67 @@
-//! The broker between servers. Three connections: the subscriber's only listens, the reader's asks for what is kept, the
-//! publisher's does all else. What is in Redis, and under which names, is in `keys.rs`; what happens there is in the two
+//! The broker between servers. What is in Redis, and under which names, is in `keys.rs`; what happens there is in the
 //! scripts.
+//!
+//! A [`Shard`] works with one Redis master, by three kinds of connection, all made by the `Connector`: one that only
+//! subscribes, one that many share for what is published, and a few, each for one caller at a time, for what is asked.
 
 mod backoff;
-mod ears;
+mod connector;
+mod failure;
+mod health;
+mod heartbeat;
 mod keys;
 mod lines;
 mod link;
 mod marks;
 mod memory;
+mod options;
 mod outage;
-mod probe;
 mod publisher;
+mod queries;
 mod reader;
+mod shard;
 mod subscriber;
+mod subscriber_probe;
+mod subscriptions;
 mod vouching;
 
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
-use redis::{IntoConnectionInfo, ProtocolVersion};
-use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use self::{
-    ears::Ears,
-    keys::Keys,
-    link::Link,
-    memory::Memory,
-    outage::{Outages, Part},
-    probe::Probe,
-    publisher::Publisher,
-    reader::Reader,
-    subscriber::Subscriber,
-    vouching::Vouching,
-};
-use super::{Broker, Listener, LookedUp, PublishError, Published, ReadError, Retention, Trouble, Unavailable};
+pub use self::options::Options;
+use self::shard::Shard;
+use super::{Broker, Listener, LookedUp, PublishError, Published, RecoverError, Retention, Trouble, Unavailable};
 use crate::{
-    config::Config,
     order::{LogSlice, ReadFrom},
     protocol::{Channel, Draft, Epoch, Frame, Position},
     telemetry::Metrics,
 };
 
-/// How often the metrics of the subscriber are brought up to date.
-const REPORT_INTERVAL: Duration = Duration::from_secs(1);
-
 /// Carries publications between servers through one Redis.
 #[derive(Debug)]
 pub struct RedisBroker {
-    publisher: Arc<Publisher>,
-    reader: Reader,
-    subscriber: Subscriber,
+    shard: Shard,
 }
 
 impl RedisBroker {
-    /// Prepares the connections; they are made by [`Broker::listen`] and by the first command.
+    /// Prepares the connections; they are made by [`Broker::listen`].
     ///
     /// # Errors
     /// If the URL is not one of Redis.
-    pub fn new(
-        url: &str,
-        origin_server: &str,
-        config: &Config,
-        metrics: &Arc<Metrics>,
-    ) -> Result<Self, redis::RedisError> {
-        // For `rediss://`. If another part of the process has made its choice before, that one holds.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let info = url.into_connection_info()?;
-        let tcp = info.tcp_settings().clone().set_nodelay(true);
-        // Pushes come between answers only in RESP3.
-        let mut settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-        if let Some(password) = &config.redis_password {
-            settings = settings.set_password(password.reveal());
-        }
-        let info = info.set_tcp_settings(tcp).set_redis_settings(settings);
-        let keys = Keys::new(&config.redis_prefix);
-        let retention = Retention::from(config);
-        let outages = Arc::new(Outages::default());
-        let link = |part, up| Link::new(part, info.clone(), config, up, outages.clone());
-        let vouching = Arc::new(Vouching::new(&retention));
-        let memory = Arc::new(Memory::new(config.redis_memory_watermark, metrics.redis_memory_ratio.clone()));
-        let probe = Probe::new(&keys, origin_server, vouching.clone(), memory.clone(), metrics.clone());
-        let publisher = Publisher::new(
-            link(Part::Commands, metrics.broker_up.clone())?,
-            probe,
-            keys.clone(),
-            vouching.clone(),
-            memory.clone(),
-            outages.clone(),
-            metrics.clone(),
-        );
-        let publisher = Arc::new(publisher);
-        let readings = link(Part::Readings, metrics.readings_up.clone())?;
-        let reader = Reader::new(readings, keys.clone(), retention, memory, &outages, metrics.clone());
-        let ears = Ears::new(keys.ears(origin_server), origin_server, config.ears_interval);
-        let subscriber =
-            Subscriber::new(info, keys, ears, vouching, publisher.clone(), outages, config, metrics.clone())?;
-        Ok(Self { publisher, reader, subscriber })
-    }
-
-    async fn report(&self) {
-        let mut interval = interval(REPORT_INTERVAL);
-        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            interval.tick().await;
-            self.subscriber.report();
-        }
+    pub fn new(options: &Options, origin_server: &str, metrics: &Arc<Metrics>) -> Result<Self, redis::RedisError> {
+        Ok(Self { shard: Shard::new(options, origin_server, metrics)? })
     }
 }
 
 impl Broker for RedisBroker {
     fn listen(self: Arc<Self>, listener: Arc<dyn Listener>, stop: CancellationToken) -> BoxFuture<'static, ()> {
-        Box::pin(async move {
-            let keeping_up = async { tokio::join!(self.publisher.keep_up(), self.reader.keep_up(), self.report()) };
-            tokio::join!(self.subscriber.run(&listener, &stop), stop.run_until_cancelled(keeping_up));
-        })
+        Box::pin(async move { self.shard.run(&listener, &stop).await })
     }
 
     fn interest_changed(&self, channel: Channel) {
-        self.subscriber.interest_changed(channel);
+        self.shard.subscriber.interest_changed(channel);
     }
 
     fn publish<'a>(
@@ -128,28 +70,39 @@ impl Broker for RedisBroker {
         draft: &'a Draft,
         known: Option<Position>,
     ) -> BoxFuture<'a, Result<Published, PublishError>> {
-        Box::pin(self.publisher.publish(channel, draft, known))
+        Box::pin(self.shard.publisher.publish(channel, draft, known))
     }
 
     fn send<'a>(&'a self, channel: &'a Channel, frame: &'a Frame) -> BoxFuture<'a, Result<(), Unavailable>> {
-        Box::pin(self.publisher.send(channel, frame))
+        Box::pin(self.shard.publisher.send(channel, frame))
+    }
+
+    fn recover<'a>(
+        &'a self,
+        channel: &'a Channel,
+        from: Option<ReadFrom>,
+    ) -> BoxFuture<'a, Result<LogSlice<Frame>, RecoverError>> {
+        Box::pin(self.shard.reader.recover(channel, from))
     }
 
     fn read<'a>(
         &'a self,
         channel: &'a Channel,
-        from: Option<ReadFrom>,
-    ) -> BoxFuture<'a, Result<LogSlice<Frame>, ReadError>> {
-        Box::pin(self.reader.read(channel, from))
+        from: Position,
+    ) -> BoxFuture<'a, Result<Option<LogSlice<Frame>>, Unavailable>> {
+        Box::pin(self.shard.reader.read(channel, from))
     }
 
     fn tops<'a>(&'a self, channels: &'a [Channel]) -> BoxFuture<'a, Result<Vec<LookedUp>, Unavailable>> {
-        Box::pin(self.reader.tops(channels))
+        Box::pin(self.shard.reader.tops(channels))
+    }
+
+    fn kind(&self) -> &'static str {
+        "redis"
     }
 
     fn troubles(&self) -> Vec<Trouble> {
-        let unreachable = (!self.publisher.is_up() || !self.reader.is_up()).then_some(Trouble::RedisUnreachable);
-        unreachable.into_iter().chain(self.subscriber.trouble()).collect()
+        self.shard.troubles()
     }
 }
 

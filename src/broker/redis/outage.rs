@@ -10,12 +10,12 @@ use tokio::time::Instant;
 #[repr(u8)]
 pub(super) enum Part {
     Commands = 1,
-    Readings = 2,
+    Queries = 2,
     Subscriber = 4,
 }
 
-/// Says in the log when Redis cannot be used, once for each outage and with its own words, and when it can be again.
-/// What breaks together, and what goes on breaking until all is well, is one outage.
+/// Logs when Redis cannot be used, once for each outage and with its own words, and when it works again. What breaks
+/// together, and what goes on breaking until all is well, is one outage.
 #[derive(Debug, Default)]
 pub(super) struct Outages(Mutex<Outage>);
 
@@ -24,9 +24,9 @@ impl Outages {
     pub(super) fn fails(&self, part: Part, why: &dyn std::fmt::Display) {
         let begins = self.0.lock().unwrap_or_else(PoisonError::into_inner).fails(part, Instant::now());
         if begins {
-            tracing::warn!(error = %why, connection = ?part, "Redis cannot be used; it is tried on. See ROOMCAST_REDIS_URL");
+            tracing::warn!(error = %why, connection = ?part, "cannot use Redis; retrying. Check ROOMCAST_REDIS_URL if this lasts");
         } else {
-            tracing::debug!(error = %why, connection = ?part, "Redis cannot be used");
+            tracing::debug!(error = %why, connection = ?part, "still cannot use Redis");
         }
     }
 
@@ -39,7 +39,7 @@ impl Outages {
     pub(super) fn works(&self, part: Part) {
         let ended = self.0.lock().unwrap_or_else(PoisonError::into_inner).works(part, Instant::now());
         if let Some(after) = ended {
-            tracing::info!(?after, "Redis can be used again");
+            tracing::info!(?after, "Redis works again");
         }
     }
 }
@@ -82,7 +82,7 @@ mod tests {
         assert!(!outage.fails(Part::Commands, start + second * 2));
         assert_eq!(outage.works(Part::Subscriber, start + second * 3), None);
         assert_eq!(outage.works(Part::Commands, start + second * 4), Some(second * 4));
-        assert_eq!(outage.works(Part::Readings, start + second * 4), None);
+        assert_eq!(outage.works(Part::Queries, start + second * 4), None);
         assert!(outage.fails(Part::Commands, start + second * 5));
     }
 }

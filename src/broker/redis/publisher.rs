@@ -4,14 +4,15 @@ use redis::AsyncCommands;
 
 use super::{
     super::{PublishError, Published, Unavailable},
+    failure::Failure,
+    heartbeat::Heartbeat,
     keys::Keys,
     lines::Refusals,
-    link::{Failure, Link},
+    link::Link,
     memory::Memory,
     new_epoch,
     outage::Outages,
     position,
-    probe::Probe,
     vouching::{Vouching, digest},
 };
 use crate::{
@@ -24,7 +25,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Publisher {
     link: Link,
-    probe: Probe,
+    heartbeat: Heartbeat,
     keys: Keys,
     vouching: Arc<Vouching>,
     memory: Arc<Memory>,
@@ -35,7 +36,7 @@ pub(super) struct Publisher {
 impl Publisher {
     pub(super) fn new(
         link: Link,
-        probe: Probe,
+        heartbeat: Heartbeat,
         keys: Keys,
         vouching: Arc<Vouching>,
         memory: Arc<Memory>,
@@ -43,7 +44,7 @@ impl Publisher {
         metrics: Arc<Metrics>,
     ) -> Self {
         let refusals = Refusals::new("to publish", Duration::from_secs(1), outages);
-        Self { link, probe, keys, vouching, memory, refusals, metrics }
+        Self { link, heartbeat, keys, vouching, memory, refusals, metrics }
     }
 
     pub(super) fn is_up(&self) -> bool {
@@ -51,12 +52,12 @@ impl Publisher {
     }
 
     pub(super) async fn keep_up(&self) {
-        self.link.keep_up(|connection| self.probe.check(connection)).await;
+        self.link.keep_up(|connection| self.heartbeat.check(connection)).await;
     }
 
     /// Waits until Redis is found to have lost its last writes. Cancel-safe.
     pub(super) async fn writes_lost(&self) {
-        self.probe.writes_lost().await;
+        self.heartbeat.writes_lost().await;
     }
 
     pub(super) async fn publish(

@@ -1,18 +1,19 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use redis::{RedisResult, Script, Value};
+use redis::{RedisResult, Script, ScriptInvocation, Value};
 
 use super::{
-    super::{EMPTY_META, LookedUp, READ_BYTES, READ_LIMIT, ReadError, Retention, Unavailable},
+    super::{EMPTY_META, LookedUp, READ_BYTES, READ_LIMIT, RecoverError, Retention, Unavailable},
+    failure::Failure,
     keys::Keys,
     limits,
     lines::Refusals,
-    link::{Failure, Link},
     memory::Memory,
     millis, new_epoch,
     outage::Outages,
     position,
+    queries::Queries,
 };
 use crate::{
     order::{LogSlice, Publication, ReadFrom},
@@ -24,13 +25,14 @@ use crate::{
 /// are compared, so there would be the same line each time.
 const LOOK_UP_LINES: Duration = Duration::from_secs(60);
 
-/// Asks Redis for what it has, on a connection of its own, so that no publish waits for a reading.
+/// Asks Redis for what it has. How it is asked is the part of [`Queries`].
 #[derive(Debug)]
 pub(super) struct Reader {
-    link: Link,
+    queries: Queries,
     keys: Keys,
     retention: Retention,
-    script: Script,
+    recovering: Script,
+    reading: Script,
     memory: Arc<Memory>,
     refused_reading: Refusals,
     refused_look_up: Refusals,
@@ -39,30 +41,36 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn new(
-        link: Link,
+        queries: Queries,
         keys: Keys,
         retention: Retention,
         memory: Arc<Memory>,
         outages: &Arc<Outages>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let script = Script::new(&[&limits(&retention), include_str!("trim.lua"), include_str!("read.lua")].concat());
+        let paging = [&limits(&retention), include_str!("trim.lua"), include_str!("page.lua")].concat();
+        let recovering = Script::new(&[&paging, include_str!("recover.lua")].concat());
+        let reading = Script::new(&[&paging, include_str!("read.lua")].concat());
         let refused_reading = Refusals::new("to read a log", Duration::from_secs(1), outages.clone());
         let refused_look_up = Refusals::new("to look up the top of a log", LOOK_UP_LINES, outages.clone());
-        Self { link, keys, retention, script, memory, refused_reading, refused_look_up, metrics }
+        Self { queries, keys, retention, recovering, reading, memory, refused_reading, refused_look_up, metrics }
     }
 
     pub(super) fn is_up(&self) -> bool {
-        self.link.is_up()
+        self.queries.is_up()
     }
 
     pub(super) async fn keep_up(&self) {
-        self.link.keep_up(async |mut connection| Ok(redis::cmd("PING").query_async(&mut connection).await?)).await;
+        self.queries.keep_up().await;
     }
 
-    pub(super) async fn read(&self, channel: &Channel, from: Option<ReadFrom>) -> Result<LogSlice<Frame>, ReadError> {
+    pub(super) async fn recover(
+        &self,
+        channel: &Channel,
+        from: Option<ReadFrom>,
+    ) -> Result<LogSlice<Frame>, RecoverError> {
         let name = self.keys.channel(channel);
-        let mut call = self.script.key(self.keys.meta(&name));
+        let mut call = self.recovering.key(self.keys.meta(&name));
         call.key(self.keys.log(&name)).arg(new_epoch());
         match from {
             Some(ReadFrom { position: Position { epoch, seq }, known, void }) => {
@@ -74,17 +82,36 @@ impl Reader {
         }
         call.arg(READ_LIMIT).arg(READ_BYTES).arg(millis(EMPTY_META)).arg(u8::from(self.memory.takes(channel)));
 
-        let answer = self.link.run(async |connection| call.invoke_async::<Page>(connection).await).await;
-        let (epoch, top, entries) =
-            answer.inspect_err(|failure| self.refused_reading.log(&name, failure)).map_err(Unavailable::from)?;
-        if epoch.is_empty() {
+        let Some(slice) = self.page(&name, &call).await? else {
             self.metrics.rooms_refused.inc();
-            return Err(ReadError::Overloaded);
+            return Err(RecoverError::Overloaded);
+        };
+        Ok(slice)
+    }
+
+    pub(super) async fn read(
+        &self,
+        channel: &Channel,
+        Position { epoch, seq }: Position,
+    ) -> Result<Option<LogSlice<Frame>>, Unavailable> {
+        let name = self.keys.channel(channel);
+        let mut call = self.reading.key(self.keys.meta(&name));
+        call.key(self.keys.log(&name)).arg(epoch.to_string()).arg(seq).arg(READ_LIMIT).arg(READ_BYTES);
+        self.page(&name, &call).await
+    }
+
+    /// What a script for reading finds; `None` if there is no log.
+    async fn page(&self, name: &str, call: &ScriptInvocation<'_>) -> Result<Option<LogSlice<Frame>>, Unavailable> {
+        let answer = self.queries.run(async |connection| call.invoke_async::<Page>(connection).await).await;
+        let (epoch, top, entries) =
+            answer.inspect_err(|failure| self.refused_reading.log(name, failure)).map_err(Unavailable::from)?;
+        if epoch.is_empty() {
+            return Ok(None);
         }
         let top = position(&epoch, top)?;
         // An entry that is none of ours is as good as lost, and its gap is told.
         let entries = entries.into_iter().filter_map(|(seq, envelope)| placed(Position::new(top.epoch, seq), envelope));
-        Ok(LogSlice { top, entries: entries.collect() })
+        Ok(Some(LogSlice { top, entries: entries.collect() }))
     }
 
     pub(super) async fn tops(&self, channels: &[Channel]) -> Result<Vec<LookedUp>, Unavailable> {
@@ -97,7 +124,7 @@ impl Reader {
             pipeline.hmget(meta, &["epoch", "seq", "ts"]).pexpire(meta, millis(self.retention.meta) as i64).ignore();
         }
         let tops: Vec<RedisResult<Value>> =
-            self.link.run(async |connection| pipeline.query_async(connection).await).await?;
+            self.queries.run(async |connection| pipeline.query_async(connection).await).await?;
         let looked_up = tops.into_iter().zip(&metas).map(|(answer, meta)| {
             let top = answer.and_then(|answer| Ok(redis::from_redis_value(answer)?)).map(top).map_err(Failure::from);
             Ok(top.inspect_err(|failure| self.refused_look_up.log(meta, failure))?)
@@ -106,7 +133,7 @@ impl Reader {
     }
 }
 
-/// What the script for reading returns: epoch and seq of the top, and seq and envelope of each entry.
+/// What the scripts for reading return: epoch and seq of the top, and seq and envelope of each entry.
 type Page = (String, u64, Vec<(u64, Bytes)>);
 
 /// What a channel's meta says of its top.

@@ -1,4 +1,4 @@
--- What both scripts begin with, after the limits of this server: `max_length` and `max_bytes` of the log, how long the
+-- What all scripts begin with, after the limits of this server: `max_length` and `max_bytes` of the log, how long the
 -- log, meta and ids are kept (`log_life`, `meta_life`, `id_life`), all in milliseconds.
 --
 -- Trims a log by age and to a size. Entries are numbered without holes, so the first one to be kept is found by halving.
@@ -13,7 +13,8 @@ local function written(entry)
   return tonumber(string.match(entry[2][2], '^{"epoch":"%x+","seq":%d+,"ts":(%d+)'))
 end
 
-local function trim(log, last, bytes, now, max)
+-- The number of the first entry that is kept; nil if all are.
+local function first_kept(log, last, bytes, now, max)
   local function entry_from(seq)
     return redis.call('XRANGE', log, string.format('%.0f', seq), '+', 'COUNT', 1)[1]
   end
@@ -25,12 +26,16 @@ local function trim(log, last, bytes, now, max)
   end
 
   local first = entry_from(0)
-  if not first or not is_old(first) then return end
+  if not first or not is_old(first) then return nil end
   local old, keep = tonumber(string.match(first[1], '^%d+')), last
   while keep - old > 1 do
     local middle = math.floor((old + keep) / 2)
     if is_old(entry_from(middle)) then old = middle else keep = middle end
   end
-  redis.call('XTRIM', log, 'MINID', string.format('%.0f', keep))
+  return string.format('%.0f', keep)
 end
 
+local function trim(log, last, bytes, now, max)
+  local keep = first_kept(log, last, bytes, now, max)
+  if keep then redis.call('XTRIM', log, 'MINID', keep) end
+end

@@ -77,7 +77,7 @@ impl Stage {
             self.page = self.room.begin_page();
         }
         let Some(page) = self.page.take() else { return false };
-        self.room.page_read(page, Some(self.slice(page.0)), self.now);
+        self.room.page_read(page, Some(Some(self.slice(page.0))), self.now);
         true
     }
 
@@ -137,7 +137,7 @@ fn a_page_of_a_log_that_was_wound_back_is_of_no_use_and_has_the_log_read() {
     while stage.serve() > 0 {}
     let page = stage.room.begin_page().expect("a page");
     let slice = LogSlice { top: Position::new(EPOCH, 99), entries: Vec::new() };
-    stage.room.page_read(page, Some(slice), stage.now);
+    stage.room.page_read(page, Some(Some(slice)), stage.now);
     assert_eq!(stage.wants(Job::Read), Some(stage.now));
     assert_eq!(stage.member.texts(), messages(1..=4));
 }

@@ -236,7 +236,7 @@ fn all_cases() -> Vec<Case> {
 
 #[tokio::test]
 async fn bad_input_costs_an_error_or_the_socket_and_nothing_else() {
-    let server = Server::embedded(&[("ROOMCAST_MAX_ROOMS_PER_CLIENT", "2")]).await;
+    let server = Server::in_memory(&[("ROOMCAST_MAX_ROOMS_PER_CLIENT", "2")]).await;
     let mut bystander = server.member(LOBBY, "bystander").await;
     let cases = all_cases();
     let mut failures = Vec::new();

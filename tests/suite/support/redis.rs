@@ -80,7 +80,7 @@ impl Redis {
         let mut connection = self.connect().await;
         let mut channels: Vec<String> =
             redis::cmd("PUBSUB").arg("CHANNELS").query_async(&mut connection).await.expect("channels");
-        channels.retain(|channel| !channel.starts_with("ws:ears:"));
+        channels.retain(|channel| !channel.starts_with("ws:probe:"));
         channels.sort();
         channels
     }

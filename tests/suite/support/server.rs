@@ -23,8 +23,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts a server with the embedded broker and these settings, and waits until it is ready.
-    pub async fn embedded(settings: &[(&str, &str)]) -> Self {
+    /// Starts a server with the memory broker and these settings, and waits until it is ready.
+    pub async fn in_memory(settings: &[(&str, &str)]) -> Self {
         let server = Self::start(settings);
         server.is_ready().await;
         server

@@ -7,8 +7,8 @@ use redis::{FromRedisValue, RedisError, RedisResult, Value, aio::MultiplexedConn
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
+    failure::Failure,
     keys::Keys,
-    link::Failure,
     marks::{Finding, LIFE, Marks},
     memory::Memory,
     vouching::Vouching,
@@ -18,7 +18,7 @@ use crate::telemetry::Metrics;
 /// Sees, time and again, whether a Redis can do its job: whether it takes writes and keeps them, how full it is, and
 /// whether it is one that this server can use at all. Learns the secret by which servers vouch on the way.
 #[derive(Debug)]
-pub(super) struct Probe {
+pub(super) struct Heartbeat {
     key: String,
     secret_key: String,
     origin_server: String,
@@ -31,7 +31,7 @@ pub(super) struct Probe {
     metrics: Arc<Metrics>,
 }
 
-impl Probe {
+impl Heartbeat {
     pub(super) fn new(
         keys: &Keys,
         origin_server: &str,
@@ -40,7 +40,7 @@ impl Probe {
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
-            key: keys.probe(origin_server),
+            key: keys.mark(origin_server),
             secret_key: keys.secret(),
             origin_server: origin_server.to_owned(),
             marks: Mutex::new(Marks::new(rand::random())),

@@ -1,0 +1,81 @@
+use std::time::Duration;
+
+use deadpool_redis::{Manager, Pool, Runtime};
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, PushInfo, RedisError,
+    aio::MultiplexedConnection,
+};
+use tokio::time::timeout;
+
+use super::{failure::Failure, options::Options};
+
+/// Makes every connection to one Redis, all from the same settings.
+#[derive(Debug)]
+pub(super) struct Connector {
+    info: ConnectionInfo,
+    connect_timeout: Duration,
+    command_timeout: Duration,
+}
+
+impl Connector {
+    /// Connects to nothing yet.
+    ///
+    /// # Errors
+    /// If the URL is not one of Redis.
+    pub(super) fn new(options: &Options) -> Result<Self, RedisError> {
+        // For `rediss://`. If another part of the process has made its choice before, that one holds.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let info = options.url.as_str().into_connection_info()?;
+        let tcp = info.tcp_settings().clone().set_nodelay(true);
+        // Pushes come between answers only in RESP3.
+        let mut settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+        if let Some(password) = &options.password {
+            settings = settings.set_password(password);
+        }
+        let info = info.set_tcp_settings(tcp).set_redis_settings(settings);
+        // Whatever else is wrong with the URL shows here, at the start.
+        Client::open(info.clone())?;
+        Ok(Self { info, connect_timeout: options.connect_timeout, command_timeout: options.command_timeout })
+    }
+
+    /// Longest time for one command.
+    pub(super) fn command_timeout(&self) -> Duration {
+        self.command_timeout
+    }
+
+    /// Makes one connection that many share. What Redis pushes on it, and its end, goes to `pushed` at once, in the task
+    /// that reads the connection.
+    ///
+    /// # Errors
+    /// If there is none within the connect timeout.
+    pub(super) async fn connect<E>(
+        &self,
+        pushed: impl Fn(PushInfo) -> Result<(), E> + Send + Sync + 'static,
+    ) -> Result<MultiplexedConnection, Failure> {
+        let config = self.config().set_push_sender(pushed);
+        let client = Client::open(self.info.clone())?;
+        let connecting = client.get_multiplexed_async_connection_with_config(&config);
+        Ok(timeout(self.connect_timeout, connecting).await.map_err(|_| Failure::Late(self.connect_timeout))??)
+    }
+
+    /// A pool of connections, each for one caller at a time. It makes them as they are needed, and again when they break.
+    ///
+    /// # Errors
+    /// If the URL is not one of Redis.
+    pub(super) fn pool(&self, size: usize) -> Result<Pool, RedisError> {
+        let manager = Manager::new_with_config(self.info.clone(), self.config())?;
+        let pool = Pool::builder(manager)
+            .max_size(size)
+            .wait_timeout(Some(self.command_timeout))
+            .create_timeout(Some(self.connect_timeout))
+            .recycle_timeout(Some(self.command_timeout))
+            .runtime(Runtime::Tokio1)
+            .build();
+        Ok(pool.expect("a runtime is given, which is all that the timeouts need"))
+    }
+
+    fn config(&self) -> AsyncConnectionConfig {
+        // Whoever waits for an answer has a deadline of its own.
+        AsyncConnectionConfig::new().set_connection_timeout(Some(self.connect_timeout)).set_response_timeout(None)
+    }
+}

@@ -1,0 +1,42 @@
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use super::outage::{Outages, Part};
+use crate::telemetry::Gauge;
+
+/// Whether one of the ways to Redis works, as it was last seen. Readiness goes by it; the gauge only shows it.
+#[derive(Debug)]
+pub(super) struct Health {
+    part: Part,
+    is_up: AtomicBool,
+    gauge: Gauge,
+    outages: Arc<Outages>,
+}
+
+impl Health {
+    /// Not seen to work yet.
+    pub(super) fn new(part: Part, gauge: Gauge, outages: Arc<Outages>) -> Self {
+        Self { part, is_up: AtomicBool::new(false), gauge, outages }
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.is_up.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn works(&self) {
+        self.set(true);
+        self.outages.works(self.part);
+    }
+
+    pub(super) fn fails(&self, why: &dyn std::fmt::Display) {
+        self.set(false);
+        self.outages.fails(self.part, why);
+    }
+
+    fn set(&self, is_up: bool) {
+        self.is_up.store(is_up, Ordering::Relaxed);
+        self.gauge.set_flag(is_up);
+    }
+}

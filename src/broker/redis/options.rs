@@ -1,0 +1,33 @@
+use std::{fmt, time::Duration};
+
+use super::super::Retention;
+
+/// How to use one Redis.
+#[derive(Clone)]
+pub struct Options {
+    /// Where it is: `redis://` or `rediss://`, with a password perhaps.
+    pub url: String,
+    /// Overrides a password in the URL.
+    pub password: Option<String>,
+    /// First part of the names of all keys and channels.
+    pub prefix: String,
+    /// Longest time to establish a connection.
+    pub connect_timeout: Duration,
+    /// Longest time for one command.
+    pub command_timeout: Duration,
+    /// After how long a silence the subscriber probes its connection.
+    pub probe_interval: Duration,
+    /// Share of its `maxmemory`, 0 to 1, from which on Redis counts as nearly full.
+    pub memory_watermark: f64,
+    /// Longest frame of a client, in bytes. A push that is much longer is not looked at.
+    pub max_frame: usize,
+    /// How much is kept of each channel.
+    pub retention: Retention,
+}
+
+impl fmt::Debug for Options {
+    /// Shows neither the URL nor the password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options").field("prefix", &self.prefix).finish_non_exhaustive()
+    }
+}

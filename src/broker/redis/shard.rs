@@ -1,0 +1,90 @@
+use std::{sync::Arc, time::Duration};
+
+use redis::RedisError;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    super::{Listener, Trouble},
+    connector::Connector,
+    health::Health,
+    heartbeat::Heartbeat,
+    keys::Keys,
+    link::Link,
+    memory::Memory,
+    options::Options,
+    outage::{Outages, Part},
+    publisher::Publisher,
+    queries::Queries,
+    reader::Reader,
+    subscriber::{Shared, Subscriber},
+    subscriber_probe::SubscriberProbe,
+    vouching::Vouching,
+};
+use crate::telemetry::Metrics;
+
+/// How often the metrics of the subscriber are brought up to date.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// One Redis master, and all that is needed to work with it: the link for what is published, the connections for what is
+/// asked, the subscriber, and what watches over them.
+#[derive(Debug)]
+pub(super) struct Shard {
+    pub(super) publisher: Arc<Publisher>,
+    pub(super) reader: Reader,
+    pub(super) subscriber: Subscriber,
+}
+
+impl Shard {
+    /// Prepares the connections; [`run`](Self::run) makes them.
+    ///
+    /// # Errors
+    /// If the URL is not one of Redis.
+    pub(super) fn new(options: &Options, origin_server: &str, metrics: &Arc<Metrics>) -> Result<Self, RedisError> {
+        let (connector, keys) = (Arc::new(Connector::new(options)?), Keys::new(&options.prefix));
+        let outages = Arc::new(Outages::default());
+        let vouching = Arc::new(Vouching::new(&options.retention));
+        let memory = Arc::new(Memory::new(options.memory_watermark, metrics.redis_memory_ratio.clone()));
+
+        let heartbeat = Heartbeat::new(&keys, origin_server, vouching.clone(), memory.clone(), metrics.clone());
+        let health = Health::new(Part::Commands, metrics.broker_up.clone(), outages.clone());
+        let publisher = Arc::new(Publisher::new(
+            Link::new(connector.clone(), health),
+            heartbeat,
+            keys.clone(),
+            vouching.clone(),
+            memory.clone(),
+            outages.clone(),
+            metrics.clone(),
+        ));
+        let health = Health::new(Part::Queries, metrics.log_reader_up.clone(), outages.clone());
+        let queries = Queries::new(&connector, health)?;
+        let reader = Reader::new(queries, keys.clone(), options.retention, memory, &outages, metrics.clone());
+        let probe = SubscriberProbe::new(keys.subscriber_probe(origin_server), origin_server, options.probe_interval);
+        let (publishing, metrics) = (publisher.clone(), metrics.clone());
+        let shared = Shared { connector, keys, vouching, publisher: publishing, outages, metrics };
+        let subscriber = Subscriber::new(shared, probe, options.max_frame);
+        Ok(Self { publisher, reader, subscriber })
+    }
+
+    /// Makes the connections, and makes them again whenever they are lost, until `stop`.
+    pub(super) async fn run(&self, listener: &Arc<dyn Listener>, stop: &CancellationToken) {
+        let keeping_up = async { tokio::join!(self.publisher.keep_up(), self.reader.keep_up(), self.report()) };
+        tokio::join!(self.subscriber.run(listener, stop), stop.run_until_cancelled(keeping_up));
+    }
+
+    /// Everything that keeps this shard from carrying messages at the moment.
+    pub(super) fn troubles(&self) -> Vec<Trouble> {
+        let unreachable = (!self.publisher.is_up() || !self.reader.is_up()).then_some(Trouble::RedisUnreachable);
+        unreachable.into_iter().chain(self.subscriber.trouble()).collect()
+    }
+
+    async fn report(&self) {
+        let mut interval = interval(REPORT_INTERVAL);
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            interval.tick().await;
+            self.subscriber.report();
+        }
+    }
+}
