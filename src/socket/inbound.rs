@@ -2,7 +2,6 @@ use std::{
     collections::VecDeque,
     future::{pending, poll_fn},
     mem::MaybeUninit,
-    pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
@@ -10,12 +9,12 @@ use std::{
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::{
-    io::{self, AsyncRead, ReadBuf},
-    net::tcp::OwnedReadHalf,
+    io::{self, ReadBuf},
+    net::tcp::{OwnedReadHalf, OwnedWriteHalf},
     time::{Instant, sleep_until, timeout_at},
 };
 
-use super::{Decoder, End, Outbox, Received, Total, wire};
+use super::{Decoder, End, Outbox, Received, Receiving, Sending, Total, wire};
 use crate::protocol::CloseCode;
 
 /// How much is read from a socket with one call.
@@ -51,9 +50,9 @@ pub struct Intake {
 /// A client that sends nothing owns no buffer here. What is kept of a message that is not complete, or that waits, counts
 /// in the [`Intake::total`] of all clients.
 #[derive(Debug)]
-pub struct Inbound {
-    pub(super) socket: OwnedReadHalf,
-    pub(super) outbox: Arc<Outbox>,
+pub struct Inbound<R: Receiving = OwnedReadHalf, S: Sending = OwnedWriteHalf> {
+    pub(super) socket: R,
+    pub(super) outbox: Arc<Outbox<S>>,
     pub(super) decoder: Decoder,
     /// Has been read, and not taken apart yet.
     pub(super) unread: Bytes,
@@ -75,9 +74,9 @@ pub struct Inbound {
     account: usize,
 }
 
-impl Inbound {
+impl<R: Receiving, S: Sending> Inbound<R, S> {
     /// `unread` is what the client has sent after its request.
-    pub fn new(socket: OwnedReadHalf, unread: Bytes, outbox: Arc<Outbox>, intake: &Intake) -> Self {
+    pub fn new(socket: R, unread: Bytes, outbox: Arc<Outbox<S>>, intake: &Intake) -> Self {
         Self {
             socket,
             outbox,
@@ -263,7 +262,7 @@ impl Inbound {
     pub(super) fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut bytes = [MaybeUninit::uninit(); CALL];
         let mut buffer = ReadBuf::uninit(&mut bytes);
-        ready!(Pin::new(&mut self.socket).poll_read(context, &mut buffer))?;
+        ready!(self.socket.poll_read(context, &mut buffer))?;
         self.unread = Bytes::copy_from_slice(buffer.filled());
         Poll::Ready(Ok(buffer.filled().len()))
     }
@@ -274,7 +273,7 @@ fn cost(text: &str) -> usize {
     text.len() + size_of::<String>()
 }
 
-impl Drop for Inbound {
+impl<R: Receiving, S: Sending> Drop for Inbound<R, S> {
     fn drop(&mut self) {
         self.intake.total.change(self.account, 0);
     }

@@ -4,25 +4,31 @@
 //! and accounts. [`Outbox`] writes. What both may hold is bounded, for each client and for all together.
 //! [`Inbound::close`] is the one way in which a connection ends.
 
-mod batch;
+mod backlog;
 mod bounds;
 mod buffers;
 mod closing;
 mod decoder;
 mod head;
 mod inbound;
-pub(crate) mod outbox;
+#[cfg(test)]
+mod memory;
+mod outbox;
 mod oversized;
+mod phase;
+mod piece;
 mod total;
+mod transport;
 mod wire;
 
 pub use self::{
-    batch::Batch,
     bounds::Bounds,
     buffers::Buffers,
     closing::End,
     decoder::{Decoder, Received, Violation},
     inbound::{Inbound, Intake},
-    outbox::{Outbox, Phase},
+    outbox::Outbox,
+    phase::Phase,
     total::Total,
+    transport::{Receiving, Sending},
 };

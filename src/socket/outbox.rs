@@ -1,8 +1,7 @@
 use std::{
-    collections::VecDeque,
     convert::Infallible,
     future::poll_fn,
-    io::{ErrorKind, IoSlice},
+    io::ErrorKind,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker, ready},
@@ -10,17 +9,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use rustix::net::{SendFlags, send};
 use tokio::{
     net::tcp::OwnedWriteHalf,
     time::{Instant, Sleep, sleep_until},
 };
 
-use super::{Batch, Bounds, wire};
-use crate::protocol::{self, CloseCode, Dialect, Frame};
-
-/// Most pieces of a backlog that are written with one call.
-const PIECES: usize = 32;
+use super::{Bounds, Phase, backlog::Backlog, piece::Piece, transport::Sending, wire};
+use crate::protocol::{Batch, CloseCode, Dialect};
 
 /// How often within its time a client that seems to take nothing is looked at more closely.
 const LOOKS: u32 = 4;
@@ -33,52 +28,22 @@ const LOOKS: u32 = 4;
 ///
 /// What waits is bounded by messages and by bytes, its own and those of all clients. A client that lets it overflow is
 /// closed with [`CloseCode::SlowConsumer`], and what waited is dropped: it comes back and goes on from its last
-/// position. Pushing never waits, so a slow client delays no other. An outbox with nothing waiting owns no memory but
-/// itself.
+/// position. Pushing never waits, so a slow client delays no other.
 #[derive(Debug)]
-pub struct Outbox {
-    state: Mutex<State>,
+pub struct Outbox<S: Sending = OwnedWriteHalf> {
+    state: Mutex<State<S>>,
+    /// How it writes.
     dialect: Dialect,
     bounds: Arc<Bounds>,
 }
 
-/// How far the way of an outbox to its end has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// It takes messages.
-    Open,
-    /// It still takes messages, and the session is to close it with this code.
-    Closing(CloseCode),
-    /// It takes no more messages. This code was asked for, or is why.
-    Ended(CloseCode),
-    /// Nothing can be written any more.
-    Lost,
-}
-
-impl Phase {
-    /// The code with which the connection is to be closed, if it is.
-    fn code(self) -> Option<CloseCode> {
-        match self {
-            Self::Closing(code) | Self::Ended(code) => Some(code),
-            Self::Open | Self::Lost => None,
-        }
-    }
-
-    fn takes_messages(self) -> bool {
-        matches!(self, Self::Open | Self::Closing(_))
-    }
-}
-
 #[derive(Debug)]
-struct State {
+struct State<S> {
+    /// `None` once the connection is lost.
+    socket: Option<S>,
+    /// How far it is on the way to its end, as long as there is a socket.
     phase: Phase,
-    /// `None` when the phase is [`Phase::Lost`].
-    socket: Option<OwnedWriteHalf>,
-    backlog: VecDeque<Batch>,
-    messages: usize,
-    bytes: usize,
-    /// A part of the first of the backlog has been written, so that the rest of it must follow.
-    is_cut: bool,
+    backlog: Backlog,
     /// Since when the client takes nothing of the backlog.
     stuck_since: Option<Instant>,
     /// The client has taken something of the backlog since this was asked last.
@@ -89,16 +54,13 @@ struct State {
     writer: Option<Waker>,
 }
 
-impl Outbox {
-    /// An empty outbox with these bounds.
-    pub fn new(socket: OwnedWriteHalf, dialect: Dialect, bounds: Arc<Bounds>) -> Self {
+impl<S: Sending> Outbox<S> {
+    /// An empty outbox for a client that speaks this dialect, with these bounds.
+    pub fn new(socket: S, dialect: Dialect, bounds: Arc<Bounds>) -> Self {
         let state = State {
-            phase: Phase::Open,
             socket: Some(socket),
-            backlog: VecDeque::new(),
-            messages: 0,
-            bytes: 0,
-            is_cut: false,
+            phase: Phase::Open,
+            backlog: Backlog::default(),
             stuck_since: None,
             has_moved: false,
             session: None,
@@ -107,33 +69,19 @@ impl Outbox {
         Self { state: Mutex::new(state), dialect, bounds }
     }
 
-    /// Sends a batch of values.
-    pub fn deliver(&self, batch: &protocol::Batch) {
-        let wire = batch.encoded(self.dialect, wire::encode);
-        self.push_batch(&Batch::new(wire.clone(), batch.items().len()));
-    }
-
-    /// Sends a message. It is dropped if the outbox has ended, or ends it by overflowing.
-    pub fn push(&self, frame: &Frame) {
-        self.push_batch(&frame.into());
-    }
-
-    /// Sends all messages of a batch, like [`push`](Self::push), in one call if the client takes them.
-    pub fn push_batch(&self, batch: &Batch) {
+    /// Sends all that is in a batch, in one call if the client takes it. It is dropped if the outbox has ended, or ends it
+    /// by overflowing.
+    pub fn deliver(&self, batch: &Batch) {
+        let wire = batch.encoded(self.dialect, |items| wire::encode(self.dialect, items));
         let state = self.state();
-        if state.phase.takes_messages() {
-            self.write_or_keep(state, batch);
+        if state.phase().takes_messages() {
+            self.write_or_keep(state, Piece::new(wire.clone(), batch.items().len()));
         }
     }
 
-    /// Sends what is no message but part of the WebSocket protocol. Not counted, and taken after the end too.
-    pub fn push_control(&self, wire: Bytes) {
-        self.write_or_keep(self.state(), &Batch::new(wire, 0));
-    }
-
-    /// Sends a ping.
+    /// Sends a ping. Not counted, and sent after the end too.
     pub fn ping(&self) {
-        self.push_control(wire::PING);
+        self.write_or_keep(self.state(), Piece::new(wire::PING, 0));
     }
 
     /// Sends pongs, of which the last one begins at `last`. If something waits, only that one does, in the place of one
@@ -141,33 +89,24 @@ impl Outbox {
     pub(super) fn push_pongs(&self, pongs: Bytes, last: usize) {
         let mut state = self.state();
         if state.backlog.is_empty() {
-            return self.write_or_keep(state, &Batch::new(pongs, 0));
+            return self.write_or_keep(state, Piece::new(pongs, 0));
         }
-        let (pong, at) = (Batch::new(pongs.slice(last..), 0), usize::from(state.is_cut));
-        let mut bytes = state.bytes + pong.wire().len();
-        match state.backlog.get_mut(at).filter(|waiting| wire::is_pong(waiting.wire())) {
-            Some(waiting) => {
-                bytes -= waiting.wire().len();
-                *waiting = pong;
-            }
-            None => state.backlog.insert(at, pong),
-        }
-        self.count(&mut state, bytes);
+        self.change(&mut state, |backlog| backlog.push_pong(pongs.slice(last..)));
     }
 
-    fn write_or_keep(&self, mut state: MutexGuard<'_, State>, batch: &Batch) {
+    fn write_or_keep(&self, mut state: MutexGuard<'_, State<S>>, mut piece: Piece) {
         let Some(socket) = &state.socket else { return };
         if !state.backlog.is_empty() {
-            // What is to be closed needs no more than its close frame.
-            if !self.keep(&mut state, batch.clone()) && state.phase.takes_messages() {
-                self.drop_backlog(&mut state);
-                state.phase = Phase::Ended(CloseCode::SlowConsumer);
+            // What is about to be closed needs no more than its close frame.
+            if !self.keep(&mut state, piece, false) && state.phase.takes_messages() {
+                self.change(&mut state, Backlog::shed);
+                state.phase = state.phase.overflow();
                 wake(state);
             }
             return;
         }
-        let written = match socket.try_write(batch.wire()) {
-            Ok(length) if length == batch.wire().len() => return self.bounds.sent.inc_by(batch.messages() as u64),
+        let written = match socket.try_write(piece.wire()) {
+            Ok(length) if length == piece.wire().len() => return self.bounds.sent.inc_by(piece.messages() as u64),
             Ok(length) => length,
             Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
             Err(_) => {
@@ -175,27 +114,22 @@ impl Outbox {
                 return wake(state);
             }
         };
-        let mut rest = batch.clone();
-        rest.advance(written);
-        state.is_cut = written > 0;
+        piece.advance(written);
         state.stuck_since = Some(Instant::now());
         // It is on its way already; only what comes behind it can be too much.
-        self.keep(&mut state, rest);
+        self.keep(&mut state, piece, written > 0);
         wake(state);
     }
 
     /// Adds to the backlog. Returns false if that is too much, for this client or for all together; in the latter
     /// case for those that have more than their share, so that a client that keeps up does not pay for others that
     /// do not.
-    fn keep(&self, state: &mut State, batch: Batch) -> bool {
-        let bounds = &self.bounds;
-        state.messages += batch.messages();
-        self.count(state, state.bytes + batch.wire().len());
-        state.backlog.push_back(batch);
-        // Pongs count as no messages, but take their memory too.
-        state.messages.max(state.backlog.len()) <= bounds.max_messages()
-            && state.bytes <= bounds.max_bytes()
-            && bounds.total.allows(state.bytes)
+    fn keep(&self, state: &mut State<S>, piece: Piece, is_cut: bool) -> bool {
+        self.change(state, |backlog| backlog.push(piece, is_cut));
+        let (bounds, backlog) = (&self.bounds, &state.backlog);
+        backlog.weight() <= bounds.max_messages()
+            && backlog.bytes() <= bounds.max_bytes()
+            && bounds.total.allows(backlog.bytes())
     }
 
     /// Whether the client has taken all that it was sent.
@@ -203,16 +137,11 @@ impl Outbox {
         self.state().backlog.is_empty()
     }
 
-    /// Waits until nothing waits any more. Returns false if the outbox has ended or is about to. For one writer at a time;
-    /// cancel-safe.
-    pub async fn free(&self) -> bool {
-        poll_fn(|context| self.poll_free(context)).await
-    }
-
-    /// See [`free`](Self::free).
+    /// Ready with true once nothing waits any more, and with false once the outbox has ended or is about to. For one writer
+    /// at a time.
     pub fn poll_free(&self, context: &mut Context<'_>) -> Poll<bool> {
         let mut state = self.state();
-        if state.phase != Phase::Open {
+        if state.phase() != Phase::Open {
             return Poll::Ready(false);
         }
         if state.backlog.is_empty() {
@@ -225,26 +154,21 @@ impl Outbox {
     /// Has the connection closed with this code. The first code given stands, unless the outbox overflows.
     pub fn close(&self, code: CloseCode) {
         let mut state = self.state();
-        if state.phase == Phase::Open {
-            state.phase = Phase::Closing(code);
-        }
+        state.phase = state.phase.close(code);
         wake(state);
     }
 
     /// Takes no more messages, and has the close frame follow on those that wait, or take their place.
     pub(super) fn finish(&self, goodbye: &Bytes, drop_backlog: bool) {
         let mut state = self.state();
-        if state.phase == Phase::Lost {
-            return;
-        }
-        state.phase = Phase::Ended(state.phase.code().unwrap_or(CloseCode::Normal));
+        state.phase = state.phase.finish();
         if drop_backlog {
-            self.drop_backlog(&mut state);
+            self.change(&mut state, Backlog::shed);
         }
-        self.write_or_keep(state, &Batch::new(goodbye.clone(), 0));
+        self.write_or_keep(state, Piece::new(goodbye.clone(), 0));
     }
 
-    /// Says to the client that nothing will follow (half a close of the TCP connection).
+    /// Shuts down the sending side, which sends FIN on TCP; the client may still send.
     pub fn shut(&self) {
         self.lose(&mut self.state());
     }
@@ -258,14 +182,14 @@ impl Outbox {
         poll_fn(|context| {
             loop {
                 let mut state = self.state();
-                if let Some(code) = state.phase.code() {
+                if let Some(code) = state.phase().code() {
                     return Poll::Ready(Some(code));
                 }
                 if !state.session.as_ref().is_some_and(|session| session.will_wake(context.waker())) {
                     state.session = Some(context.waker().clone());
                 }
                 let is_idle = self.poll_write(&mut state, context).is_ready();
-                if state.phase == Phase::Lost {
+                if state.socket.is_none() {
                     return Poll::Ready(None);
                 }
                 let Some(stuck_since) = state.stuck_since.filter(|_| !is_idle) else { return Poll::Pending };
@@ -288,7 +212,7 @@ impl Outbox {
 
     /// How far it is on the way to its end.
     pub fn phase(&self) -> Phase {
-        self.state().phase
+        self.state().phase()
     }
 
     /// Whether the client was too slow for it, so that messages were dropped or are about to be.
@@ -318,15 +242,13 @@ impl Outbox {
     }
 
     /// Writes until nothing waits, the client takes no more, or the connection turns out to be broken.
-    fn poll_write(&self, state: &mut State, context: &mut Context<'_>) -> Poll<()> {
+    fn poll_write(&self, state: &mut State<S>, context: &mut Context<'_>) -> Poll<()> {
         while !state.backlog.is_empty() {
             let Some(socket) = &state.socket else { break };
-            let pieces: Vec<IoSlice<'_>> =
-                state.backlog.iter().take(PIECES).map(|batch| IoSlice::new(batch.wire())).collect();
-            match socket.try_write_vectored(&pieces) {
+            match socket.try_write_vectored(&state.backlog.next()) {
                 Ok(length) => self.written(state, length),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    if ready!(socket.as_ref().poll_write_ready(context)).is_err() {
+                    if ready!(socket.poll_ready(context)).is_err() {
                         self.lose(state);
                     }
                 }
@@ -340,8 +262,8 @@ impl Outbox {
     /// client on a slow line may take long for. Returns whether there was any.
     fn insist(&self) -> bool {
         let (mut state, mut has_moved) = (self.state(), false);
-        while let (Some(socket), Some(first)) = (&state.socket, state.backlog.front()) {
-            match send(socket.as_ref(), first.wire(), SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+        while let (Some(socket), Some(first)) = (&state.socket, state.backlog.first()) {
+            match socket.insist(first) {
                 Ok(length) => self.written(&mut state, length),
                 Err(_) => break,
             }
@@ -350,347 +272,54 @@ impl Outbox {
         has_moved
     }
 
-    fn written(&self, state: &mut State, mut length: usize) {
-        self.count(state, state.bytes - length);
+    fn written(&self, state: &mut State<S>, length: usize) {
         (state.stuck_since, state.has_moved) = (Some(Instant::now()), true);
-        while let Some(first) = state.backlog.front_mut() {
-            if length < first.wire().len() {
-                first.advance(length);
-                state.is_cut |= length > 0;
-                return;
-            }
-            length -= first.wire().len();
-            state.messages -= first.messages();
-            self.bounds.sent.inc_by(first.messages() as u64);
-            state.is_cut = false;
-            state.backlog.pop_front();
-        }
-        state.emptied();
-    }
-
-    /// Drops the messages that wait, but for the rest of what the client has had a part of.
-    fn drop_backlog(&self, state: &mut State) {
-        let rest = if state.is_cut { state.backlog.pop_front() } else { None };
-        state.messages = rest.as_ref().map_or(0, Batch::messages);
-        self.count(state, rest.as_ref().map_or(0, |rest| rest.wire().len()));
-        state.emptied();
-        state.is_cut = rest.is_some();
-        state.backlog.extend(rest);
+        let messages = self.change(state, |backlog| backlog.written(length));
+        self.bounds.sent.inc_by(messages as u64);
     }
 
     /// The connection is of no use any more.
-    fn lose(&self, state: &mut State) {
-        (state.socket, state.phase, state.messages) = (None, Phase::Lost, 0);
-        self.count(state, 0);
-        state.emptied();
+    fn lose(&self, state: &mut State<S>) {
+        state.socket = None;
+        self.change(state, |backlog| *backlog = Backlog::default());
     }
 
-    /// Keeps the books of what waits.
-    fn count(&self, state: &mut State, bytes: usize) {
-        self.bounds.total.change(state.bytes, bytes);
-        state.bytes = bytes;
+    /// Changes what waits, and keeps the books of it.
+    fn change<T>(&self, state: &mut State<S>, change: impl FnOnce(&mut Backlog) -> T) -> T {
+        let before = state.backlog.bytes();
+        let value = change(&mut state.backlog);
+        self.bounds.total.change(before, state.backlog.bytes());
+        if state.backlog.is_empty() {
+            state.stuck_since = None;
+            state.writer.take().into_iter().for_each(Waker::wake);
+        }
+        value
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, State<S>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
-    /// Nothing waits any more.
-    fn emptied(&mut self) {
-        // What was needed for once is not kept for the rest of a connection's life.
-        self.backlog = VecDeque::new();
-        (self.is_cut, self.stuck_since) = (false, None);
-        if let Some(writer) = self.writer.take() {
-            writer.wake();
-        }
+impl<S> State<S> {
+    fn phase(&self) -> Phase {
+        if self.socket.is_some() { self.phase } else { Phase::Lost }
     }
 }
 
-impl Drop for Outbox {
+impl<S: Sending> Drop for Outbox<S> {
     fn drop(&mut self) {
         self.shut();
     }
 }
 
 /// Tells the session that there is something for it to do, and a writer that waits in vain.
-fn wake(mut state: MutexGuard<'_, State>) {
-    let (session, is_closing) = (state.session.take(), state.phase != Phase::Open);
+fn wake<S>(mut state: MutexGuard<'_, State<S>>) {
+    let (session, is_closing) = (state.session.take(), state.phase() != Phase::Open);
     let writer = if is_closing { state.writer.take() } else { None };
     drop(state);
-    for waker in [session, writer].into_iter().flatten() {
-        waker.wake();
-    }
+    session.into_iter().chain(writer).for_each(Waker::wake);
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use bytes::BytesMut;
-    use futures_util::FutureExt;
-    use tokio::{
-        io::AsyncReadExt,
-        net::{TcpListener, TcpSocket, TcpStream},
-    };
-
-    use super::*;
-
-    const TIMEOUT: Duration = Duration::from_secs(5);
-
-    /// Bounds that are never reached.
-    pub(crate) fn wide() -> Arc<Bounds> {
-        bounds(usize::MAX, usize::MAX, usize::MAX)
-    }
-
-    fn bounds(max_messages: usize, max_bytes: usize, max_total: usize) -> Arc<Bounds> {
-        Arc::new(Bounds::new(max_messages, max_bytes, max_total, crate::telemetry::Counter::default()))
-    }
-
-    /// An outbox and its client, with as little in between as the system allows.
-    pub(crate) async fn connect(bounds: &Arc<Bounds>) -> (Outbox, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.set_recv_buffer_size(1).unwrap();
-        let client = socket.connect(listener.local_addr().unwrap()).await.unwrap();
-        let (stream, _) = listener.accept().await.unwrap();
-        (Outbox::new(stream.into_split().1, Dialect::Json, bounds.clone()), client)
-    }
-
-    /// What the client gets, without the heads of the frames, until nothing more comes.
-    pub(crate) async fn received(client: &mut TcpStream) -> Vec<String> {
-        let mut wire = Vec::new();
-        client.read_to_end(&mut wire).await.unwrap();
-        let mut client = tungstenite::WebSocket::from_raw_socket(
-            std::io::Cursor::new(wire),
-            tungstenite::protocol::Role::Client,
-            None,
-        );
-        let mut texts = Vec::new();
-        while let Ok(message) = client.read() {
-            texts.push(message.to_text().unwrap().to_owned());
-        }
-        texts
-    }
-
-    fn frame(text: &str) -> Frame {
-        text.to_owned().into()
-    }
-
-    fn large(number: usize) -> Frame {
-        format!("{number:10000}").into()
-    }
-
-    /// Pushes until something waits. Returns how many it were.
-    fn fill(outbox: &Outbox) -> usize {
-        let is_free = || outbox.state().backlog.is_empty();
-        (0..)
-            .take_while(|number| {
-                is_free() && {
-                    outbox.push(&large(*number));
-                    true
-                }
-            })
-            .count()
-    }
-
-    #[tokio::test]
-    async fn what_is_pushed_is_on_its_way_at_once_and_in_order() {
-        let bounds = wide();
-        let (outbox, mut client) = connect(&bounds).await;
-        let texts: Vec<String> = (0..10).map(|number| number.to_string()).collect();
-        texts.iter().for_each(|text| outbox.push(&frame(text)));
-        outbox.shut();
-        assert_eq!(received(&mut client).await, texts);
-        assert_eq!(bounds.sent.get(), 10);
-    }
-
-    #[tokio::test]
-    async fn what_the_client_does_not_take_yet_is_written_by_its_session() {
-        let bounds = wide();
-        let (outbox, mut client) = connect(&bounds).await;
-        let filled = fill(&outbox);
-        (filled..filled + 100).for_each(|number| outbox.push(&large(number)));
-        assert!(bounds.sent.get() < filled as u64 && bounds.total.held().0 > 0);
-        let session = async {
-            tokio::select! {
-                ended = outbox.attend(TIMEOUT) => panic!("{ended:?}"),
-                () = outbox.drained() => outbox.shut(),
-            }
-        };
-        let ((), texts) = tokio::join!(session, received(&mut client));
-        let expected = (0..filled + 100).map(|number| format!("{number:10000}"));
-        assert!(texts.into_iter().eq(expected));
-        assert_eq!(bounds.sent.get(), filled as u64 + 100);
-        assert_eq!(bounds.total.held(), (0, 0));
-    }
-
-    #[tokio::test]
-    async fn an_overflow_closes_and_drops_but_cuts_no_message() {
-        for bounds in [bounds(3, usize::MAX, usize::MAX), bounds(usize::MAX, 30_000, usize::MAX)] {
-            let (outbox, mut client) = connect(&bounds).await;
-            let filled = fill(&outbox);
-            (0..3).for_each(|number| outbox.push(&large(number)));
-            assert_eq!(outbox.attend(TIMEOUT).await, Some(CloseCode::SlowConsumer));
-            outbox.push(&frame("too late"));
-            outbox.finish(&wire::text(&frame("goodbye")), true);
-            let session = async {
-                outbox.drained().await;
-                outbox.shut();
-            };
-            let ((), texts) = tokio::join!(session, received(&mut client));
-            let (goodbye, texts) = texts.split_last().unwrap();
-            assert_eq!(goodbye, "goodbye");
-            assert!(texts.len() <= filled && texts.iter().enumerate().all(|(at, text)| *text == format!("{at:10000}")));
-        }
-    }
-
-    #[tokio::test]
-    async fn of_pongs_that_nobody_takes_only_the_latest_waits() {
-        let bounds = bounds(100, usize::MAX, usize::MAX);
-        let (outbox, mut client) = connect(&bounds).await;
-        let filled = fill(&outbox);
-        outbox.push(&large(filled));
-        let waiting = outbox.state().bytes;
-        for number in 0..1000 {
-            let mut pongs = BytesMut::new();
-            wire::put_pong(&mut pongs, b"early");
-            let last = pongs.len();
-            wire::put_pong(&mut pongs, format!("{number:04}").as_bytes());
-            outbox.push_pongs(pongs.freeze(), last);
-        }
-        assert_eq!(outbox.state().bytes, waiting + 6);
-        assert_eq!(outbox.attend(TIMEOUT).now_or_never(), None);
-        let session = async {
-            outbox.drained().await;
-            outbox.shut();
-        };
-        let mut wire = Vec::new();
-        let ((), read) = tokio::join!(session, client.read_to_end(&mut wire));
-        read.unwrap();
-        // It goes out as soon as the message has that was being written.
-        let expected = [b"\x8a\x040999", &wire::text(&large(filled))[..]].concat();
-        assert!(wire.ends_with(&expected));
-        assert_eq!(bounds.total.held(), (0, 0));
-    }
-
-    #[tokio::test]
-    async fn what_the_client_takes_of_what_waits_is_a_sign_of_life() {
-        let (outbox, mut client) = connect(&wide()).await;
-        assert!(!outbox.has_moved());
-        fill(&outbox);
-        assert!(!outbox.has_moved(), "what the system takes at once says nothing");
-        let mut bytes = [0; 4096];
-        while !outbox.has_moved() {
-            assert_eq!(outbox.attend(TIMEOUT).now_or_never(), None);
-            client.read_exact(&mut bytes).await.unwrap();
-        }
-        assert!(!outbox.has_moved());
-    }
-
-    /// The system says that there is room when a third of its buffer is free. A client that has taken less has taken
-    /// something.
-    #[tokio::test(start_paused = true)]
-    async fn a_client_that_takes_little_is_not_taken_for_one_that_takes_nothing() {
-        let (outbox, mut client) = connect(&wide()).await;
-        fill(&outbox);
-        (0..100).for_each(|number| outbox.push(&large(number)));
-        let start = Instant::now();
-        let mut bytes = [0; 4096];
-        while !outbox.has_moved() {
-            assert!(start.elapsed() < TIMEOUT, "it is looked at more than once in that time");
-            let _ = tokio::time::timeout(TIMEOUT / 20, outbox.attend(TIMEOUT)).await;
-            client.read_exact(&mut bytes).await.unwrap();
-        }
-        loop {
-            tokio::select! {
-                biased;
-                ended = outbox.attend(TIMEOUT) => panic!("{ended:?}"),
-                // The clock stands still but for this and for the deadline.
-                () = tokio::time::sleep(TIMEOUT / 20) => {}
-            }
-            if start.elapsed() > 5 * TIMEOUT {
-                break;
-            }
-            client.read_exact(&mut bytes).await.unwrap();
-        }
-    }
-
-    #[tokio::test]
-    async fn its_phase_says_how_far_it_has_come() {
-        let (outbox, client) = connect(&wide()).await;
-        assert_eq!(outbox.phase(), Phase::Open);
-        outbox.close(CloseCode::ServiceRestart);
-        outbox.close(CloseCode::Idle);
-        assert_eq!(outbox.phase(), Phase::Closing(CloseCode::ServiceRestart), "the first code stands");
-        outbox.push(&frame("still taken"));
-        outbox.finish(&wire::close(1012, "service_restart"), false);
-        outbox.push(&frame("too late"));
-        assert_eq!(outbox.phase(), Phase::Ended(CloseCode::ServiceRestart));
-        outbox.shut();
-        assert_eq!(outbox.phase(), Phase::Lost);
-        let mut client = client;
-        assert_eq!(received(&mut client).await, ["still taken", "service_restart"]);
-    }
-
-    #[tokio::test]
-    async fn when_all_have_too_much_waiting_those_that_keep_up_stay() {
-        let bounds = bounds(usize::MAX, usize::MAX, 1_000_000);
-        let (hog, _hog) = connect(&bounds).await;
-        let (slow, _slow) = connect(&bounds).await;
-        fill(&hog);
-        (0..60).for_each(|number| hog.push(&large(number)));
-        fill(&slow);
-        (0..40).for_each(|number| slow.push(&large(number)));
-        assert_eq!(slow.attend(TIMEOUT).now_or_never(), None);
-        hog.push(&large(60));
-        assert_eq!(hog.attend(TIMEOUT).now_or_never(), Some(Some(CloseCode::SlowConsumer)));
-        drop((hog, slow));
-        assert_eq!(bounds.total.held(), (0, 0));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_client_that_takes_nothing_for_too_long_is_to_be_closed() {
-        let (outbox, _client) = connect(&wide()).await;
-        fill(&outbox);
-        assert_eq!(outbox.attend(TIMEOUT).await, Some(CloseCode::SlowConsumer));
-    }
-
-    #[tokio::test]
-    async fn a_broken_connection_is_noticed_by_whoever_writes() {
-        let (outbox, client) = connect(&wide()).await;
-        drop(client);
-        let pushing = async {
-            loop {
-                outbox.push(&large(0));
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::select! {
-            ended = outbox.attend(TIMEOUT) => assert_eq!(ended, None),
-            () = pushing => {}
-        }
-        outbox.push(&frame("into nothing"));
-        outbox.drained().await;
-    }
-
-    #[tokio::test]
-    async fn a_writer_that_waits_goes_on_when_nothing_waits_or_at_an_end() {
-        let (outbox, mut client) = connect(&wide()).await;
-        assert!(outbox.free().await);
-        fill(&outbox);
-        assert_eq!(outbox.free().now_or_never(), None);
-        let reading = async {
-            let mut bytes = [0; 4096];
-            while client.read(&mut bytes).await.unwrap() > 0 {}
-        };
-        tokio::select! {
-            is_open = outbox.free() => assert!(is_open),
-            ended = outbox.attend(TIMEOUT) => panic!("{ended:?}"),
-            () = reading => panic!("the client has been closed"),
-        }
-        fill(&outbox);
-        let close = async { outbox.close(CloseCode::Idle) };
-        let (is_open, ()) = tokio::join!(outbox.free(), close);
-        assert!(!is_open);
-    }
-}
+mod tests;

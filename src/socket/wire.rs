@@ -3,25 +3,36 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::head::Opcode;
-use crate::protocol::{Frame, Item};
+use crate::protocol::{Dialect, Frame, Item};
 
 const FINAL: u8 = 0x80;
+
+/// Most bytes in front of a payload.
+const HEAD: usize = 10;
 
 /// Most bytes of the reason in a close frame.
 pub(super) const REASON: usize = 123;
 
-/// Items as they go over the socket.
-pub(super) fn encode(items: &[Item]) -> Bytes {
-    let frames = items.iter().map(|item| match item {
-        Item::Message(frame) => text(frame),
-        Item::Event(event) => text(&event.encode()),
-    });
-    frames.collect::<Vec<_>>().concat().into()
+/// Items as they go over the socket in this dialect: the one place where values become bytes.
+pub(super) fn encode(dialect: Dialect, items: &[Item]) -> Bytes {
+    match dialect {
+        Dialect::Json => {
+            // A message is the frame that other servers got; only the server's own events have still to be written.
+            let mut wire = BytesMut::with_capacity(items.iter().map(|item| item.len() + HEAD).sum());
+            for item in items {
+                match item {
+                    Item::Message(frame) => put_text(&mut wire, frame),
+                    Item::Event(event) => put_text(&mut wire, &event.encode()),
+                }
+            }
+            wire.freeze()
+        }
+    }
 }
 
-/// A message to the client.
-pub(super) fn text(frame: &Frame) -> Bytes {
-    let mut wire = BytesMut::with_capacity(frame.len() + 10);
+/// Adds a message to the client.
+fn put_text(wire: &mut BytesMut, frame: &Frame) {
+    wire.reserve(frame.len() + HEAD);
     wire.put_u8(FINAL | Opcode::Text as u8);
     match (u8::try_from(frame.len()), u16::try_from(frame.len())) {
         (Ok(length @ ..=125), _) => wire.put_u8(length),
@@ -35,7 +46,6 @@ pub(super) fn text(frame: &Frame) -> Bytes {
         }
     }
     wire.put_slice(frame.as_bytes());
-    wire.freeze()
 }
 
 /// A ping without a payload.
@@ -87,7 +97,9 @@ mod tests {
     fn a_client_reads_what_is_on_the_wire() {
         for length in [0, 1, 125, 126, 65_535, 65_536, 100_000] {
             let frame = Frame::from("x".repeat(length));
-            let Message::Text(message) = read(&text(&frame)) else { panic!("no text") };
+            let Message::Text(message) = read(&encode(Dialect::Json, &[Item::Message(frame.clone())])) else {
+                panic!("no text")
+            };
             assert_eq!(message.as_bytes(), frame.as_bytes());
         }
         assert_eq!(read(&PING), Message::Ping(Bytes::new()));

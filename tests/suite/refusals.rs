@@ -176,8 +176,7 @@ async fn an_outage_that_was_there_from_the_start_is_one_line_and_its_end_another
         assert_eq!(count(&server.log(), "Redis refused"), 0, "{}", server.log());
         command(&mut connection, to).await;
         server.is_ready().await;
-        eventually("its end is said", async || (count(&server.log(), "Redis works again") == 1).then_some(()))
-            .await;
+        eventually("its end is said", async || (count(&server.log(), "Redis works again") == 1).then_some(())).await;
         assert_eq!(count(&server.log(), "WARN roomcast::broker"), 1, "{}", server.log());
     }
 }
