@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::{
     memory::MemoryBroker,
-    redis::{Options as RedisOptions, RedisBroker},
+    redis::{BadUrl, Options as RedisOptions, RedisBroker},
 };
 use crate::{
     order::{LogSlice, Publication, ReadFrom},

@@ -24,7 +24,7 @@ use self::{
     parts::Parts,
 };
 use crate::{
-    broker::{Broker, MemoryBroker, RedisBroker},
+    broker::{BadUrl, Broker, MemoryBroker, RedisBroker},
     config::Config,
     http::{self, App, PlainBound},
     hub::Hub,
@@ -62,7 +62,7 @@ pub enum StartError {
     },
     /// The URL is not one of Redis. It is not shown, as it may hold a password.
     #[error("ROOMCAST_REDIS_URL (hidden) is not understood ({0}); write it like redis://:password@redis:6379/0")]
-    RedisUrl(redis::RedisError),
+    RedisUrl(BadUrl),
 }
 
 impl Server {

@@ -39,6 +39,11 @@ use crate::{
     telemetry::Metrics,
 };
 
+/// Why a URL is not one of Redis. It does not say what is in the URL.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct BadUrl(String);
+
 /// Carries publications between servers through one Redis.
 #[derive(Debug)]
 pub struct RedisBroker {
@@ -50,8 +55,9 @@ impl RedisBroker {
     ///
     /// # Errors
     /// If the URL is not one of Redis.
-    pub fn new(options: &Options, origin_server: &str, metrics: &Arc<Metrics>) -> Result<Self, redis::RedisError> {
-        Ok(Self { shard: Shard::new(options, origin_server, metrics)? })
+    pub fn new(options: &Options, origin_server: &str, metrics: &Arc<Metrics>) -> Result<Self, BadUrl> {
+        let shard = Shard::new(options, origin_server, metrics).map_err(|error| BadUrl(error.to_string()))?;
+        Ok(Self { shard })
     }
 }
 
