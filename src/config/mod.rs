@@ -1,12 +1,23 @@
 //! Every setting: its name, its default, its check and its description, in one list.
 //!
-//! Settings come from the environment under the prefix `ROOMCAST_`. All of them are read before any mistake is
-//! reported, so that one start shows them all. `docs/configuration.md` is written from this list
-//! (`roomcast settings`) and a test holds it to that.
+//! Settings come from the environment under the prefix `ROOMCAST_`. All of them are read before a mistake is reported, so
+//! that one start shows all mistakes. `roomcast settings` writes `docs/configuration.md` from this list, and a test holds
+//! the page to it.
 
-use std::{collections::BTreeMap, ffi::OsString, fmt, net::SocketAddr, ops::RangeInclusive, time::Duration};
+mod parse;
+mod unknown;
+
+use std::{collections::BTreeMap, ffi::OsString, fmt, net::SocketAddr, time::Duration};
 
 use serde::Deserialize;
+
+use self::{
+    parse::{
+        bytes, duration, log_filter, log_format, number, optional, or_auto, origin_server, otlp_endpoint, parsed,
+        ratio, redis_prefix, redis_url, switch,
+    },
+    unknown::unknown,
+};
 
 /// What every setting's name starts with.
 pub const PREFIX: &str = "ROOMCAST_";
@@ -59,62 +70,61 @@ macro_rules! settings {
 }
 
 settings! {
-    /// Address and port on which clients and probes are served. Port 0 takes a free one.
+    /// Address and port for clients, and for probes unless `ROOMCAST_PROBE_LISTEN` is set. Port 0 picks a free one.
     listen: SocketAddr = "127.0.0.1:8080", parsed("an address and a port, such as 0.0.0.0:8080");
-    /// Address and port of their own for `/healthz`, `/readyz` and `/metrics`, such as `0.0.0.0:8081`. They are then
-    /// there and not on the clients' port, and answered by a thread that does nothing else.
+    /// Separate address and port for `/healthz`, `/readyz` and `/metrics`, such as `0.0.0.0:8081`. They then leave the
+    /// clients' port, and a thread of their own answers them.
     probe_listen: Option<SocketAddr> = "", optional(parsed("an address and a port, such as 0.0.0.0:8081"));
-    /// Whether browsers get a page to chat on at `/`, and the client for JavaScript at `/roomcast.js`: `on` or `off`. It can do
-    /// no more than any client; without it, `/` is a short text.
+    /// Whether browsers get a chat page at `/` and the JavaScript client at `/roomcast.js`: `on` or `off`. The page can do no more
+    /// than any client. With `off`, `/` is a short text.
     page: bool = "on", switch;
-    /// Name of this server in the `originServer` of its messages; no two servers on one Redis may share it. On
-    /// Kubernetes, the pod's name. If it is not set: the machine's name and the port.
+    /// Name of this server in the `originServer` of its messages. Each server on one Redis needs its own. On Kubernetes, use the
+    /// pod's name. By default, the host's name and the port.
     origin_server: Option<String> = "", optional(origin_server);
-    /// Redis that carries messages between servers, such as `redis://:password@redis:6379/0`, or `rediss://` for TLS.
-    /// If it is not set, the memory broker carries them within this one process.
+    /// Redis that carries messages between servers, such as `redis://:password@redis:6379/0`; use `rediss://` for TLS. Without
+    /// it, the memory broker carries messages within this one process.
     redis_url: Option<Secret> = "", optional(redis_url);
-    /// Password for Redis, for when it is not to stand in the URL. It takes the place of one that does.
+    /// Redis password. Overrides a password in the URL.
     redis_password: Option<Secret> = "", optional(|value| Ok(Secret(value.to_owned())));
-    /// First part of the names of all keys and channels in Redis. Servers that are to talk to each other share it.
+    /// First part of the names of all keys and channels in Redis. Servers that talk to each other share it.
     redis_prefix: String = "ws", redis_prefix;
-    /// Longest time to establish a connection to Redis.
+    /// Longest time to connect to Redis.
     redis_connect_timeout: Duration = "2s", duration("100ms", "1m");
-    /// Longest time for one command to Redis. A message whose command takes longer is answered `unavailable`.
+    /// Longest time for one Redis command. If a command takes longer, its message is answered `unavailable`.
     redis_command_timeout: Duration = "2s", duration("50ms", "1m");
-    /// From what share of its `maxmemory` on, 0 to 1, Redis counts as nearly full. New rooms are refused then, and the logs
-    /// of rooms get shorter, the shorter the fuller it is. A Redis without `maxmemory` is never full.
+    /// Share of its `maxmemory`, 0 to 1, at which Redis counts as nearly full. From there on roomcast refuses new rooms and keeps
+    /// shorter logs, the shorter the fuller Redis is. A Redis without `maxmemory` is never full.
     redis_memory_watermark: f64 = "0.8", ratio;
-    /// How many messages the log of each room keeps, at least; Redis may keep two hundred more, as it trims now and
-    /// then and in blocks. With 0 there is no log: messages have no order between servers, are delivered at most once,
-    /// and cannot be resumed.
+    /// How many messages the log of each room keeps. Redis may keep two hundred more, as it trims in blocks. With 0 there is no
+    /// log: messages have no order between servers, arrive at most once, and cannot be resumed.
     history_length: usize = "1000", number(0..=1_000_000);
-    /// How long the log of a room keeps a message; Redis may keep it a sixteenth longer.
+    /// How long the log of a room keeps a message. Redis may keep it a sixteenth longer.
     history_age: Duration = "1h", duration("1s", "30d");
-    /// How many bytes the log of a room keeps; Redis may keep a sixteenth more, and always keeps the last message.
+    /// How many bytes the log of a room keeps. Redis may keep a sixteenth more, and always keeps the last message.
     history_bytes: usize = "4MiB", bytes(1024..=1 << 30);
-    /// How many bytes of recent messages a server keeps in memory, of all rooms together. From there it brings clients that
-    /// come back up to date; only what is not there it reads from Redis.
+    /// How many bytes of recent messages a server keeps in memory, for all rooms together. It brings returning clients up to
+    /// date from there, and reads from Redis only what is missing there.
     recent_bytes: usize = "64MiB", bytes(0..=1 << 40);
-    /// How many bytes the logs of all rooms and the ids of their messages take together with the memory broker. Beyond
-    /// it the largest log gives up its oldest messages; new rooms are refused when there is no place for their numbering.
+    /// With the memory broker, how many bytes all logs and message ids take together. At the limit, the largest log drops its
+    /// oldest messages. The server refuses new rooms when it has no space left to number them.
     memory_broker_bytes: usize = "256MiB", bytes(1 << 20..=1 << 40);
-    /// Most messages that a client may ask for with `last` when it joins; more are cut to this.
+    /// Most messages that a client may ask for with `last` when it joins. The server cuts a larger number to this.
     max_last: usize = "100", number(0..=100_000);
-    /// How long a message id is remembered, so that sending it again makes no second message.
+    /// How long a message id is remembered. A message that is sent again within this time is not published twice.
     dedup_window: Duration = "5m", duration("1s", "1d");
-    /// How soon after a server heard something in a room it compares the room with its log, to find a last message whose
-    /// push was lost. In a room that stays silent each comparison comes twice as much later, up to half an hour: a single
-    /// push that is lost in a room long silent is found after as long again as the room had been silent.
+    /// How soon after a message the server compares the room with its log, to find a last message whose push was lost. While the
+    /// room stays silent, each comparison comes twice as late as the one before, up to half an hour. If a single push is lost in
+    /// a room that has long been silent, the server finds it after as long again as the room had been silent.
     compare_interval: Duration = "5s", duration("100ms", "10m");
-    /// After how long a silence the subscriber tests whether it still hears. One that hears nothing of its test for
-    /// as long again makes a new connection.
+    /// How long the subscriber may hear nothing before it sends itself a probe through Redis. If it does not hear the probe
+    /// within the same time again, it reconnects.
     subscriber_probe_interval: Duration = "2s", duration("100ms", "10m");
-    /// Most WebSocket connections; upgrades beyond get status 503. With `auto`, as many as the files that this process may
-    /// open are enough for, and at most 100,000. A number that they are not enough for is warned about.
+    /// Most WebSocket connections; further upgrades get status 503. `auto` allows as many as this process may open files for, and
+    /// at most 100,000. The server warns about a number for which it has too few files.
     max_connections: Option<usize> = "auto", or_auto(number(1..=10_000_000));
     /// Most rooms that one connection may be in.
     max_rooms_per_client: usize = "100", number(1..=100_000);
-    /// Longest frame from a client, in bytes; a longer one closes the connection with 1009.
+    /// Longest frame from a client, in bytes. A longer one closes the connection with 1009.
     max_frame_bytes: usize = "128KiB", bytes(1024..=16 << 20);
     /// Longest text of a message, in bytes of UTF-8.
     max_text_bytes: usize = "16KiB", bytes(1..=8 << 20);
@@ -124,40 +134,40 @@ settings! {
     max_username_length: usize = "64", number(1..=512);
     /// Longest message id, in characters.
     max_id_length: usize = "128", number(1..=512);
-    /// How many messages may wait for one client. A client that lets more pile up is closed with 4008.
+    /// How many messages may wait for one client. The server closes a client with more waiting with 4008.
     outbox_messages: usize = "1024", number(16..=1_000_000);
     /// How many bytes of messages may wait for one client.
     outbox_bytes: usize = "1MiB", bytes(64 << 10..=1 << 30);
-    /// How many bytes may wait for all clients together. Beyond, those that have the most waiting are closed.
+    /// How many bytes may wait for all clients together. At the limit, the server closes the clients with the most waiting.
     outbox_total_bytes: usize = "256MiB", bytes(1 << 20..=1 << 40);
-    /// How many bytes the system may hold on their way to one client, as asked of it; Linux takes up to twice that for
-    /// them. A client far away gets at most so many in each round trip.
+    /// How many bytes the kernel may hold on their way to one client. Linux uses up to twice as much. A client far away gets at
+    /// most this much in each round trip.
     send_buffer_bytes: usize = "128KiB", bytes(4 << 10..=16 << 20);
-    /// How many bytes of frames that are not complete, or wait for their turn, are kept for all clients together. Beyond,
-    /// those that have the most of an unfinished frame are closed with 1013.
+    /// How many bytes of unfinished and queued frames the server keeps for all clients together. At the limit, it closes the
+    /// clients with the most of an unfinished frame with 1013.
     inbound_total_bytes: usize = "64MiB", bytes(1 << 20..=1 << 40);
-    /// Longest time for a message from its first byte to its last; a client that takes longer is closed with 4002.
+    /// Longest time for a message from its first byte to its last. The server closes a client that takes longer with 4002.
     message_timeout: Duration = "10s", duration("100ms", "10m");
-    /// How long a client may take nothing of what waits for it; then it is closed with 4008.
+    /// How long a client may take nothing of what waits for it. Then the server closes it with 4008.
     write_timeout: Duration = "5s", duration("100ms", "5m");
-    /// How often a client gets a WebSocket ping. One from which nothing came for two such
-    /// times, and which took nothing of what waited for it, is closed with 4001.
+    /// How often the server pings a client. It closes a client with 4001 that sent nothing for two intervals and took nothing of
+    /// what waited for it.
     ping_interval: Duration = "25s", duration("100ms", "1h");
-    /// Longest time over which connections are closed after SIGTERM, SIGINT or SIGHUP. They are closed one by one and
-    /// not all at once, so that their clients do not come to the other servers all at once.
+    /// Longest time over which the server closes its connections after SIGTERM, SIGINT or SIGHUP. It closes them one by one, so
+    /// that the clients do not arrive at the other servers all at once.
     drain_time: Duration = "5s", duration("0s", "1h");
-    /// Most connections that are closed in a second while draining, as long as all fit into the drain time.
+    /// Most connections that the server closes per second while it drains, as long as all fit into the drain time.
     drain_rate: usize = "500", number(1..=1_000_000);
     /// Longest time from SIGTERM to the end of the process.
     shutdown_timeout: Duration = "10s", duration("100ms", "2h");
-    /// What is logged: a level (`error`, `warn`, `info`, `debug`, `trace`) or a filter such as `info,roomcast::broker=debug`.
+    /// What to log: a level (`error`, `warn`, `info`, `debug`, `trace`) or a filter such as `info,roomcast::broker=debug`.
     log: String = "info", log_filter;
-    /// How the log is written: `pretty` for people, `json` for collectors.
+    /// Log format: `pretty` for people, `json` for collectors.
     log_format: LogFormat = "pretty", log_format;
-    /// Where traces go: the base URL of an OTLP/HTTP collector, such as `http://otel-collector:4318`, without a password
-    /// (`OTEL_EXPORTER_OTLP_HEADERS` is for that). If it is not set, no traces are made.
+    /// Where to send traces: the base URL of an OTLP/HTTP collector, such as `http://otel-collector:4318`. Put no password into it;
+    /// `OTEL_EXPORTER_OTLP_HEADERS` is for that. Without it, the server makes no traces.
     otlp_endpoint: Option<String> = "", optional(otlp_endpoint);
-    /// Share of messages that are traced, from 0 to 1.
+    /// Share of messages to trace, from 0 to 1.
     trace_ratio: f64 = "0.01", ratio;
 }
 
@@ -177,7 +187,7 @@ impl Config {
             }
         }
         let warnings = unknown(pairs.keys());
-        // envy would take a name in lower case for the setting, too.
+        // envy would take a name in lower case for the setting too.
         pairs.retain(|name, _| SETTINGS.iter().any(|setting| setting.name() == *name));
         let raw: Raw = envy::prefixed(PREFIX).from_iter(pairs).expect("each field takes any text, or none");
         let config = raw.check(&mut problems);
@@ -237,9 +247,9 @@ impl Config {
 /// The reference of all settings in Markdown: what `docs/configuration.md` holds.
 pub fn reference(settings: &[Setting]) -> String {
     let mut text = String::from(
-        "# Settings\n\nEvery setting is read from the environment when the server starts. All mistakes are reported at once, and\n\
-         the exit code is then 64. A name that starts with `ROOMCAST_` and is not listed here is warned about; an empty\n\
-         value counts as not set. This page is what `roomcast settings` prints.\n\n\
+        "# Settings\n\nThe server reads every setting from the environment when it starts. It reports all mistakes at once and exits\n\
+         with 64. It warns about a name that starts with `ROOMCAST_` and is not listed here. An empty value counts as not\n\
+         set. `roomcast settings` prints this page.\n\n\
          | name | default | meaning |\n|---|---|---|\n",
     );
     for setting in settings {
@@ -314,45 +324,6 @@ impl fmt::Display for Warning {
     }
 }
 
-fn unknown<'a>(names: impl Iterator<Item = &'a String>) -> Vec<Warning> {
-    let known: Vec<String> = SETTINGS.iter().map(Setting::name).collect();
-    names
-        .filter(|name| !known.contains(name) && !is_service_link(name))
-        .map(|name| {
-            let nearest = known.iter().min_by_key(|candidate| distance(name, candidate));
-            let hint = nearest.filter(|candidate| distance(name, candidate) <= 3);
-            let hint = hint.map_or(String::new(), |candidate| format!("; did you mean {candidate}?"));
-            Warning(format!("{name} is not a setting of roomcast and has no effect{hint}"))
-        })
-        .collect()
-}
-
-/// Kubernetes sets these for each Service of the namespace: `ROOMCAST_PORT=tcp://10.0.0.1:80` for one named
-/// `roomcast`, `ROOMCAST_REDIS_SERVICE_HOST` for one named `roomcast-redis`.
-fn is_service_link(name: &str) -> bool {
-    let words: Vec<&str> = name.split('_').collect();
-    let is_number = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_digit());
-    match &words[..] {
-        [.., "SERVICE", "HOST" | "PORT"] | [.., "PORT"] => true,
-        [.., "PORT", port, "TCP" | "UDP"] | [.., "PORT", port, "TCP" | "UDP", "PROTO" | "ADDR"] => is_number(port),
-        words => words.windows(2).any(|pair| pair == ["SERVICE", "PORT"]),
-    }
-}
-
-/// How many letters must be changed, added or left out to make one word of the other (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.bytes().enumerate() {
-            let change = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
-}
-
 /// Reads one value, or its default where it is not set. An empty value counts as not set, since templates often
 /// leave one behind.
 fn check_one<T>(
@@ -366,117 +337,9 @@ fn check_one<T>(
     check(value).map_err(|text| problems.push(Problem::new(field, text))).ok()
 }
 
-fn optional<T>(check: impl Fn(&str) -> Result<T, String>) -> impl Fn(&str) -> Result<Option<T>, String> {
-    move |value| if value.is_empty() { Ok(None) } else { check(value).map(Some) }
-}
-
-fn or_auto<T>(check: impl Fn(&str) -> Result<T, String>) -> impl Fn(&str) -> Result<Option<T>, String> {
-    move |value| if value == "auto" { Ok(None) } else { check(value).map(Some).map_err(|why| why + ", or auto") }
-}
-
-fn parsed<T: std::str::FromStr>(expected: &'static str) -> impl Fn(&str) -> Result<T, String> {
-    move |value| value.parse().map_err(|_| format!("is {value:?}, but must be {expected}"))
-}
-
-fn switch(value: &str) -> Result<bool, String> {
-    match value {
-        "on" => Ok(true),
-        "off" => Ok(false),
-        _ => Err(format!("is {value:?}, but must be on or off")),
-    }
-}
-
-fn number(range: RangeInclusive<usize>) -> impl Fn(&str) -> Result<usize, String> {
-    move |value| {
-        let expected = || format!("is {value:?}, but must be a whole number from {} to {}", range.start(), range.end());
-        value.parse().ok().filter(|number| range.contains(number)).ok_or_else(expected)
-    }
-}
-
-fn bytes(range: RangeInclusive<usize>) -> impl Fn(&str) -> Result<usize, String> {
-    move |value| {
-        let (digits, unit) = value.split_at(value.find(|c: char| !c.is_ascii_digit()).unwrap_or(value.len()));
-        let scale = match unit.trim() {
-            "" | "B" => Some(1),
-            "KiB" => Some(1 << 10),
-            "MiB" => Some(1 << 20),
-            "GiB" => Some(1 << 30),
-            _ => None,
-        };
-        let size = scale.and_then(|scale| digits.parse::<usize>().ok()?.checked_mul(scale));
-        size.filter(|size| range.contains(size)).ok_or_else(|| {
-            let (low, high) = (range.start(), range.end());
-            format!("is {value:?}, but must be {low} to {high} bytes, written like 65536, 64KiB or 1MiB")
-        })
-    }
-}
-
-fn duration(low: &'static str, high: &'static str) -> impl Fn(&str) -> Result<Duration, String> {
-    move |value| {
-        let bound = |text| humantime::parse_duration(text).expect("the bounds are written in this file");
-        let expected = || format!("is {value:?}, but must be from {low} to {high}, written like 500ms, 2s or 5m");
-        let range = bound(low)..=bound(high);
-        humantime::parse_duration(value).ok().filter(|value| range.contains(value)).ok_or_else(expected)
-    }
-}
-
-fn ratio(value: &str) -> Result<f64, String> {
-    let expected = || format!("is {value:?}, but must be a number from 0 to 1");
-    value.parse().ok().filter(|ratio| (0.0..=1.0).contains(ratio)).ok_or_else(expected)
-}
-
-fn origin_server(value: &str) -> Result<String, String> {
-    if value.chars().count() > 253 || value.chars().any(char::is_control) {
-        return Err("must have at most 253 characters and no control characters".into());
-    }
-    Ok(value.to_owned())
-}
-
-fn redis_prefix(value: &str) -> Result<String, String> {
-    // A brace would end the hash tag that keeps a room's keys in one slot of a Redis Cluster.
-    let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
-    if value.len() > 64 || !value.chars().all(allowed) {
-        return Err(format!("is {value:?}, but must be at most 64 letters, digits and -_.:"));
-    }
-    Ok(value.to_owned())
-}
-
-fn redis_url(value: &str) -> Result<Secret, String> {
-    // The value may hold a password, so it is not shown.
-    match value.split_once("://") {
-        Some(("redis" | "rediss" | "unix" | "redis+unix", rest)) if !rest.is_empty() => Ok(Secret(value.to_owned())),
-        _ => Err("(hidden) must be a URL such as redis://:password@redis:6379/0".into()),
-    }
-}
-
-fn otlp_endpoint(value: &str) -> Result<String, String> {
-    // Somebody may have put a password into it, so it is not shown.
-    match value.split_once("://") {
-        Some(("http", rest)) if !rest.is_empty() && !rest.contains('@') => Ok(value.trim_end_matches('/').to_owned()),
-        _ => Err("(hidden) must be a URL such as http://otel-collector:4318, without a name and a password; \
-                  OTEL_EXPORTER_OTLP_HEADERS is for those"
-            .into()),
-    }
-}
-
-fn log_filter(value: &str) -> Result<String, String> {
-    let filter = value.parse::<tracing_subscriber::EnvFilter>();
-    filter.map(|_| value.to_owned()).map_err(|why| {
-        format!("is {value:?}, which is not a filter ({why}); write a level such as info, or info,roomcast=debug")
-    })
-}
-
-fn log_format(value: &str) -> Result<LogFormat, String> {
-    match value {
-        "pretty" => Ok(LogFormat::Pretty),
-        "json" => Ok(LogFormat::Json),
-        _ => Err(format!("is {value:?}, but must be pretty or json")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{unknown::is_service_link, *};
 
     fn read(pairs: &[(&str, &str)]) -> Result<(Config, Vec<Warning>), ConfigError> {
         Config::from_env(pairs.iter().map(|(name, value)| (name.into(), value.into())))

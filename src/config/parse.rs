@@ -1,0 +1,113 @@
+//! How each kind of value is read, and what is said about one that is not right: what it is, and how to write it.
+
+use std::{ops::RangeInclusive, time::Duration};
+
+use super::{LogFormat, Secret};
+
+pub(super) fn optional<T>(check: impl Fn(&str) -> Result<T, String>) -> impl Fn(&str) -> Result<Option<T>, String> {
+    move |value| if value.is_empty() { Ok(None) } else { check(value).map(Some) }
+}
+
+pub(super) fn or_auto<T>(check: impl Fn(&str) -> Result<T, String>) -> impl Fn(&str) -> Result<Option<T>, String> {
+    move |value| if value == "auto" { Ok(None) } else { check(value).map(Some).map_err(|why| why + ", or auto") }
+}
+
+pub(super) fn parsed<T: std::str::FromStr>(expected: &'static str) -> impl Fn(&str) -> Result<T, String> {
+    move |value| value.parse().map_err(|_| format!("is {value:?}, but must be {expected}"))
+}
+
+pub(super) fn switch(value: &str) -> Result<bool, String> {
+    match value {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err(format!("is {value:?}, but must be on or off")),
+    }
+}
+
+pub(super) fn number(range: RangeInclusive<usize>) -> impl Fn(&str) -> Result<usize, String> {
+    move |value| {
+        let expected = || format!("is {value:?}, but must be a whole number from {} to {}", range.start(), range.end());
+        value.parse().ok().filter(|number| range.contains(number)).ok_or_else(expected)
+    }
+}
+
+pub(super) fn bytes(range: RangeInclusive<usize>) -> impl Fn(&str) -> Result<usize, String> {
+    move |value| {
+        let (digits, unit) = value.split_at(value.find(|c: char| !c.is_ascii_digit()).unwrap_or(value.len()));
+        let scale = match unit.trim() {
+            "" | "B" => Some(1),
+            "KiB" => Some(1 << 10),
+            "MiB" => Some(1 << 20),
+            "GiB" => Some(1 << 30),
+            _ => None,
+        };
+        let size = scale.and_then(|scale| digits.parse::<usize>().ok()?.checked_mul(scale));
+        size.filter(|size| range.contains(size)).ok_or_else(|| {
+            let (low, high) = (range.start(), range.end());
+            format!("is {value:?}, but must be {low} to {high} bytes, written like 65536, 64KiB or 1MiB")
+        })
+    }
+}
+
+pub(super) fn duration(low: &'static str, high: &'static str) -> impl Fn(&str) -> Result<Duration, String> {
+    move |value| {
+        let bound = |text| humantime::parse_duration(text).expect("the bounds are written in this file");
+        let expected = || format!("is {value:?}, but must be from {low} to {high}, written like 500ms, 2s or 5m");
+        let range = bound(low)..=bound(high);
+        humantime::parse_duration(value).ok().filter(|value| range.contains(value)).ok_or_else(expected)
+    }
+}
+
+pub(super) fn ratio(value: &str) -> Result<f64, String> {
+    let expected = || format!("is {value:?}, but must be a number from 0 to 1");
+    value.parse().ok().filter(|ratio| (0.0..=1.0).contains(ratio)).ok_or_else(expected)
+}
+
+pub(super) fn origin_server(value: &str) -> Result<String, String> {
+    if value.chars().count() > 253 || value.chars().any(char::is_control) {
+        return Err("must have at most 253 characters and no control characters".into());
+    }
+    Ok(value.to_owned())
+}
+
+pub(super) fn redis_prefix(value: &str) -> Result<String, String> {
+    // A brace would end the hash tag that keeps a room's keys in one slot of a Redis Cluster.
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
+    if value.len() > 64 || !value.chars().all(allowed) {
+        return Err(format!("is {value:?}, but must be at most 64 letters, digits and -_.:"));
+    }
+    Ok(value.to_owned())
+}
+
+pub(super) fn redis_url(value: &str) -> Result<Secret, String> {
+    // The value may hold a password, so it is not shown.
+    match value.split_once("://") {
+        Some(("redis" | "rediss" | "unix" | "redis+unix", rest)) if !rest.is_empty() => Ok(Secret(value.to_owned())),
+        _ => Err("(hidden) must be a URL such as redis://:password@redis:6379/0".into()),
+    }
+}
+
+pub(super) fn otlp_endpoint(value: &str) -> Result<String, String> {
+    // Somebody may have put a password into it, so it is not shown.
+    match value.split_once("://") {
+        Some(("http", rest)) if !rest.is_empty() && !rest.contains('@') => Ok(value.trim_end_matches('/').to_owned()),
+        _ => Err("(hidden) must be a URL such as http://otel-collector:4318, without a name and a password; \
+                  OTEL_EXPORTER_OTLP_HEADERS is for those"
+            .into()),
+    }
+}
+
+pub(super) fn log_filter(value: &str) -> Result<String, String> {
+    let filter = value.parse::<tracing_subscriber::EnvFilter>();
+    filter.map(|_| value.to_owned()).map_err(|why| {
+        format!("is {value:?}, which is not a filter ({why}); write a level such as info, or info,roomcast=debug")
+    })
+}
+
+pub(super) fn log_format(value: &str) -> Result<LogFormat, String> {
+    match value {
+        "pretty" => Ok(LogFormat::Pretty),
+        "json" => Ok(LogFormat::Json),
+        _ => Err(format!("is {value:?}, but must be pretty or json")),
+    }
+}
