@@ -99,14 +99,19 @@ cluster-test: ## Install into the current Kubernetes, break things while clients
 	@scripts/cluster-test.sh
 
 .PHONY: check
-check: ## Check format, lints and docs; any warning is an error
+check: ## Check format, lints, docs, shell scripts, spelling and licences; any warning is an error
 	@scripts/need.sh cargo cc rustfmt clippy
+	@scripts/need.sh --optional shellcheck
 	@echo '== Format'
 	@cargo fmt --all --check || { echo 'Run "cargo fmt --all" to mend the format.' >&2; exit 1; }
 	@echo '== Clippy'
 	@cargo clippy --locked --workspace --all-targets -- -D warnings
 	@echo '== Docs'
 	@RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --document-private-items
+	@echo '== Shell scripts'
+	@if command -v shellcheck >/dev/null; then shellcheck $$(git ls-files '*.sh' .ci/run); fi
+	@if command -v typos >/dev/null; then echo '== Spelling'; typos; fi
+	@if command -v cargo-deny >/dev/null; then echo '== Licences and duplicate crates'; cargo deny --locked check bans licenses sources; fi
 
 .PHONY: doctor
 doctor: ## Say which tools are missing here, what each is for, and the command that gets it

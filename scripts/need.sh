@@ -36,6 +36,7 @@ about() {
         python3) why='for make chart-test' debian='python3 python3-venv' fedora=python3 brew=python3 ;;
         redis-server) why='for make cluster, make demo and the tests with Redis' debian=redis-server fedora=/usr/bin/redis-server brew=redis unit=redis-server ;;
         rustfmt) why='for make check' debian=rustfmt fedora=rustfmt brew=rust ;;
+        shellcheck) why='for make check' debian=shellcheck fedora=ShellCheck brew=shellcheck ;;
         *)
             echo "need.sh does not know the tool '$1'. Add it to about() in scripts/need.sh." >&2
             exit 2

@@ -29,7 +29,7 @@ ready() {
         echo "$ROOMCAST_BIN is not there. Run cargo build first, or give another as ROOMCAST_BIN." >&2
         exit 1
     fi
-    cd "$folder"
+    cd "$folder" || return
     # What is installed already is of this very list, or it is installed anew.
     if ! cmp -s package-lock.json node_modules/.installed; then
         npm ci --no-audit --no-fund --loglevel=error
