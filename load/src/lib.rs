@@ -82,6 +82,6 @@ pub enum LoadError {
         why: String,
     },
     /// The system refuses what an event loop needs.
-    #[error("the system does not let sockets be watched: {0}")]
+    #[error("cannot watch sockets: {0}")]
     Poll(#[from] io::Error),
 }

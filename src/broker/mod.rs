@@ -148,10 +148,10 @@ pub enum Published {
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
     /// The id belongs to another message.
-    #[error("the id was used for another message")]
+    #[error("the id belongs to another message")]
     IdConflict,
     /// It would be the first message of a new room, and there is no place for new rooms at the moment.
-    #[error("new rooms are not taken at the moment")]
+    #[error("the broker accepts no new rooms at the moment")]
     Overloaded,
     /// See [`Unavailable`].
     #[error(transparent)]
@@ -162,7 +162,7 @@ pub enum PublishError {
 #[derive(Debug, thiserror::Error)]
 pub enum RecoverError {
     /// It would be a new room, and there is no place for new rooms at the moment.
-    #[error("new rooms are not taken at the moment")]
+    #[error("the broker accepts no new rooms at the moment")]
     Overloaded,
     /// See [`Unavailable`].
     #[error(transparent)]

@@ -47,7 +47,7 @@ pub(super) fn run() -> ExitCode {
     let traces = match log::start(&(&config).into(), server.origin_server()) {
         Ok(traces) => traces,
         Err(error) => {
-            eprintln!("roomcast cannot start: ROOMCAST_OTLP_ENDPOINT cannot be put to use: {error}");
+            eprintln!("roomcast cannot start: cannot use ROOMCAST_OTLP_ENDPOINT: {error}");
             return ExitCode::from(USAGE);
         }
     };
@@ -105,7 +105,7 @@ async fn run_server(config: &Config, server: Server) -> Option<(ExitCode, Instan
     let result = tokio::select! {
         result = server.run(asked) => result,
         () = signals => {
-            tracing::warn!("a second signal: ending at once");
+            tracing::warn!("second signal; ending at once");
             return None;
         }
     };

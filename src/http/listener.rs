@@ -31,7 +31,7 @@ const MAX_HEAD_BYTES: usize = 16 << 10;
 /// How long a client may take for the last answer on a connection.
 const LAST_ANSWER: Duration = Duration::from_secs(2);
 
-/// How long to wait after a connection could not be accepted, as when there are no file descriptors left.
+/// How long to wait after cannot accept a connection, as when there are no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// How often at most the log says that connections cannot be accepted.
@@ -88,7 +88,7 @@ async fn accept(
             }
             Err(error) => {
                 if logged.is_none_or(|at| at.elapsed() >= LOG_PAUSE) {
-                    tracing::warn!(%error, "a connection could not be accepted");
+                    tracing::warn!(%error, "cannot accept a connection");
                     logged = Some(Instant::now());
                 }
                 sleep(ACCEPT_PAUSE).await;
@@ -125,7 +125,7 @@ async fn serve_one(
     connection.as_mut().graceful_shutdown();
     match timeout(LAST_ANSWER, connection).await {
         Ok(result) => ended(result),
-        Err(_) => tracing::debug!("a client did not take its answer in time"),
+        Err(_) => tracing::debug!("a client did not read its answer in time"),
     }
 }
 

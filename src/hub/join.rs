@@ -27,7 +27,7 @@ pub enum JoinError {
     #[error(transparent)]
     Refused(#[from] RecoverError),
     /// It has been told `joined`, and a part of the history it asked for.
-    #[error("the history that was asked for cannot be read at the moment")]
+    #[error("cannot read the requested history at the moment")]
     Interrupted,
 }
 

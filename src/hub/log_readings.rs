@@ -58,7 +58,7 @@ impl Hub {
         self.channels.finish(Job::Read, lease, |local, now| match read {
             Ok(slice) => local.fill(slice, now),
             Err(error) => {
-                tracing::debug!(%error, "a log could not be read");
+                tracing::debug!(%error, "cannot read a log");
                 local.reading_failed();
                 if matches!(error, RecoverError::Overloaded) {
                     local.refused(Refusal::Overloaded);
@@ -88,7 +88,7 @@ impl Hub {
         self.metrics.pages_read.inc();
         let read = self.broker.read(&lease.key().channel, page.0).await;
         if let Err(error) = &read {
-            tracing::debug!(%error, "a part of a log could not be read");
+            tracing::debug!(%error, "a part of cannot read a log");
         }
         self.channels.finish(Job::Page, lease, |local, now| local.page_read(page, read.ok(), now));
     }

@@ -169,7 +169,7 @@ impl<'a> Fields<'a> {
                 let last = whole_number(last).ok_or_else(|| bad("`last` must be a number of messages"))?;
                 Ok(History::Last(last))
             }
-            (Some(_), Some(_)) => Err(bad("only one of `after` and `last` can be asked for")),
+            (Some(_), Some(_)) => Err(bad("give only one of `after` and `last`")),
         }
     }
 

@@ -51,7 +51,7 @@ pub struct Server {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// An address cannot be listened on.
-    #[error("{setting} is {address}, which cannot be listened on ({source}); choose a free address and port")]
+    #[error("{setting} is {address}, but roomcast cannot listen there ({source}); choose a free address and port")]
     Listen {
         /// The setting that has it.
         setting: &'static str,
@@ -61,7 +61,7 @@ pub enum StartError {
         source: io::Error,
     },
     /// The URL is not one of Redis. It is not shown, as it may hold a password.
-    #[error("ROOMCAST_REDIS_URL (hidden) is not understood ({0}); write it like redis://:password@redis:6379/0")]
+    #[error("ROOMCAST_REDIS_URL (hidden) is not a Redis URL ({0}); write it like redis://:password@redis:6379/0")]
     RedisUrl(BadUrl),
 }
 
@@ -197,7 +197,7 @@ impl Server {
                 tracing::warn!(
                     sessions = self.sessions.len(),
                     timeout = ?self.shutdown_timeout,
-                    "ROOMCAST_SHUTDOWN_TIMEOUT is over; ending with sessions open"
+                    "ROOMCAST_SHUTDOWN_TIMEOUT has passed; ending with sessions open"
                 );
                 asked
             }

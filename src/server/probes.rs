@@ -23,7 +23,7 @@ pub(super) async fn serve(listener: net::TcpListener, router: Router, displaced:
     let thread = spawn_blocking(|| Builder::new_current_thread().enable_all().build()?.block_on(serving));
     match thread.await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::error!(%error, "the probes cannot be served"),
+        Ok(Err(error)) => tracing::error!(%error, "cannot serve the probes"),
         Err(panic) => resume_unwind(panic.into_panic()),
     }
 }

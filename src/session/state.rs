@@ -5,7 +5,7 @@ use crate::{
     protocol::{Channel, Command, Draft, ErrorCode, Event, History, Limits, MessageId, Rejection, RoomId, Username},
 };
 
-const NO_NEW_ROOMS: &str = "new rooms are not taken at the moment; try again later";
+const NO_NEW_ROOMS: &str = "the server accepts no new rooms at the moment; try again later";
 
 /// What holds for every session of a server.
 #[derive(Clone, Debug)]
@@ -68,7 +68,7 @@ impl<M> Session<M> {
 
     fn join(&self, room: RoomId, username: Username, history: History, rules: &Rules) -> Result<Action<M>, Rejection> {
         if self.name_in(&room).is_some() {
-            return Err(about(room, ErrorCode::AlreadyMember, "this connection is a member of the room already"));
+            return Err(about(room, ErrorCode::AlreadyMember, "this connection is already a member of the room"));
         }
         if self.rooms.len() >= rules.max_rooms {
             let message = format!("a connection may be in at most {} rooms; leave one first", rules.max_rooms);
@@ -131,7 +131,7 @@ pub(super) fn not_joined(room: RoomId, why: &RecoverError) -> Rejection {
     match why {
         RecoverError::Overloaded => about(room, ErrorCode::Overloaded, NO_NEW_ROOMS),
         RecoverError::Unavailable(_) => {
-            about(room, ErrorCode::Unavailable, "the room cannot be opened at the moment; join again")
+            about(room, ErrorCode::Unavailable, "the server cannot open the room at the moment; join again")
         }
     }
 }
@@ -146,7 +146,7 @@ pub(super) fn put_out(room: RoomId) -> Event {
 pub(super) fn not_published(channel: &Channel, id: Option<MessageId>, why: &PublishError) -> Rejection {
     let rejection = match why {
         PublishError::IdConflict => {
-            Rejection::new(ErrorCode::IdConflict, "this `id` was used for another message; ids must be unique")
+            Rejection::new(ErrorCode::IdConflict, "this `id` belongs to another message; ids must be unique")
         }
         PublishError::Overloaded => Rejection::new(ErrorCode::Overloaded, NO_NEW_ROOMS),
         PublishError::Unavailable(_) => Rejection::new(

@@ -21,7 +21,7 @@ impl Buffers {
     pub fn bound(self, stream: &TcpStream) {
         let sent = set_socket_send_buffer_size(stream, self.send);
         if let Err(error) = sent.and_then(|()| set_socket_recv_buffer_size(stream, RECEIVE)) {
-            tracing::debug!(%error, "the buffers of a connection could not be bounded");
+            tracing::debug!(%error, "cannot bound the buffers of a connection");
         }
     }
 }

@@ -66,7 +66,7 @@ impl Traces {
             let _ = done.send(());
         });
         if ended.recv_timeout(bound.min(FLUSH_TIMEOUT)).is_err() {
-            tracing::warn!("the collector has not taken the last spans in time");
+            tracing::warn!("the collector did not take the last spans in time");
         }
     }
 }
@@ -84,9 +84,9 @@ impl SpanExporter for Exporter {
         let failed_before = self.fails.swap(result.is_err(), Ordering::Relaxed);
         match result {
             Err(error) if !failed_before => {
-                tracing::warn!(%error, "the collector takes no spans; they are lost until it does");
+                tracing::warn!(%error, "the collector refuses spans; roomcast drops them until it accepts them again");
             }
-            Ok(()) if failed_before => tracing::info!("the collector takes spans again"),
+            Ok(()) if failed_before => tracing::info!("the collector accepts spans again"),
             _ => {}
         }
         Ok(())

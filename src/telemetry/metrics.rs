@@ -129,7 +129,7 @@ impl Metrics {
             ),
             publishes_failed: counter(
                 "roomcast_publishes_failed_total",
-                "Messages that the broker did not take in time.",
+                "Messages that the broker did not accept in time.",
             ),
             broker_up: gauge("roomcast_broker_up", "1 if the broker took its last check, else 0."),
             log_reader_up: gauge("roomcast_log_reader_up", "1 if the connection for reading logs answers, else 0."),
@@ -142,7 +142,7 @@ impl Metrics {
                 "roomcast_rooms_refused_total",
                 "New rooms that were refused because Redis is nearly full.",
             ),
-            name_shared: gauge("roomcast_name_shared", "1 if another server goes by this server's name, else 0."),
+            name_shared: gauge("roomcast_name_shared", "1 if another server has this server's name, else 0."),
             subscriber_connected: gauge(
                 "roomcast_subscriber_connected",
                 "1 if the subscriber is connected and subscribed to every channel it needs, else 0.",
@@ -150,11 +150,11 @@ impl Metrics {
             subscriber_silence: level(
                 &registry,
                 "roomcast_subscriber_silence_seconds",
-                "How long the subscriber has heard nothing, its own test included.",
+                "How long the subscriber has heard nothing, its own probe included.",
             ),
             subscriber_probe_failures: counter(
                 "roomcast_subscriber_probe_failures_total",
-                "Connections that the subscriber gave up because it did not hear its own test.",
+                "Connections that the subscriber gave up because it did not hear its own probe.",
             ),
             subscriber_connects: counter("roomcast_subscriber_connects_total", "Connections the subscriber has made."),
             envelopes: EnvelopeKind::ALL.map(|kind| envelopes.with_label_values(&[kind.as_str()])),

@@ -146,7 +146,7 @@ async fn a_broadcast_and_a_failure_show_in_their_spans() {
     }
     let statuses: Vec<_> = spans.iter().map(|collected| collected.span.status.clone().unwrap_or_default()).collect();
     assert_eq!(statuses.iter().map(|status| status.code()).collect::<Vec<_>>(), [StatusCode::Unset, StatusCode::Error]);
-    assert_eq!(statuses[1].message, "the id was used for another message");
+    assert_eq!(statuses[1].message, "the id belongs to another message");
 }
 
 #[tokio::test]
@@ -185,7 +185,7 @@ async fn an_outage_of_the_collector_is_logged_once_and_its_end_too() {
     collector.has(1).await;
     eventually("the end is logged", async || server.log().contains("takes spans again").then_some(())).await;
     let log = server.log();
-    assert_eq!(log.matches("the collector takes no spans").count(), 1, "{log}");
+    assert_eq!(log.matches("the collector refuses spans").count(), 1, "{log}");
     assert!(log.contains("status code: 400"), "{log}");
     assert!(!log.contains(" opentelemetry"), "{log}");
     // Neither what it logs nor its own requests have made spans.
@@ -204,7 +204,7 @@ async fn without_a_collector_all_goes_on_and_ends_in_time() {
         }
         assert_eq!(ann.texts(500).await.len(), 500);
     }
-    eventually("it is logged", async || server.log().contains("the collector takes no spans").then_some(())).await;
+    eventually("it is logged", async || server.log().contains("the collector refuses spans").then_some(())).await;
     let log = server.log();
     assert!(ends(&mut server).await < Duration::from_secs(10), "{log}");
     assert!(log.lines().count() < 10, "{log}");

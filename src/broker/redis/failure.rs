@@ -7,7 +7,7 @@ use super::super::Unavailable;
 /// Why a command has no answer, or none that is of use.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
-    #[error("there is no connection to Redis")]
+    #[error("no connection to Redis")]
     NoConnection,
     #[error("no answer within {0:?}")]
     Late(Duration),

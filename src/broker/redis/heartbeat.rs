@@ -92,9 +92,9 @@ impl Heartbeat {
         }
         // With none in Redis, as it is full, this server's own does until there is one.
         match secret.and_then(read::<Option<String>>) {
-            Ok(Some(secret)) if self.vouching.adopt(&secret) => tracing::debug!("the secret of this Redis is in use"),
+            Ok(Some(secret)) if self.vouching.adopt(&secret) => tracing::debug!("using the secret of this Redis"),
             Ok(Some(secret)) if self.vouching.current().secret() != secret => {
-                self.spoilt(&self.secret_key, &"it is no secret of ours");
+                self.spoilt(&self.secret_key, &"not a secret of roomcast");
             }
             Ok(_) => {}
             Err(error) if is_of_another_type(&error) => self.spoilt(&self.secret_key, &error),
@@ -106,14 +106,14 @@ impl Heartbeat {
     /// Somebody else has put something under a name of ours. The server can do without.
     fn spoilt(&self, key: &str, why: &dyn std::fmt::Display) {
         if !self.is_spoilt.swap(true, Ordering::Relaxed) {
-            tracing::warn!(key, error = %why, "a key in Redis is not what this server puts there; delete it");
+            tracing::warn!(key, error = %why, "somebody else wrote a key of this server in Redis; delete it");
         }
     }
 
     fn learn(&self, number: u64, before: Option<&str>) {
         let finding = self.marks.lock().unwrap_or_else(PoisonError::into_inner).took(number, before, Instant::now());
         if finding == Finding::WritesLost {
-            tracing::warn!("Redis has lost its last writes, or was emptied; all logs are read again");
+            tracing::warn!("Redis lost its last writes or was emptied; reading all logs again");
         }
         if matches!(finding, Finding::WritesLost | Finding::OtherFound) {
             self.writes_lost.notify_one();
@@ -123,7 +123,7 @@ impl Heartbeat {
         if is_shared && !self.is_name_shared.swap(true, Ordering::Relaxed) {
             tracing::error!(
                 name = self.origin_server,
-                "another server on this Redis goes by the same name, so neither hears what the other publishes; \
+                "another server on this Redis has the same name, so neither hears the other; \
                  set ROOMCAST_ORIGIN_SERVER to a different one for each"
             );
         }

@@ -34,11 +34,11 @@ impl Memory {
         if self.is_short() != was_short {
             let percent = (100.0 * ratio).round();
             if was_short {
-                tracing::info!(percent, "Redis has memory again, and new rooms are taken");
+                tracing::info!(percent, "Redis has memory again; accepting new rooms");
             } else {
                 tracing::warn!(
                     percent,
-                    "Redis is nearly full: new rooms are refused, logs are shortened. See ROOMCAST_REDIS_MEMORY_WATERMARK"
+                    "Redis is nearly full; refusing new rooms and shortening logs. See ROOMCAST_REDIS_MEMORY_WATERMARK"
                 );
             }
         }
@@ -49,7 +49,7 @@ impl Memory {
         if !self.was_refused.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 error = %why,
-                "Redis does not say how full it is, so new rooms are refused only when it takes nothing any more; allow INFO"
+                "Redis does not say how full it is, so roomcast accepts new rooms until Redis is full; allow the command INFO"
             );
         }
     }
