@@ -88,7 +88,7 @@ pub const SETTINGS: &[(&str, &str)] = &[
 pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "calm", about: "nothing breaks", counted_from: "any moment", short: true, ..BASE },
     Scenario {
-        name: "embedded",
+        name: "memory-broker",
         about: "one server without Redis; a third of the clients lose their connections, three times",
         counted_from: "the last cut",
         short: true,
