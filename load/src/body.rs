@@ -15,7 +15,7 @@ impl Body {
     /// Room for three numbers, for runs of up to a thousand hours.
     pub(super) const SHORTEST: usize = 40;
 
-    /// Writes it in exactly so many bytes, of which there must be at least [`Body::SHORTEST`].
+    /// Writes it in exactly this many bytes, at least [`Body::SHORTEST`].
     pub(super) fn write(self, bytes: usize, text: &mut String) {
         text.clear();
         let Self { publisher, count, due } = self;

@@ -4,7 +4,7 @@ pub(super) struct Layout {
     pub(super) clients: usize,
     pub(super) rooms: usize,
     pub(super) urls: usize,
-    /// The first so many clients publish.
+    /// This many clients publish: the first ones.
     pub(super) publishers: usize,
 }
 

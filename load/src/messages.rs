@@ -7,7 +7,7 @@ use super::{Body, Dialect, Flow, Layout, Plan, latency::latencies, swarm::Swarm,
 /// How many messages that are due are published before sockets are read again.
 const BURST: usize = 256;
 
-/// A message that is written so much after it was due is late, by the fault of this program or its machine.
+/// A message written this long after it was due is late, because this program or its machine was too slow.
 const LATE: Duration = Duration::from_millis(5);
 
 /// The flow of messages: which is due when, and what has become of them.

@@ -19,7 +19,7 @@ pub struct Plan {
     pub clients: usize,
     /// How many rooms they are spread over, one room each. Every room has members on every URL, if it has enough.
     pub rooms: usize,
-    /// How many clients publish: the first so many, in turn, over the rooms first and then over the URLs. `None` for
+    /// How many clients publish, in turn: the first ones, over the rooms first and then over the URLs. `None` for
     /// all of them.
     pub publishers: Option<usize>,
     /// The size of a message's text, in bytes.

@@ -31,7 +31,7 @@ pub struct Report {
     pub connections: Connections,
     /// What was published while was measured; not there in idle mode.
     pub messages: Option<Messages>,
-    /// What came of it; not there in idle mode.
+    /// What became of them; `None` in idle mode.
     pub deliveries: Option<Deliveries>,
     /// From when a message was due to its delivery.
     pub latency_ms: Option<Latency>,

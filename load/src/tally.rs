@@ -29,7 +29,7 @@ struct Member {
     seen: Vec<u32>,
 }
 
-/// What is to be said of a run's deliveries.
+/// The judgement of a run's deliveries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Verdict {
     pub(super) expected: u64,
@@ -90,7 +90,7 @@ impl Tally {
         }
     }
 
-    /// How many deliveries are to be expected of what was published so far.
+    /// How many deliveries the messages published so far should make.
     pub(super) fn expected(&self) -> u64 {
         self.expected
     }

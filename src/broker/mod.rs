@@ -96,7 +96,7 @@ pub trait Broker: Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<Option<LogSlice<Frame>>, Unavailable>>;
 
     /// Looks up the top of each channel's log and when it was written; `None` for a channel that has none. Each
-    /// channel has an answer of its own: what is wrong with the keys of one says nothing about the others.
+    /// channel has its own answer: a fault in the keys of one does not affect the others.
     ///
     /// # Errors
     /// If no answer came at all.
@@ -204,7 +204,7 @@ pub struct Retention {
 }
 
 impl Retention {
-    /// Keeps so many messages of each channel, so long and in so many bytes, and their ids so long.
+    /// How much to keep of each channel: messages, their age, their bytes, and the age of their ids.
     pub fn new(length: usize, age: Duration, bytes: usize, ids: Duration) -> Self {
         // Not every publication prolongs it in Redis, only the first one in each sixteenth of the log's age.
         let meta = age.max(ids) + META_SLACK + age / 16;

@@ -21,8 +21,8 @@ use super::{
 };
 use crate::telemetry::Counter;
 
-/// How many connections the system keeps that have not been accepted yet, if it lets a program have so many (on Linux,
-/// `net.core.somaxconn`). Those beyond try again after a second.
+/// How many connections the kernel queues before the server accepts them, if it allows that many (on Linux,
+/// `net.core.somaxconn`). Further ones try again after a second.
 const BACKLOG: u32 = 4096;
 
 /// Longest head of a request, and so the most that is kept of what a client sends before it is upgraded.
@@ -150,7 +150,7 @@ mod tests {
     const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
     const HALF: &[u8] = b"GET / HTTP/1.1\r\nHo";
 
-    /// A listener with so many places and this patience, as long as this is there.
+    /// A running listener.
     struct Listener {
         address: SocketAddr,
         displaced: Counter,

@@ -46,14 +46,14 @@ roomcast
 /metrics  Prometheus
 ";
 
-/// What the HTTP side goes by.
+/// Options of the HTTP side.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Most WebSocket clients.
     pub max_clients: usize,
     /// Whether browsers get a page at `/`.
     pub has_page: bool,
-    /// What each session goes by.
+    /// Options of each session.
     pub session: session::Options,
 }
 

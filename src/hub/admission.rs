@@ -89,7 +89,7 @@ impl Arrival {
                 }
                 Next::Gone { to } => {
                     at = Position::new(live.epoch, to);
-                    // Whoever asks for the last so many takes what there is.
+                    // A client that asks for the last messages takes what there is.
                     if self.is_announced || matches!(self.history, History::After(_)) {
                         self.gap.get_or_insert(ResetReason::Trimmed);
                     }

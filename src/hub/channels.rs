@@ -71,7 +71,7 @@ impl Channels {
         Some(self.follow_up(channel, acted))
     }
 
-    /// Acts on a channel, which is made if it is not there. Returns whether it was made, too.
+    /// Acts on a channel, and makes it first if needed. Also returns whether it is new.
     pub(super) fn open<T>(&self, channel: &Channel, action: impl FnOnce(&mut LocalChannel, Instant) -> T) -> (T, bool) {
         let mut shard = self.shard(channel);
         let is_new = !shard.contains_key(channel);

@@ -78,7 +78,7 @@ impl Feed {
         has_place
     }
 
-    /// What came up to this position and was not delivered cannot be had any more.
+    /// What was not delivered up to this position is lost.
     pub(super) fn reset(&mut self, to: Position, reason: ResetReason, tally: &mut Tally) {
         if reason == ResetReason::NewEpoch {
             self.recent.clear();
@@ -190,7 +190,7 @@ impl Feed {
         self.audience.deliver(Item::Event(Event::Reset { room: self.room.clone(), position: Some(to), reason }));
     }
 
-    /// Most messages that are sent at a time to one who is behind: so many that there is room for what is said meanwhile.
+    /// Most messages to send at once to one who is behind, so that there is room for what is said meanwhile.
     fn most_at_a_time(&self) -> usize {
         self.bounds.messages / 2
     }

@@ -81,8 +81,7 @@ impl Follower {
         self.watch.spoke(now);
     }
 
-    /// Something came that says where it stands, without the broker vouching for it: the log decides. Returns false if
-    /// there is too much of this to be looked at.
+    /// A push claims a place that the broker does not vouch for: the log decides. Returns false if there are too many.
     pub(super) fn claim(&mut self, claim: Claim) -> bool {
         self.watch.doubt();
         self.claims.add(claim)

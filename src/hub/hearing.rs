@@ -32,7 +32,7 @@ impl Listener for Hub {
 }
 
 impl Hub {
-    /// Deals with what was published on a channel; `None` if it is none of what members may get.
+    /// Takes in what was published on a channel; `None` if members must not get it.
     fn hear(&self, channel: &Channel, payload: Bytes, is_vouched: bool) -> Option<EnvelopeKind> {
         let frame = Frame::new(payload).ok()?;
         let envelope = Envelope::read(&frame).ok()?;

@@ -117,7 +117,7 @@ impl Hub {
         step
     }
 
-    /// Whether nothing can be had from the broker at the moment.
+    /// Whether the broker is known to be away.
     fn is_away(&self) -> bool {
         let is_away =
             |trouble: &Trouble| matches!(trouble, Trouble::RedisUnreachable | Trouble::SubscriberDisconnected);

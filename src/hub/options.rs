@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-/// What a hub goes by.
+/// Options of a hub.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
     /// How many messages, and how many bytes of them, the log of a room keeps, and for how long. Without messages there is

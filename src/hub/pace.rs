@@ -87,7 +87,7 @@ impl Pace {
         !lags
     }
 
-    /// A part of a round is over: so many more members have been served, and so many are left.
+    /// A part of a round is over: `served` more members, and `left` to go.
     pub(super) fn stretched(&mut self, served: usize, left: usize, now: Instant) {
         self.stretch += served;
         self.rests_until = (self.stretch >= STRETCH && !goes_on(left)).then(|| now + PAUSE);
@@ -105,7 +105,7 @@ impl Pace {
     }
 }
 
-/// Whether a room with so many members left in its round has another turn at once.
+/// Whether a room with `left` members to go in its round has another turn at once.
 pub(super) fn goes_on(left: usize) -> bool {
     (1..=TURN * TURNS).contains(&left)
 }

@@ -27,7 +27,7 @@ impl Budget {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// How many bytes are to be given back so that rooms that speak find room for what is new.
+    /// How many bytes to give back, so that rooms that speak find memory for new messages.
     pub(super) fn excess(&self) -> usize {
         let is_tight = self.used() > self.max / 8 * 7;
         if is_tight { self.used().saturating_sub(self.max / 4 * 3) } else { 0 }

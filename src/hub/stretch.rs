@@ -44,7 +44,7 @@ impl Stretch {
         self.read.is_some_and(|(asked, to)| seq == asked || (asked..to).contains(&seq))
     }
 
-    /// What follows `seq`, up to `end`, at most so many messages and [`CALL`] bytes, but at least one message.
+    /// What follows `seq`, up to `end`: at most `most` messages and [`CALL`] bytes, but at least one message.
     pub(super) fn after(&self, seq: u64, end: u64, most: usize) -> Next {
         let (mut found, mut bytes, mut to) = (Vec::new(), 0, seq);
         for (next, entry) in self.entries.range(seq + 1..=end.max(seq + 1)) {

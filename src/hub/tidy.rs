@@ -5,8 +5,8 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::Hub;
 use crate::broker::unix_millis;
 
-/// How often memory of messages that nobody needed for longest is given back, if it is short; and that of messages that are
-/// too old, each so many times.
+/// How often the server gives back the memory of the messages that nobody needed for longest, if memory is short; and, each
+/// time of so many, that of messages that are too old.
 const INTERVAL: Duration = Duration::from_secs(1);
 const EXPIRE_EVERY: u32 = 30;
 

@@ -22,11 +22,11 @@ pub struct Publication<T> {
 pub enum Effect<T> {
     /// Hand this publication to every member.
     Deliver(Publication<T>),
-    /// Tell every member that what it has not seen up to this position cannot be had any more.
+    /// Tell every member that what it has not seen up to this position is lost.
     Reset(Position, ResetReason),
 }
 
-/// From where a log is to be read, and what the reader knows of it.
+/// From where to read a log, and what the reader knows of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadFrom {
     /// The last position the reader has. The entry there is read again, to see that it is still the same one.
@@ -34,7 +34,7 @@ pub struct ReadFrom {
     /// The highest `seq` of this epoch that the reader knows to have been given out. A log whose top is lower was
     /// wound back, and starts a new epoch.
     pub known: u64,
-    /// The reader has seen two publications under one number, so the epoch is void: a new one is to be started.
+    /// The reader has seen two publications under one number, so the epoch is void, and a new one must begin.
     pub void: bool,
 }
 
@@ -145,7 +145,7 @@ impl<T> Sequencer<T> {
         self.at.map(|position| ReadFrom { position, known: self.top, void: self.void })
     }
 
-    /// The log was read. It is the authority on the epoch, and on what can still be had.
+    /// The log was read. It decides about the epoch, and about what is lost.
     pub fn fill(&mut self, slice: LogSlice<T>, mut effect: impl FnMut(Effect<T>)) {
         let LogSlice { top, mut entries } = slice;
         let Some(at) = self.at else {

@@ -30,14 +30,14 @@ pub enum History {
     None,
     /// All after this position, which is the last it has: it was a member before.
     After(Position),
-    /// The last so many, or as many as there are.
+    /// The last ones: this many, or as many as there are.
     Last(u64),
 }
 
 /// Why a frame was refused, and which message or room it was about, if that much could be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {
-    /// What a program goes by.
+    /// For programs.
     pub code: ErrorCode,
     /// What a person reads.
     pub message: Cow<'static, str>,
@@ -157,7 +157,7 @@ impl<'a> Fields<'a> {
         match (self.after, self.last) {
             (None, None) => Ok(History::None),
             (Some(after), None) => {
-                // An array would do for serde here, too.
+                // serde would accept an array here too.
                 let after = Some(after.get()).filter(|after| after.starts_with('{'));
                 let after: Option<After<'_>> = after.and_then(|after| serde_json::from_str(after).ok());
                 let position = after.and_then(|after| Some(Position::new(after.epoch, whole_number(after.seq)?)));

@@ -44,7 +44,7 @@ pub enum Event {
         #[serde(flatten)]
         position: Option<Position>,
     },
-    /// What came up to `seq` and was not delivered cannot be had any more; the stream goes on from there.
+    /// What was not delivered up to `seq` is lost; the stream goes on from there.
     Reset {
         #[serde(skip_serializing_if = "Option::is_none")]
         room: Option<RoomId>,

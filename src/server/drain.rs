@@ -15,7 +15,7 @@ pub(super) struct Drain {
 }
 
 impl Drain {
-    /// At most so many are closed in a second, as long as all fit into the time.
+    /// Closes at most `rate` clients a second, as long as all fit into `time`.
     pub(super) fn new(rate: usize, time: Duration) -> Self {
         Self { rate, time }
     }
@@ -52,7 +52,7 @@ pub(super) struct DrainPlan {
 }
 
 impl DrainPlan {
-    /// A plan for so many connections, at most so many a second, within this time.
+    /// A plan for `count` connections, at most `rate` a second, within `time`.
     pub(super) fn new(count: usize, rate: usize, time: Duration) -> Self {
         let at_rate = Duration::from_secs(1) / u32::try_from(rate.max(1)).unwrap_or(u32::MAX);
         let in_time = time / u32::try_from(count.max(1)).unwrap_or(u32::MAX);
@@ -64,7 +64,7 @@ impl DrainPlan {
         self.gap * u32::try_from(index).unwrap_or(u32::MAX)
     }
 
-    /// How many connections have been closed when so much time has passed.
+    /// How many connections are closed after `elapsed`.
     pub(super) fn due(self, elapsed: Duration) -> usize {
         if self.gap.is_zero() {
             return self.count;

@@ -25,7 +25,7 @@ pub(super) struct Capacity {
 }
 
 impl Capacity {
-    /// For a process that may open so many files, and a server that is to take so many clients.
+    /// For a process that may open `files` files, and a server that accepts at most `max_clients`.
     pub(super) fn new(files: Option<u64>, max_clients: usize) -> Self {
         let free = files.unwrap_or(u64::MAX).saturating_sub(RESERVE + PROBES as u64);
         let plain = PLAIN.min(free / 4);

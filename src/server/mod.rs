@@ -50,7 +50,7 @@ pub struct Server {
 /// Why a server could not start; the text names the setting and the way to mend it.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// An address cannot be listened on.
+    /// The server cannot listen on an address.
     #[error("{setting} is {address}, but roomcast cannot listen there ({source}); choose a free address and port")]
     Listen {
         /// The setting that has it.
@@ -67,8 +67,8 @@ pub enum StartError {
 
 impl Server {
     /// Takes its addresses and prepares everything, without connecting to Redis yet: a server starts without it,
-    /// and is ready when it is there. It takes no more connections than `files`, the number of files that this process
-    /// may open, leaves it. It has to be called within a runtime.
+    /// and is ready when it is there. It accepts only as many connections as `files` allows, the number of files that
+    /// this process may open. Call it within a runtime.
     ///
     /// # Errors
     /// If a setting cannot be put to use.

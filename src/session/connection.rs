@@ -17,10 +17,10 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// After this many frames of whatever kind, or this many KiB, a connection lets others have their turn.
+/// After this many frames, or this many KiB, a connection lets others have their turn.
 const TURN: usize = 64;
 
-/// What every connection of a server goes by.
+/// Options of every connection of a server.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// What a client may ask for.
@@ -205,7 +205,7 @@ impl Connection {
     }
 
     fn beat(&mut self) -> Result<(), End> {
-        // Where nothing is read, that nothing is heard says nothing.
+        // We do not read while a command is pending, so silence then does not mean that the client is dead.
         if self.inbound.is_alive() || !self.inbound.may_read(self.pending.is_some()) {
             self.silent_beats = 0;
         } else {

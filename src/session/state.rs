@@ -57,7 +57,7 @@ impl<M> Session<M> {
             Command::Leave { room } => self.leave(room),
             Command::Message { room, text, id } => self.message(room, &text, id, rules),
             Command::Broadcast { text, id } => {
-                // A broadcast is of no room; its sender goes by the name it took last.
+                // A broadcast belongs to no room; its sender has the name that it took last.
                 let username = self.rooms.last().map(|joined| &joined.username);
                 let draft = Draft::new(&rules.origin_server, None, username, &text, id.as_ref());
                 Ok(Action::Publish(Channel::Broadcast, draft))

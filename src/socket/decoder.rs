@@ -5,7 +5,7 @@ use super::{
 };
 use crate::protocol::CloseCode;
 
-/// How much of a message that is too long is read on, to find its id: so many times the limit.
+/// How much of a message that is too long the decoder still reads to find its id: this many times the limit.
 const READ_ON: usize = 8;
 
 /// Takes apart what a client sends (RFC 6455): frames, messages in parts, UTF-8, control frames, close codes.
@@ -95,7 +95,7 @@ enum Body {
 }
 
 impl Decoder {
-    /// Nothing has come yet. A message may have so many bytes.
+    /// Nothing has come yet. A message may have at most `max_message` bytes.
     pub fn new(max_message: usize) -> Self {
         Self {
             max_message,

@@ -169,7 +169,7 @@ impl<R: Receiving, S: Sending> Inbound<R, S> {
         received.map_err(End::Refused)
     }
 
-    /// Reads more, if what is to be done about what has been read leaves room for it. Returns how many bytes it was.
+    /// Reads more, if there is room for it. Returns how many bytes came.
     /// Cancel-safe.
     ///
     /// # Errors

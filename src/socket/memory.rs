@@ -175,7 +175,7 @@ impl Peer {
         lock(&self.to_server).end(false);
     }
 
-    /// Takes at most so many of the bytes that are there.
+    /// Takes at most `most` of the bytes that are there.
     pub(crate) fn take(&self, most: usize) -> Vec<u8> {
         lock(&self.to_client).take(most)
     }

@@ -21,7 +21,7 @@ pub(super) struct Oversized {
 }
 
 impl Oversized {
-    /// Nothing has been read yet, and at most so many bytes are worth it.
+    /// Nothing has been read yet; at most `patience` bytes are worth reading.
     pub(super) fn new(patience: usize) -> Self {
         Self {
             patience,

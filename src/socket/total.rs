@@ -1,6 +1,6 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// How many bytes all clients of a server may hold together, of one kind.
+/// A bound on the bytes of one kind that all clients of a server hold together.
 ///
 /// When they hold more, those that have more than their share have to go, so that a client that keeps up does not pay
 /// for others that do not.
@@ -13,7 +13,7 @@ pub struct Total {
 }
 
 impl Total {
-    /// Nothing is held yet, and at most so much may be.
+    /// Nothing is held yet, and at most `max` bytes may be.
     pub fn new(max: usize) -> Self {
         Self { max, bytes: AtomicUsize::new(0), holders: AtomicUsize::new(0) }
     }

@@ -24,7 +24,7 @@ impl Counter {
         self.0.inc();
     }
 
-    /// Counts so many more.
+    /// Counts `count` more.
     pub fn inc_by(&self, count: u64) {
         self.0.inc_by(count);
     }

@@ -41,8 +41,8 @@ pub enum Format {
     Json,
 }
 
-/// Starts logging to standard error and, if a collector is set, tracing, for the whole process; to be called once
-/// and outside the async runtime.
+/// Starts logging to standard error and, if there is a collector, tracing, for the whole process. Call it once, outside the
+/// async runtime.
 ///
 /// # Errors
 /// If the collector's URL cannot be put to use.

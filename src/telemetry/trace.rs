@@ -1,5 +1,5 @@
 //! Traces: a span on the server that publishes a message and one on each server that hears it. Which messages are
-//! traced is drawn when they are published, and the others hold to it.
+//! traced is decided when they are published, and the other servers follow.
 
 use std::{collections::HashMap, fmt::Display};
 

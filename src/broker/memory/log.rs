@@ -139,7 +139,7 @@ impl Log {
     }
 
     fn start_anew(&mut self) {
-        // A message of an earlier epoch may be in no log any more, so its id says nothing.
+        // A message of an earlier epoch may be in no log any more, so its id proves nothing.
         *self = Self::new();
     }
 

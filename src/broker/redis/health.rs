@@ -6,7 +6,7 @@ use std::sync::{
 use super::outage::{Outages, Part};
 use crate::telemetry::Gauge;
 
-/// Whether one of the ways to Redis works, as it was last seen. Readiness goes by it; the gauge only shows it.
+/// Whether one of the ways to Redis worked when it was last used. Readiness depends on this; the gauge only shows it.
 #[derive(Debug)]
 pub(super) struct Health {
     part: Part,

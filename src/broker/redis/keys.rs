@@ -36,7 +36,7 @@ impl Keys {
         format!("{}:mark:{origin_server}", self.prefix)
     }
 
-    /// The channel of that name; `None` if it is none of ours.
+    /// The channel of that name; `None` if it does not belong to roomcast.
     pub(super) fn parse(&self, name: &[u8]) -> Option<Channel> {
         let rest = std::str::from_utf8(name).ok()?.strip_prefix(self.prefix.as_str())?.strip_prefix(':')?;
         match rest.strip_prefix("room:") {

@@ -15,7 +15,7 @@ const OTHERS: u32 = 3;
 /// What a server learns from the marks that it leaves in Redis, each in the place of the one before, under its name.
 ///
 /// The mark that is found has to be the one that was left last. An earlier one, or none, says that Redis has lost its
-/// last writes. One of another process, again and again, says that another server goes by the same name.
+/// last writes. If it is another process's mark again and again, another server has the same name.
 #[derive(Debug)]
 pub(super) struct Marks {
     /// What tells this process from others.
@@ -36,7 +36,7 @@ pub(super) enum Finding {
     /// There is another process' mark: what was there before this server came is there again, or another server begins
     /// to go by this name.
     OtherFound,
-    /// Another server goes by the same name.
+    /// Another server has the same name.
     NameShared,
 }
 
@@ -81,7 +81,7 @@ impl Marks {
 mod tests {
     use super::*;
 
-    /// Leaves a mark in the place of another; returns it with what came of it.
+    /// Writes a mark over another; returns the mark and what that shows.
     fn leave(marks: &mut Marks, found: Option<&str>, now: Instant) -> (String, Finding) {
         let (mark, number) = marks.next();
         let finding = marks.took(number, found, now);

@@ -20,7 +20,7 @@ pub(super) enum Part {
 pub(super) struct Outages(Mutex<Outage>);
 
 impl Outages {
-    /// A connection cannot be had, or cannot be used.
+    /// There is no connection, or none that works.
     pub(super) fn fails(&self, part: Part, why: &dyn std::fmt::Display) {
         let begins = self.0.lock().unwrap_or_else(PoisonError::into_inner).fails(part, Instant::now());
         if begins {

@@ -109,7 +109,7 @@ impl Reader {
             return Ok(None);
         }
         let top = position(&epoch, top)?;
-        // An entry that is none of ours is as good as lost, and its gap is told.
+        // An entry that somebody else wrote counts as lost, and members are told of the gap.
         let entries = entries.into_iter().filter_map(|(seq, envelope)| placed(Position::new(top.epoch, seq), envelope));
         Ok(Some(LogSlice { top, entries: entries.collect() }))
     }

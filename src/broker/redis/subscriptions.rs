@@ -82,7 +82,7 @@ impl Subscriptions {
         self.refusals.log(name, &Failure::Redis(error));
     }
 
-    /// The refused channels that are to be asked for again, if they are still wanted.
+    /// The refused channels to ask for again, if they are still wanted.
     pub(super) fn refused_long_ago(&mut self, now: Instant) -> Vec<Channel> {
         let is_due = |at: &Instant| now.saturating_duration_since(*at) >= REFUSED_FOR;
         self.refused.extract_if(|_, at| is_due(at)).map(|(channel, _)| channel).collect()

@@ -29,7 +29,7 @@ pub(super) struct Ends {
     typed_ahead: VecDeque<(Typed, String)>,
     /// How many lines were not even kept for that.
     unread: usize,
-    /// Whether nothing more is to be typed.
+    /// Whether the input has ended.
     is_done: bool,
 }
 
@@ -128,7 +128,7 @@ impl Ends {
         std::mem::take(&mut self.unread)
     }
 
-    /// Nothing more is to be typed; only what there is to print comes.
+    /// The input has ended; only output follows.
     pub(super) fn take_no_more(&mut self) {
         self.is_done = true;
         if let Kind::Person(terminal) = &mut self.of {

@@ -5,9 +5,9 @@ use super::event::{Position, Refusal, Said};
 /// How a room was come into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Came {
-    /// For the first time; so many of the last messages follow.
+    /// For the first time; this many of the last messages follow.
     New { last: u64 },
-    /// Back, after a connection that broke; so many messages were missed, and follow.
+    /// Back, after a connection broke; this many missed messages follow.
     Back { missed: u64 },
     /// Back, and some of what was missed is gone.
     BackWithGap,
@@ -66,7 +66,7 @@ pub(super) enum News {
         said: Said,
     },
     Broadcast(Said),
-    /// All messages after one place and up to another cannot be had.
+    /// All messages after one place and up to another are lost.
     Gap {
         room: String,
         after: Option<Position>,

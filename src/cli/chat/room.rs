@@ -30,7 +30,7 @@ enum Membership {
 /// How to join again after having left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Again {
-    /// To be shown the last so many messages.
+    /// Asks for this many of the last messages.
     Last(u64),
     /// From where it is, to have the log read.
     Here,
@@ -52,7 +52,7 @@ pub(super) struct Room {
     pub(super) name: String,
     pub(super) unsent: Unsent,
     membership: Membership,
-    /// When it is left, although something is not kept yet; set once it is to be left.
+    /// When to leave, even if something is not kept yet; set once the person wants to leave.
     leaves_at: Option<Duration>,
     /// Up to here it has every message, or was told of a gap.
     position: Option<Position>,
@@ -93,7 +93,7 @@ impl Room {
         matches!(self.membership, Membership::In(_)) && self.replay.is_none()
     }
 
-    /// Whether it is to be left for good, or is being left.
+    /// Whether the person leaves it for good, or is leaving.
     pub(super) fn is_going(&self) -> bool {
         self.leaves_at.is_some() || self.is_gone_without_connection()
     }

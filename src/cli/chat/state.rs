@@ -13,13 +13,13 @@ use super::{
 /// How often the server is asked for a sign of life.
 const PING: Duration = Duration::from_secs(20);
 
-/// How long it may take to give one, of whatever kind.
+/// How long an answer may take.
 const SILENCE: Duration = Duration::from_secs(10);
 
 /// The longest text that a server takes, unless it is set otherwise.
 const LONGEST_TEXT: usize = 16 << 10;
 
-/// How long what is not kept yet is waited for when a person leaves a room, or ends the chat.
+/// How long to wait for unacknowledged messages when a person leaves a room or ends the chat.
 pub(super) const PARTING: Duration = Duration::from_secs(5);
 
 /// How a connection ended, or was not opened.
@@ -97,7 +97,7 @@ impl Chat {
         self.is_ack_wanted = true;
     }
 
-    /// What is to be done now, in this order.
+    /// What to do now, in this order.
     pub(super) fn effects(&mut self) -> Vec<Effect> {
         std::mem::take(&mut self.effects)
     }
@@ -143,7 +143,7 @@ impl Chat {
         self.rooms.iter().filter(|room| !room.is_going()).map(|room| room.name.as_str())
     }
 
-    /// Joins a room, and asks for so many of its last messages. Nothing happens if it is in the room already.
+    /// Joins a room, and asks for this many of its last messages. Does nothing in a room that it has joined.
     pub(super) fn join(&mut self, now: Duration, room: &str, last: u64) {
         match self.room(room) {
             Some(known) => known.come_again(last),

@@ -28,7 +28,7 @@ use crate::cli::client::{Failure, plain_json};
 /// How many messages may be on their way before the next line of a script is read.
 const AHEAD: usize = 100;
 
-/// How long what is still to be printed is waited for when a signal ends the chat.
+/// How long to wait for output when a signal ends the chat.
 const LAST_PRINTS: Duration = Duration::from_secs(2);
 
 /// How often the clock is looked at, as timers stand still while the machine sleeps.
@@ -193,7 +193,7 @@ impl Talk {
                 _ => format!("nothing was acknowledged for {time}; {}", self.not_kept(unsent)),
             });
         }
-        // A script that says nothing still wants to know that it could have, and to read what it asked for.
+        // A script without input still wants to know that it could join, and to read what it asked for.
         let is_waiting = unsent > 0 || (self.is_script && !self.has_caught_up);
         if self.ends_at.is_none_or(|end| is_waiting && now < end) {
             return None;
@@ -230,7 +230,7 @@ impl Talk {
         Ok(())
     }
 
-    /// Carries out what is to be done.
+    /// Carries out what the state machine asks for.
     async fn obey(&mut self) -> Result<(), Failure> {
         for effect in self.chat.effects() {
             match effect {

@@ -91,8 +91,8 @@ pub(super) async fn run(Arguments { within, check }: Arguments) -> Result<(), Fa
     .await
 }
 
-/// Does a check again and again until it passes, or fails when so much time is over. A pod that has just been made may not
-/// get through to others yet: its network policies take effect when each node has heard of it.
+/// Repeats a check until it passes, or fails when the time is over. A new pod may not reach others yet: its network
+/// policies take effect when each node has heard of it.
 ///
 /// # Errors
 /// What the last try came to.

@@ -30,7 +30,7 @@ fn messages(seqs: impl IntoIterator<Item = u64>) -> Vec<String> {
 }
 
 impl Stage {
-    /// So many messages may be in line, and so many bytes are kept in memory.
+    /// `line` messages may be in line, and `memory` bytes are kept in memory.
     fn new(line: usize, memory: usize) -> Self {
         let rules = Rules {
             keeps_history: true,

@@ -26,7 +26,7 @@ fn bounds(max_messages: usize, max_bytes: usize, max_total: usize) -> Arc<Bounds
 
 /// The client's end of a connection, over TCP or in memory.
 trait Client {
-    /// Takes at most so many of the bytes that have come; waits for some. Nothing at the end.
+    /// Takes at most `most` of the bytes that have come; waits for some. Nothing at the end.
     async fn some(&mut self, most: usize) -> Vec<u8>;
 
     /// Takes all that comes, to the end.
