@@ -46,12 +46,12 @@ others() {
 
 is_here() { docker image inspect "$1" >/dev/null 2>&1; }
 
-# Has all images here before anything that runs is touched: one that cannot be had must not cost what is there.
+# Gets all images before it touches anything that runs: an image that is missing must not cost what is there.
 get() {
     local other
     for other in $(others); do
         is_here "$other" || docker pull "$other" || {
-            echo "The image $other cannot be had; see above. Nothing has been changed." >&2
+            echo "Cannot get the image $other; see above. Nothing has changed." >&2
             exit 1
         }
     done

@@ -59,7 +59,7 @@ have() {
     esac
 }
 
-# Says what is wrong with Rust here and how to mend it; says nothing where all is well.
+# Says what is wrong with Rust here and how to mend it; silent if all is well.
 rust_fault() {
     local home=${CARGO_HOME:-${HOME:-}/.cargo} want is
     want=$(sed -n 's/^rust-version *= *"\([^"]*\)".*/\1/p' Cargo.toml)
@@ -123,15 +123,15 @@ mend() {
 
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi; }
 
-# Runs a command in silence, and shows the end of what it said only if it fails.
+# Runs a command silently, and shows the end of its output only if it fails.
 quietly() {
     local said
     said=$("$@" 2>&1) || { printf '%s\n' "$said" | tail -n 8 | sed 's/^/    /' >&2; return 1; }
 }
 
-# Only the programs are wanted, but Debian also starts a service as it is installed, on a port that may be taken. So a
-# policy-rc.d forbids it for the time of the install. One that was there before is somebody else's and stays as it is;
-# one with our mark was left by a run that was killed.
+# We want only the programs, but Debian also starts a service when it installs one, on a port that may be taken. So a
+# policy-rc.d forbids that during the install. We leave one that was there before, as it is somebody else's; one with our
+# mark was left by a run that was killed.
 policy=/usr/sbin/policy-rc.d
 mark='roomcast, scripts/need.sh: no service starts while this is here.'
 hold_services() {
@@ -163,7 +163,7 @@ install() {
     local apt=(as_root env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 apt-get -qq -o DPkg::Lock::Timeout=300)
     if [ -z "$lists_are_new" ]; then
         hold_services
-        # A list that cannot be had is no reason to give up: the package may be in another.
+        # A missing list is no reason to give up: the package may be in another.
         quietly "${apt[@]}" update || true
         lists_are_new=yes
     fi

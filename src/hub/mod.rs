@@ -14,7 +14,7 @@ mod agenda;
 mod audience;
 mod channels;
 mod claims;
-mod fan_out;
+
 mod feed;
 mod follower;
 mod hearing;
@@ -31,6 +31,7 @@ mod publish;
 mod recent;
 mod recipient;
 mod run;
+mod serving;
 mod stretch;
 mod tally;
 mod tidy;

@@ -17,7 +17,7 @@ impl Hub {
         let mut serving = JoinSet::new();
         for _ in 0..available_parallelism().map_or(1, NonZero::get) {
             let (hub, stop) = (self.clone(), stop.clone());
-            serving.spawn(async move { stop.run_until_cancelled(hub.fan_out()).await });
+            serving.spawn(async move { stop.run_until_cancelled(hub.serve_members()).await });
         }
         tokio::join!(listening, stop.run_until_cancelled(keeping_up), all_ended(serving));
     }
@@ -43,7 +43,7 @@ mod tests {
     async fn a_task_that_panics_ends_the_others_too() {
         let mut tasks = JoinSet::new();
         tasks.spawn(pending());
-        tasks.spawn(async { panic!("as a task of the fan-out might") });
+        tasks.spawn(async { panic!("as a worker might") });
         let mut whole = JoinSet::new();
         whole.spawn(all_ended::<()>(tasks));
         assert!(whole.join_next().await.expect("a task").expect_err("a panic").is_panic());

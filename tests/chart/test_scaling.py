@@ -68,7 +68,7 @@ def test_large_numbers_stay_numbers():
         ({"autoscaling.minReplicas": 11}, "autoscaling.minReplicas (11) is more than autoscaling.maxReplicas (10)."),
         ({"autoscaling.scaleDownPeriodSeconds": 19}, "The next server would go while one still drains"),
         ({"autoscaling.clientsPerPod": 10000}, "Servers would be full before another is added"),
-        ({"autoscaling.mode": "keda"}, "KEDA has to be told which Prometheus to ask."),
+        ({"autoscaling.mode": "keda"}, "KEDA needs the address of a Prometheus."),
     ],
 )
 def test_what_cannot_scale_is_refused(values, sentence):

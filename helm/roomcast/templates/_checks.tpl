@@ -69,7 +69,7 @@ pod's owner includes this, so that nothing is rendered from such values. */}}
 {{- end }}
 {{- end }}
 {{- if and (eq $v.autoscaling.mode "keda") (not $v.autoscaling.keda.serverAddress) }}
-{{- $wrong = append $wrong "KEDA has to be told which Prometheus to ask. Set autoscaling.keda.serverAddress." }}
+{{- $wrong = append $wrong "KEDA needs the address of a Prometheus. Set autoscaling.keda.serverAddress." }}
 {{- end }}
 
 {{- if and $v.page (or $v.ingress.enabled $v.httpRoute.enabled) }}

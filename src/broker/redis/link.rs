@@ -31,7 +31,7 @@ pub(super) struct Link {
 struct Shared {
     connection: Option<MultiplexedConnection>,
     /// Which of all that were made it is, so that the failure of an earlier one is not blamed on a later one.
-    number: u64,
+    generation: u64,
 }
 
 impl Link {
@@ -100,7 +100,7 @@ impl Link {
         self.within(check(current.clone())).await?;
         if is_new {
             let mut shared = self.shared();
-            *shared = Shared { connection: Some(current.clone()), number: shared.number + 1 };
+            *shared = Shared { connection: Some(current.clone()), generation: shared.generation + 1 };
             *connection = Some(current);
         }
         Ok(())
@@ -111,16 +111,16 @@ impl Link {
         &self,
         command: impl AsyncFnOnce(&mut MultiplexedConnection) -> RedisResult<T>,
     ) -> Result<T, Failure> {
-        let (connection, number) = {
+        let (connection, generation) = {
             let shared = self.shared();
-            (shared.connection.clone(), shared.number)
+            (shared.connection.clone(), shared.generation)
         };
         let Some(mut connection) = connection else { return Err(Failure::NoConnection) };
         let result = self.within(async { Ok(command(&mut connection).await?) }).await;
         if let Err(failure) = &result
             && failure.condemns_connection()
         {
-            self.give_up(number, failure);
+            self.give_up(generation, failure);
         }
         result
     }
@@ -131,9 +131,9 @@ impl Link {
     }
 
     /// Has a connection replaced, unless it has been already.
-    fn give_up(&self, number: u64, why: &Failure) {
+    fn give_up(&self, generation: u64, why: &Failure) {
         let mut shared = self.shared();
-        if shared.number == number && shared.connection.take().is_some() {
+        if shared.generation == generation && shared.connection.take().is_some() {
             drop(shared);
             self.suspected.notify_one();
             self.health.fails(why);

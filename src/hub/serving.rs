@@ -7,7 +7,7 @@ use super::{Hub, agenda::Job, pace::TURN};
 impl Hub {
     /// Writes to members what is in line for them, channel by channel and turn by turn. Several may do this side by side:
     /// each channel is in the hands of one at a time.
-    pub(super) async fn fan_out(&self) -> Infallible {
+    pub(super) async fn serve_members(&self) -> Infallible {
         let mut written = 0;
         loop {
             let lease = self.channels.agenda(Job::Serve).next().await;
