@@ -5,9 +5,8 @@
 //! member sees one order. No lock is held across an await, and under it nothing waits: a [`Recipient`] takes what it is
 //! sent at once.
 //!
-//! What is decided is decided by types that know no tasks and no sockets ([`LocalChannel`](local_channel::LocalChannel)
-//! and its parts). What has to be done outside, such as reading a log, they only ask for; the tasks of
-//! [`Hub::run`] do it.
+//! Types that know no task and no socket decide (`LocalChannel` and its parts). What has to be done outside, such as reading
+//! a log, they only ask for; the tasks of [`Hub::run`] do it.
 
 mod admission;
 mod agenda;
