@@ -191,3 +191,100 @@ impl<T> Acted<T> {
         Self { value, generation: local.generation(), before, after: local.wants(now), tally: local.take_tally() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        hub::{
+            pace::Load,
+            recent::{Budget, RecentLimits},
+            recipient::{Client, tests::Listening},
+        },
+        order::{LogSlice, Publication},
+        protocol::{Epoch, Frame, Position, RoomId},
+    };
+
+    const EPOCH: Epoch = Epoch(7);
+
+    fn channels() -> (Channels, Arc<Metrics>) {
+        let rules = Rules {
+            keeps_history: true,
+            compare_interval: Duration::from_secs(5),
+            recent: RecentLimits { length: 100, bytes: 1 << 20, age: 1_000_000 },
+            budget: Arc::new(Budget::new(1 << 20)),
+            line: Load { messages: 100, bytes: 1 << 20 },
+        };
+        let metrics = Arc::new(Metrics::new());
+        (Channels::new(rules, metrics.clone()), metrics)
+    }
+
+    fn room() -> Channel {
+        Channel::Room(RoomId::parse("lobby", 9).unwrap())
+    }
+
+    fn publication(seq: u64) -> Publication<Frame> {
+        Publication { position: Position::new(EPOCH, seq), ts: seq, item: format!("m{seq}").into() }
+    }
+
+    fn far() -> Instant {
+        Instant::now() + Duration::from_secs(3600)
+    }
+
+    /// Opens the room with one member, by way of the agenda.
+    fn open(channels: &Channels) -> Arc<Listening> {
+        let (client, listening) = Listening::client(1);
+        let admit = |client: &Client| channels.open(&room(), |local, _| local.admit(client));
+        assert!(admit(&client).1 && !admit(&client).1, "it is made once");
+        channels.act(&room(), |local, now| local.subscribed(now));
+        let lease = channels.agenda(Job::Read).take(Instant::now()).expect("its log is due");
+        assert_eq!(channels.act_on(&lease, |local, _| local.begin_reading()), Some(Some(None)));
+        let slice = LogSlice { top: Position::new(EPOCH, 0), entries: Vec::new() };
+        channels.finish(Job::Read, lease, |local, now| local.fill(slice, now));
+        assert!(channels.agenda(Job::Read).take(far()).is_none(), "it has been read");
+        listening
+    }
+
+    #[test]
+    fn whatever_an_act_makes_a_channel_want_is_on_the_agenda_once() {
+        let (channels, metrics) = channels();
+        let listening = open(&channels);
+        for seq in [1, 2, 4] {
+            channels.act(&room(), |local, now| local.accept(publication(seq), now));
+        }
+        let lease = channels.agenda(Job::Serve).take(Instant::now()).expect("its members are due");
+        assert!(channels.agenda(Job::Serve).take(far()).is_none(), "one worker has it in hand");
+        channels.act_on(&lease, |local, now| local.serve(10, now));
+        channels.finish(Job::Serve, lease, |_, _| ());
+        assert_eq!(listening.texts(), ["m1", "m2"]);
+        assert!(channels.agenda(Job::Serve).take(far()).is_none(), "nothing is left to serve");
+
+        assert!(channels.agenda(Job::Read).take(Instant::now()).is_none(), "the hole may close by itself");
+        let lease = channels.agenda(Job::Read).take(far()).expect("a hole");
+        channels.act_on(&lease, |local, _| local.begin_reading());
+        // While it is read, more is said; the reading fails.
+        channels.act(&room(), |local, now| local.accept(publication(5), now));
+        channels.finish(Job::Read, lease, |local, _| local.reading_failed());
+        assert!(channels.agenda(Job::Read).take(far()).is_some(), "it is read again");
+        assert_eq!(metrics.holes.get(), 1, "what is written down is counted");
+    }
+
+    #[test]
+    fn a_channel_that_is_gone_is_on_no_agenda_and_a_new_one_is_another() {
+        let (channels, metrics) = channels();
+        open(&channels);
+        channels.act(&room(), |local, now| local.accept(publication(1), now));
+        let lease = channels.agenda(Job::Serve).take(Instant::now()).expect("its members are due");
+        assert!(channels.leave(&room(), ClientId(1)) && !channels.leave(&room(), ClientId(1)));
+        assert_eq!((channels.has(&room()), metrics.rooms.get()), (false, 0));
+        channels.open(&room(), |_, _| ());
+        assert!(channels.act_on(&lease, |_, _| ()).is_none(), "the room of that name is another one");
+        channels.finish(Job::Serve, lease, |_, _| ());
+        for job in Job::ALL {
+            assert!(channels.agenda(job).take(far()).is_none(), "{job:?}");
+        }
+        assert!(!channels.leave(&Channel::Broadcast, ClientId(1)) && channels.has(&Channel::Broadcast));
+    }
+}

@@ -173,7 +173,13 @@ async fn a_redis_that_takes_no_writes_is_not_stormed() {
     let server = Server::start(&[("ROOMCAST_REDIS_URL", &redis.url())]);
     is_unready(&server, &["redis_unreachable"]).await;
     let start = std::time::Instant::now();
-    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    eventually("it was tried a few times", async || {
+        let stats: String = redis::cmd("INFO").arg("commandstats").query_async(&mut connection).await.unwrap();
+        let calls = stats.lines().find_map(|line| line.strip_prefix("cmdstat_set:calls="))?;
+        let refused: u32 = calls.rsplit_once("rejected_calls=")?.1.split(',').next()?.parse().ok()?;
+        (refused >= 8).then_some(())
+    })
+    .await;
     let stats: String = redis::cmd("INFO").arg("stats").query_async(&mut connection).await.unwrap();
     let received = stats.lines().find_map(|line| line.strip_prefix("total_connections_received:")).unwrap();
     let received: u64 = received.parse().unwrap();
