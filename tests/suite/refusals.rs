@@ -305,7 +305,7 @@ async fn keys_of_another_type_under_a_servers_own_names_do_not_take_it_out() {
     let (mut ann, mut bob) = (one.member("lobby", "ann").await, two.member("lobby", "bob").await);
     is_acked(&mut ann, "lobby", "1").await;
     assert_eq!(bob.texts(1).await, ["hello"]);
-    assert_eq!(count(&one.log(), "is not what this server puts there"), 1);
+    assert_eq!(count(&one.log(), "somebody else wrote a key of this server"), 1);
 }
 
 /// Members without a message for a long time are told of no gap: the numbering of their room must not end.

@@ -157,6 +157,38 @@ fn an_epoch_that_begins_while_members_are_behind_is_told_at_once() {
 }
 
 #[test]
+fn a_page_is_not_read_again_while_there_is_no_place_in_line_for_it() {
+    let mut stage = Stage::new(4, 0);
+    (0..100).for_each(|_| stage.publish());
+    while stage.serve() > 0 {}
+    let page = stage.room.begin_page().expect("a page");
+    // A frame without a place takes up the line meanwhile.
+    (0..4).for_each(|_| _ = stage.room.feed.audience.deliver(crate::protocol::Item::Event(Event::Pong)));
+    stage.room.page_read(page, Some(Some(stage.slice(page.0))), stage.now);
+    assert_eq!(stage.wants(Job::Page), None, "it is known what to read, and that it is too early");
+    stage.serve();
+    assert!(stage.wants(Job::Page).is_some());
+}
+
+#[test]
+fn a_gap_that_a_reading_finds_is_told_to_members_who_are_behind_when_it_is_their_turn() {
+    let mut stage = Stage::new(4, 0);
+    (0..10).for_each(|_| stage.publish());
+    // Pushes are lost, and the log no longer has them.
+    stage.log.extend((11..=30).map(publication));
+    stage.log.drain(..20);
+    stage.room.observe(Position::new(EPOCH, 30), stage.now);
+    stage.room.begin_reading();
+    let slice = stage.slice(Position::new(EPOCH, 10));
+    stage.room.fill(slice, stage.now);
+    assert_eq!(stage.room.take_tally().resets(ResetReason::Trimmed), 0, "they have not come to it");
+    while stage.serve() > 0 || stage.read() {}
+    assert_eq!(stage.room.take_tally().resets(ResetReason::Trimmed), 1);
+    let got = stage.member.texts();
+    assert_eq!(got[..5], [messages(1..=4), vec!["reset 20".into()]].concat());
+}
+
+#[test]
 fn a_room_that_is_open_and_refused_later_has_its_log_read() {
     let mut stage = Stage::new(4, 0);
     assert_eq!(stage.wants(Job::Read), None);
