@@ -199,7 +199,7 @@ export class Conversation {
   }
 
   #send(text) {
-    // What becomes of it, `unsent` and `failed` say.
+    // `unsent` and `failed` say what becomes of it.
     this.#joined.send(text).catch(error => {
       if (error.code === 'queue_full') this.#fail({ id: `not queued ${Date.now()} ${++this.#unqueued}`, text }, error);
     });

@@ -88,7 +88,7 @@ export class Log {
     const [rows, isWhole] = [this.#added, this.#addedIsWhole];
     [this.#added, this.#addedIsWhole] = [[], true];
     if (this.#isAtEnd) {
-      // Where some have gone, these are so many that all before them go too.
+      // Once some have gone, these are enough for all before them to go too.
       this.#append(rows);
       this.#trim();
     } else {

@@ -95,7 +95,7 @@ impl Arguments {
         SCENARIOS.iter().filter(chosen).collect()
     }
 
-    /// What is to be measured: this project's own, the floors, and those beside them that were chosen.
+    /// What to measure: this project's own, the floors, and the chosen peers.
     pub fn subjects(&self) -> Vec<&'static Subject> {
         let chosen = |subject: &&Subject| match (subject.choice(), &self.peers) {
             (Some(choice), Some(peers)) => peers.iter().any(|name| name == choice),

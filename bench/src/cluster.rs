@@ -24,7 +24,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts so many servers and waits until they are ready.
+    /// Starts this many servers and waits until they are ready.
     pub fn start(stage: &Stage, subject: &'static Subject, servers: usize) -> Result<Self> {
         let redis = if subject.needs_redis() { Some(Redis::start(&stage.children)?) } else { None };
         let ports = (0..servers).map(|_| free_port()).collect::<Result<Vec<u16>>>()?;

@@ -36,9 +36,9 @@ pub struct About {
     pub command: String,
     /// What it ran on.
     pub machine: Vec<String>,
-    /// How often and for how long was measured.
+    /// How often and how long it measured.
     pub method: String,
-    /// It only shows that everything works: a second says nothing about speed, and so is held to no target.
+    /// A quick run only shows that everything works: a second is too short to judge speed, so it checks no target.
     pub quick: bool,
 }
 
@@ -73,7 +73,7 @@ pub fn figures(results: &Results, scenario: &Scenario) -> Table {
 }
 
 /// What stands in place of ratios and targets in a quick run.
-const QUICK: &str = "This was a quick run: it shows that everything works, and says nothing about speed.";
+const QUICK: &str = "This was a quick run: it shows that everything works, and nothing about speed.";
 
 /// For a terminal.
 pub fn text(results: &Results, quick: bool) -> String {

@@ -30,7 +30,7 @@ impl Peers {
         self.directory.join(peer)
     }
 
-    /// Gets what a subject needs to run. The error says why that cannot be had here, and how to get it.
+    /// Gets what a subject needs to run. The error says why that fails here, and how to get it.
     pub fn install(&self, subject: &Subject, children: &Children) -> Result<()> {
         let Some(peer) = subject.peer() else { return Ok(()) };
         let directory = self.directory(peer);

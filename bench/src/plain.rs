@@ -27,7 +27,7 @@ const LOOK: Duration = Duration::from_millis(100);
 pub enum Pace {
     /// So many a second, each by itself.
     Rate(f64),
-    /// As fast as Redis answers, so many at a time on each connection.
+    /// As fast as Redis answers, with this many in flight on each connection.
     Pipelined(usize),
 }
 

@@ -2,7 +2,7 @@ use std::{io::Write, thread::park, time::Instant};
 
 use crate::{arguments::Arguments, results::Results, scenario::Scenario, stage::Stage, subject::Subject};
 
-/// Measures everything that was asked for: each scenario in so many rounds, and in each round one subject after the
+/// Measures everything chosen: each scenario in several rounds, and in each round one subject after the
 /// other, so that whatever else the machine does meets all of them alike.
 pub fn run(arguments: &Arguments, stage: &Stage) -> Results {
     let mut results = Results::default();
@@ -20,7 +20,7 @@ pub fn run(arguments: &Arguments, stage: &Stage) -> Results {
     results
 }
 
-/// Those that are wanted and can be had.
+/// Those that are wanted and available.
 fn installed(
     arguments: &Arguments,
     stage: &Stage,

@@ -12,7 +12,7 @@ pub struct Stage {
     pub children: Children,
     /// Where the peers are.
     pub peers: Peers,
-    /// Whether only the function is to be seen, with small numbers for a short time.
+    /// Whether to test only the function, with small numbers for a short time.
     pub quick: bool,
     /// For how long is measured, each time.
     pub measuring: Duration,

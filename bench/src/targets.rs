@@ -6,7 +6,7 @@ use crate::{
     table::{NOTHING, Table, number, ratio},
 };
 
-/// What a figure has to be.
+/// The target of a figure.
 #[derive(Clone, Copy, Debug)]
 enum Bound {
     AtMost(f64),

@@ -1,4 +1,4 @@
-//! What came of it when many clients came back at once.
+//! What happened when many clients came back at once.
 
 use std::{
     collections::{HashMap, HashSet},

@@ -55,8 +55,8 @@ pub struct Scenario {
     /// Settings of the servers, beside those that all scenarios have.
     pub settings: &'static [(&'static str, &'static str)],
     pub fault: Fault,
-    /// Whether messages are lost for good, so that members have to be told. Elsewhere a `reset` is wrong: all that
-    /// was acknowledged is there and could be had.
+    /// Whether messages are lost for good, so that members must be told. Elsewhere a `reset` is wrong: all that
+    /// was acknowledged is still there.
     pub loses: bool,
 }
 
@@ -176,7 +176,7 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "slow-client",
-        about: "a client stops reading beside others; it has to be closed with 4008, and resumes",
+        about: "a client stops reading beside others; the server must close it with 4008, and it resumes",
         counted_from: "the moment in which it reads again",
         load: Load { clients: 12, rooms: 2, rate: 160.0, text: 14_000 },
         settings: &[("OUTBOX_MESSAGES", "64"), ("HISTORY_BYTES", "64MiB")],

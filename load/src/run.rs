@@ -28,7 +28,7 @@ const LISTENING: Duration = Duration::from_millis(250);
 /// Servers are given so long to see that all clients have gone.
 const LEAVING: Duration = Duration::from_secs(20);
 
-/// Memory is read so often while it is awaited to settle, and has settled when it was the same so many times.
+/// How often to read memory until it settles, and how many equal readings mean that it has settled.
 const SETTLING: Duration = Duration::from_millis(200);
 const SETTLED: usize = 10;
 

@@ -53,7 +53,7 @@ async fn health_of_a_url_tells_alive_from_ready() {
     run(&["health", "localhost:8080"]).await.fails(&["localhost:8080", "like http://127.0.0.1:8080"]);
 }
 
-/// A process that hangs takes connections and says nothing.
+/// A process that hangs accepts connections and never answers.
 #[tokio::test]
 async fn health_gives_up_after_a_time() {
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -139,7 +139,7 @@ async fn probes_can_have_an_address_of_their_own() {
     assert_eq!(run_with(&settings, &["health"]).await.code, Some(1), "it asks where probes are answered");
 }
 
-/// Whoever says nothing on either address takes no probe's place.
+/// A silent connection on either address takes no probe's place.
 #[tokio::test]
 async fn probes_are_answered_whoever_fills_both_addresses() {
     let mut server =

@@ -32,7 +32,7 @@ async fn messages_have_no_place_and_nothing_is_kept() {
     let keys: Vec<String> = redis::cmd("KEYS").arg("*").query_async(&mut connection).await.unwrap();
     assert!(keys.iter().all(|key| key.starts_with("ws:mark:") || key == "ws:secret"), "{keys:?}");
 
-    // Whoever asks for what it missed is told that there is nothing to be had.
+    // A client that asks for what it missed is told that there is nothing.
     let mut back = one.client().await;
     let after = json!({"epoch": "000000000000000a", "seq": 3});
     back.send(&json!({"type": "join", "room": "lobby", "username": "back", "after": after})).await;

@@ -19,7 +19,7 @@ async fn ask_to_join(client: &mut Client, room: &str) -> Value {
     client.next().await
 }
 
-/// Sends a message that has to be acknowledged.
+/// Sends a message that must be acknowledged.
 async fn is_acked(client: &mut Client, room: &str, id: &str) {
     client.send(&json!({"type": "message", "room": room, "text": "hello", "id": id})).await;
     assert_eq!(client.texts(1).await, ["hello"]);
@@ -214,7 +214,7 @@ async fn the_documented_rights_are_enough() {
     let mut connection = redis.connect().await;
     command(&mut connection, &format!("ACL SETUSER chat {}", rights.replace("PASSWORD", "pw"))).await;
     command(&mut connection, "CONFIG SET maxmemory 1gb").await;
-    // A database of its own has to be selected.
+    // A server must select a database other than 0.
     let url = redis.url().replace("//", "//chat:pw@").replace("/0", "/3");
     let settings = [("ROOMCAST_REDIS_URL", url.as_str()), ("ROOMCAST_COMPARE_INTERVAL", "100ms")];
     let server = Server::start(&settings);

@@ -14,7 +14,7 @@ use crate::support::{Collected, Collector, Redis, Server, eventually, free_port}
 /// Longer than any test, so that what comes in was sent because the server ended.
 const NEVER: &str = "3600000";
 
-/// Settings for a server that traces this share of its messages and sends its spans after so many milliseconds.
+/// Settings for a server that traces this share of its messages and sends its spans after this many milliseconds.
 fn settings<'a>(url: &'a str, ratio: &'a str, delay: &'a str) -> [(&'a str, &'a str); 4] {
     [
         ("ROOMCAST_OTLP_ENDPOINT", url),

@@ -68,7 +68,7 @@ describe('a conversation', () => {
       await allKept(page);
       const shown = await texts(page);
       assert.deepEqual(shown, Array.from(shown, (_, index) => `message ${501 - shown.length + index}`));
-      assert.ok(shown.length <= 400, 'the page keeps no more than so many rows');
+      assert.ok(shown.length <= 400, 'the page keeps at most this many rows');
       const { received, lost, doubled, 'out of order': misordered } = await facts(page);
       assert.deepEqual([received, lost, doubled, misordered], ['500', '0', '0', '0']);
     }

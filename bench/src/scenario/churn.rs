@@ -9,7 +9,7 @@ use crate::{
     subject::{Kind, Subject},
 };
 
-/// Joins and leaves a second that are asked for: a little more than is to be had.
+/// Requested joins and leaves a second: a little more than the servers can do.
 const RATE: f64 = 21_000.0;
 
 /// Joins and leaves while others talk.

@@ -9,7 +9,7 @@ const DELIVERIES: f64 = 4000.0;
 /// Many small rooms.
 pub const SCENARIO: Scenario = Scenario {
     name: "small-rooms",
-    about: "1,000 rooms of 2 on two servers, one member on each, so a message has to be taken and published for every two \
+    about: "1,000 rooms of 2 on two servers, one member on each, so servers accept and publish a message for every two \
             deliveries: with one message of each member always under way; then with 4,000 deliveries a second; and for \
             comparison 4,000 a second in 10 rooms of 100.",
     columns: &[

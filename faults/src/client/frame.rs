@@ -28,7 +28,7 @@ struct Frame<'a> {
 pub enum Heard {
     /// Something for the record.
     Event(What),
-    /// `reconnect`: the server is going away, and asks to be left after so many milliseconds.
+    /// `reconnect`: the server is going away, and closes the connection after this many milliseconds.
     Leave(u64),
     /// Something that has no part in this.
     Other,

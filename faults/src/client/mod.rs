@@ -105,7 +105,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// A client in no room yet that says nothing, on any server.
+    /// A silent client in no room yet, on any server.
     pub fn listener() -> Self {
         Self {
             name: None,
@@ -125,7 +125,7 @@ impl Plan {
 pub enum Order {
     /// Lose the connection and stay away until told to come back.
     GoAway,
-    /// Come back. Each number is of one connection from now on: so many frames after its first `join` it is lost.
+    /// Come back. Each number belongs to one connection from now on: it is lost this many frames after its first `join`.
     ComeBack(Vec<usize>),
     /// Say this in all of its rooms, once.
     Say(String),

@@ -46,7 +46,7 @@ impl Outstanding {
         self.again_in(id, ANSWER);
     }
 
-    /// It has to be sent again after this time.
+    /// Send it again after this time.
     pub fn again_in(&mut self, id: MessageId, pause: Duration) {
         if let Some(message) = self.messages.get_mut(&id) {
             message.due = Some(Instant::now() + pause);
@@ -73,7 +73,7 @@ impl Outstanding {
         self.messages.remove(&id);
     }
 
-    /// What has to be sent next, and when.
+    /// What to send next, and when.
     pub fn next(&self) -> Option<(Instant, MessageId, Room)> {
         self.messages.iter().filter_map(|(id, message)| Some((message.due?, *id, message.room))).min()
     }

@@ -26,7 +26,7 @@ pub enum Act {
     RollServers,
 }
 
-/// The demo as it goes on: what is done, and what came of it.
+/// The demo as it goes on: what it breaks, and what followed.
 #[derive(Debug)]
 pub struct Show<'a> {
     stage: &'a mut Stage,
@@ -46,7 +46,7 @@ impl<'a> Show<'a> {
         Self { stage, screen, tempo, account: Account::default(), acts: 0, is_open: false, silence: Duration::ZERO }
     }
 
-    /// Breaks something and mends it, and says before what is done and after what came of it, here and in the room.
+    /// Breaks something and mends it. Says before what it does, and afterwards what followed, here and in the room.
     pub async fn perform(&mut self, act: Act) -> Result<()> {
         let from = self.stage.swarm.recorder.now();
         self.is_open = true;

@@ -12,10 +12,10 @@ use crate::{
     wait::until,
 };
 
-/// Longest time until logs are as long as they have to be, or until all clients are where they have to be.
+/// Longest time until logs are long enough, or until all clients are where they belong.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Messages a second of each writer: as usual, and where hundreds are to be missed.
+/// Messages a second of each writer: as usual, and where clients miss hundreds.
 const USUAL: f64 = 1.25;
 const BRISK: f64 = 12.5;
 
@@ -66,7 +66,7 @@ impl World {
         Ok(killed)
     }
 
-    /// Those that write send so many messages a second each, by the room that they are in.
+    /// How many messages a second each writer sends, by its room.
     fn writers_send(&self, rate: impl Fn(Room) -> f64) -> Result<()> {
         let pace = |writer: Client| Duration::from_secs_f64(1.0 / rate(writer % self.load.rooms));
         (0..self.load.clients).try_for_each(|writer| self.swarm.order(writer, Order::Pace(pace(writer))))

@@ -13,7 +13,7 @@ use crate::{
 /// The room whose log is replayed. It is the only one of these scenarios.
 const ROOM: Room = 0;
 
-/// Longest time until so many messages have been missed, and until all are caught up.
+/// Longest time until clients have missed enough messages, and until all are caught up.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 impl World {
@@ -73,7 +73,7 @@ impl World {
         Ok(clients)
     }
 
-    /// Has clients go away for as long as it takes until they have missed so many messages of the room.
+    /// Keeps clients away until they have missed this many messages of the room.
     async fn have_missed(&self, clients: &[Client], messages: u64) -> Result<()> {
         clients.iter().try_for_each(|client| self.swarm.order(*client, Order::GoAway))?;
         let recorder = &self.swarm.recorder;

@@ -96,7 +96,7 @@ impl Client {
         texts
     }
 
-    /// The texts of so many messages and, in any place between or after them, one `ack`.
+    /// The texts of this many messages and, in any place between or after them, one `ack`.
     pub async fn texts_until_ack(&mut self, count: usize) -> Vec<String> {
         let (mut texts, mut acked) = (Vec::new(), false);
         while texts.len() < count || !acked {

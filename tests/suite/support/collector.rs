@@ -73,7 +73,7 @@ impl Collector {
         self.state.refuses.store(refuse, Ordering::Relaxed);
     }
 
-    /// Waits until it has refused so many requests.
+    /// Waits until it has refused this many requests.
     pub async fn has_refused(&self, count: usize) {
         let what = format!("{count} requests are refused");
         eventually(&what, async || (self.state.refused.load(Ordering::Relaxed) >= count).then_some(())).await;
@@ -84,7 +84,7 @@ impl Collector {
         self.state.spans.lock().expect("no panic under this lock").clone()
     }
 
-    /// Waits until so many have come, and returns all.
+    /// Waits until this many have come, and returns all.
     pub async fn has(&self, count: usize) -> Vec<Collected> {
         let what = format!("{count} spans are collected");
         eventually(&what, async || Some(self.spans()).filter(|spans| spans.len() >= count)).await

@@ -87,7 +87,7 @@ impl Screen {
         rows
     }
 
-    /// All that the program has written, as it came.
+    /// Everything that the program has written.
     pub fn bytes(&self) -> String {
         String::from_utf8_lossy(&self.seen.lock().unwrap().bytes).into_owned()
     }

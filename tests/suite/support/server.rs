@@ -228,7 +228,7 @@ fn after(mut shell: Command, command_before: &str, settings: &[(&str, &str)]) ->
     shell
 }
 
-/// Runs the program to its end, for when it must not start. Returns the exit code and standard error.
+/// Runs a server that must not start to its end. Returns the exit code and standard error.
 pub fn refuses_to_start(settings: &[(&str, &str)]) -> (Option<i32>, String) {
     let mut process = command(settings).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it starts");
     let mut text = String::new();
