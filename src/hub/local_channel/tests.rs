@@ -163,7 +163,7 @@ fn a_page_is_not_read_again_while_there_is_no_place_in_line_for_it() {
     while stage.serve() > 0 {}
     let page = stage.room.begin_page().expect("a page");
     // A frame without a place takes up the line meanwhile.
-    (0..4).for_each(|_| _ = stage.room.feed.audience.deliver(crate::protocol::Item::Event(Event::Pong)));
+    (0..4).for_each(|_| stage.room.feed.audience.deliver(crate::protocol::Item::Event(Event::Pong)));
     stage.room.page_read(page, Some(Some(stage.slice(page.0))), stage.now);
     assert_eq!(stage.wants(Job::Page), None, "it is known what to read, and that it is too early");
     stage.serve();
