@@ -7,6 +7,7 @@ use tokio::{
 
 use super::{
     audience::Audience,
+    ids::ClientId,
     pace::Load,
     page_requests::PageRequests,
     recent::Recent,
@@ -95,13 +96,32 @@ impl Feed {
     /// now. Returns to how many.
     pub(super) fn serve(&mut self, limit: usize, position: Option<Position>, now: Instant, tally: &mut Tally) -> usize {
         let served = self.audience.serve(limit, now);
+        self.line_moved(position, now, tally);
+        served
+    }
+
+    /// Sends one member what is in line for it, and an answer to something it said. Returns false if it is none.
+    pub(super) fn answer(
+        &mut self,
+        client: ClientId,
+        answer: Option<Event>,
+        position: Option<Position>,
+        now: Instant,
+        tally: &mut Tally,
+    ) -> bool {
+        let is_member = self.audience.answer(client, answer);
+        self.line_moved(position, now, tally);
+        is_member
+    }
+
+    /// There may be place in line for what was left out, and for whoever waits to say more.
+    fn line_moved(&mut self, position: Option<Position>, now: Instant, tally: &mut Tally) {
         self.catch_up(position, None, now, tally);
         if !self.is_pressed()
             && let Some(relieved) = self.relieved.take()
         {
             relieved.notify_waiters();
         }
-        served
     }
 
     /// Wakes when the members are no longer given more than they are sent; `None` if they are not now.

@@ -218,8 +218,11 @@ impl LocalChannel {
     }
 
     /// Sends one member what is in line for it, and an answer to something it said. Returns false if it is none.
-    pub(super) fn answer(&mut self, client: ClientId, answer: Option<Event>) -> bool {
-        self.feed.audience.answer(client, answer)
+    pub(super) fn answer(&mut self, client: ClientId, answer: Option<Event>, now: Instant) -> bool {
+        let (position, before) = (self.position(), self.live());
+        let is_member = self.feed.answer(client, answer, position, now, &mut self.tally);
+        self.wake_if_moved(before);
+        is_member
     }
 
     /// Writes to some more members what is in line for them. Returns to how many, and whether it goes on with more of them

@@ -116,7 +116,7 @@ impl Hub {
     ) {
         let sent = self.channels.act(channel, |local, now| {
             action(local, now);
-            sender.is_some_and(|sender| local.answer(sender.id, ack.clone()))
+            sender.is_some_and(|sender| local.answer(sender.id, ack.clone(), now))
         });
         if let (Some(sender), Some(ack), None | Some(false)) = (sender, ack, sent) {
             sender.recipient.deliver(&ack.into());

@@ -83,7 +83,11 @@ impl Stage {
 
     /// Serves and reads until nothing is left to do, and returns what the member got.
     fn end(mut self) -> Vec<String> {
-        while self.serve() > 0 || self.read() {}
+        // As a worker does: what the room wants, and nothing more.
+        while self.wants(Job::Serve).is_some() || self.wants(Job::Page).is_some() {
+            self.serve();
+            self.read();
+        }
         assert!(!self.room.feed.is_pressed() && self.wants(Job::Serve).is_none());
         self.member.texts()
     }
@@ -200,7 +204,10 @@ fn a_room_that_is_open_and_refused_later_has_its_log_read() {
 fn an_answer_comes_behind_what_was_said_before_it() {
     let mut stage = Stage::new(10, 1 << 20);
     (0..3).for_each(|_| stage.publish());
-    assert!(stage.room.answer(ClientId(1), Some(Event::Pong)) && !stage.room.answer(ClientId(2), None));
+    assert!(
+        stage.room.answer(ClientId(1), Some(Event::Pong), stage.now)
+            && !stage.room.answer(ClientId(2), None, stage.now)
+    );
     assert_eq!((stage.member.texts(), stage.member.calls()), ([messages(1..=3), vec!["pong".into()]].concat(), 1));
 }
 
@@ -235,6 +242,7 @@ enum Doing {
     Read,
     Forget,
     Arrive,
+    Answer(u64),
 }
 
 fn doing() -> impl Strategy<Value = Doing> {
@@ -244,6 +252,7 @@ fn doing() -> impl Strategy<Value = Doing> {
         2 => Just(Doing::Read),
         1 => Just(Doing::Forget),
         1 => Just(Doing::Arrive),
+        2 => (1..4_u64).prop_map(Doing::Answer),
     ]
 }
 
@@ -278,6 +287,7 @@ proptest! {
                 Doing::Serve => _ = stage.serve(),
                 Doing::Read => _ = stage.read(),
                 Doing::Forget => stage.room.forget(),
+                Doing::Answer(client) => _ = stage.room.answer(ClientId(client), None, stage.now),
                 Doing::Arrive => others.push(arrive(&mut stage, others.len() as u64 + 2)),
             }
         }
