@@ -92,6 +92,13 @@ impl Feed {
         }
     }
 
+    /// When to serve the members next: if something is in line for them, or was left out of the line and can be put there.
+    /// So nothing stays behind for want of somebody to come by, whatever has emptied the line.
+    pub(super) fn next_turn(&self, now: Instant) -> Option<Instant> {
+        let is_left_out = self.behind.is_some_and(|behind| !behind.needs_log);
+        self.audience.next_turn(now).or(is_left_out.then_some(now))
+    }
+
     /// Writes to some more members what is in line for them, and puts in line what was left out, if they have room for it
     /// now. Returns to how many.
     pub(super) fn serve(&mut self, limit: usize, position: Option<Position>, now: Instant, tally: &mut Tally) -> usize {

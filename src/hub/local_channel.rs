@@ -107,7 +107,7 @@ impl LocalChannel {
         Job::ALL.map(|job| match job {
             Job::Read => follower?.next_reading(now),
             Job::LookUp => follower?.next_look_up(),
-            Job::Serve => self.feed.audience.next_turn(now),
+            Job::Serve => self.feed.next_turn(now),
             Job::Page => self.feed.next_page(now),
         })
     }

@@ -243,6 +243,7 @@ enum Doing {
     Forget,
     Arrive,
     Answer(u64),
+    Leave(u64),
 }
 
 fn doing() -> impl Strategy<Value = Doing> {
@@ -253,6 +254,7 @@ fn doing() -> impl Strategy<Value = Doing> {
         1 => Just(Doing::Forget),
         1 => Just(Doing::Arrive),
         2 => (1..4_u64).prop_map(Doing::Answer),
+        1 => (1..4_u64).prop_map(Doing::Leave),
     ]
 }
 
@@ -275,12 +277,12 @@ fn arrive(stage: &mut Stage, id: u64) -> Arc<Listening> {
 }
 
 proptest! {
-    /// However a room is flooded, served, read and forgotten: whoever is a member or comes in with a position gets
-    /// everything after it, in order and once.
+    /// However a room is flooded, served, read and forgotten, and whoever leaves: a member, and a client that comes in
+    /// with a position, gets everything after it, in order and once, until it leaves.
     #[test]
     fn nobody_misses_anything_whatever_is_shed(steps in prop::collection::vec(doing(), 1..80)) {
         let mut stage = Stage::new(3, 6 * 150);
-        let mut others = Vec::new();
+        let mut members = vec![(stage.member.clone(), true)];
         for step in steps {
             match step {
                 Doing::Publish => stage.publish(),
@@ -288,15 +290,25 @@ proptest! {
                 Doing::Read => _ = stage.read(),
                 Doing::Forget => stage.room.forget(),
                 Doing::Answer(client) => _ = stage.room.answer(ClientId(client), None, stage.now),
-                Doing::Arrive => others.push(arrive(&mut stage, others.len() as u64 + 2)),
+                Doing::Arrive => {
+                    let id = members.len() as u64 + 1;
+                    members.push((arrive(&mut stage, id), true));
+                }
+                Doing::Leave(client) => {
+                    stage.room.leave(ClientId(client));
+                    members.iter_mut().skip(client as usize - 1).take(1).for_each(|(_, stays)| *stays = false);
+                }
             }
         }
         let count = stage.log.len() as u64;
-        prop_assert_eq!(stage.end(), messages(1..=count));
-        for other in others {
-            let got = other.texts();
-            prop_assert_eq!(&got[0], "joined 0");
-            prop_assert_eq!(&got[1..], messages(1..=count));
+        stage.end();
+        for (id, (member, stays)) in members.into_iter().enumerate() {
+            let mut got = member.texts();
+            if id > 0 {
+                prop_assert_eq!(got.remove(0), "joined 0");
+            }
+            let had = if stays { count } else { got.len() as u64 };
+            prop_assert_eq!(got, messages(1..=had));
         }
     }
 }
