@@ -78,7 +78,7 @@ const BASE: Scenario = Scenario {
 pub const SETTINGS: &[(&str, &str)] = &[
     ("REDIS_COMMAND_TIMEOUT", "500ms"),
     ("REDIS_CONNECT_TIMEOUT", "500ms"),
-    ("EARS_INTERVAL", "500ms"),
+    ("SUBSCRIBER_PROBE_INTERVAL", "500ms"),
     ("COMPARE_INTERVAL", "1s"),
     ("DRAIN_TIME", "1s"),
     ("SHUTDOWN_TIMEOUT", "5s"),

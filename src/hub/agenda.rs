@@ -35,9 +35,8 @@ impl Job {
 #[derive(Debug, Default)]
 pub(super) struct Agenda {
     schedule: Mutex<Schedule>,
+    /// Wakes one of those who wait, who then watches the clock for the channel that is due first.
     changed: Notify,
-    /// Held by the one of those who wait that watches the clock, so that a due time wakes one of them and not all.
-    clock: tokio::sync::Mutex<()>,
 }
 
 /// A channel that one worker has in hand.
@@ -72,12 +71,12 @@ impl Agenda {
                 Ok(lease) => return lease,
                 Err(due) => due,
             };
-            match (due, self.clock.try_lock()) {
-                (Some(due), Ok(_clock)) => tokio::select! {
+            match due {
+                Some(due) => tokio::select! {
                     () = sleep_until(due) => {}
                     () = self.changed.notified() => {}
                 },
-                _ => self.changed.notified().await,
+                None => self.changed.notified().await,
             }
         }
     }
@@ -251,21 +250,29 @@ mod tests {
         assert!(agenda.take(start + SECOND * 9).is_none() && agenda.schedule().channels.is_empty());
     }
 
+    /// Whoever of them is woken, and whatever the others wait for.
     #[tokio::test(start_paused = true)]
-    async fn of_those_who_wait_one_watches_the_clock_and_hands_it_on() {
+    async fn what_is_added_while_workers_wait_is_taken_on_time() {
         let (agenda, start) = (Agenda::default(), Instant::now());
-        for number in 1..=3 {
-            agenda.add(start + SECOND * 2, &key(number));
-        }
-        let taken = async {
-            let lease = agenda.next().await;
-            // Keeps it in hand, so that the others have to be taken by others.
-            std::future::ready(&lease).await;
-            number(&lease)
+        let worker = async || {
+            let mut taken = Vec::new();
+            while taken.len() < 3 {
+                let lease = agenda.next().await;
+                taken.push((number(&lease), start.elapsed().as_secs()));
+            }
+            taken
         };
-        let (one, two, three) =
-            tokio::join!(taken, async { number(&agenda.next().await) }, async { number(&agenda.next().await) });
-        assert_eq!([one, two, three].iter().sum::<u64>(), 6);
+        let adding = async {
+            // Each time the workers have come to wait for what was there before.
+            for (at, due) in [(0, 9), (1, 5), (2, 3), (2, 2), (4, 7), (8, 8)] {
+                sleep_until(start + SECOND * at).await;
+                agenda.add(start + SECOND * due, &key(due.into()));
+            }
+        };
+        let (one, two, ()) = tokio::join!(worker(), worker(), adding);
+        let mut all = [one, two].concat();
+        all.sort_unstable();
+        assert_eq!(all, [2, 3, 5, 7, 8, 9].map(|due| (due, due)));
     }
 
     proptest! {
