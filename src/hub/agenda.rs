@@ -264,7 +264,7 @@ mod tests {
         };
         let adding = async {
             // Each time the workers have come to wait for what was there before.
-            for (at, due) in [(0, 9), (1, 5), (2, 3), (2, 2), (4, 7), (8, 8)] {
+            for (at, due) in [(1, 1), (2, 9), (20, 20), (21, 30), (22, 25), (40, 40)] {
                 sleep_until(start + SECOND * at).await;
                 agenda.add(start + SECOND * due, &key(due.into()));
             }
@@ -272,7 +272,7 @@ mod tests {
         let (one, two, ()) = tokio::join!(worker(), worker(), adding);
         let mut all = [one, two].concat();
         all.sort_unstable();
-        assert_eq!(all, [2, 3, 5, 7, 8, 9].map(|due| (due, due)));
+        assert_eq!(all, [1, 9, 20, 25, 30, 40].map(|due| (due, due)));
     }
 
     proptest! {
