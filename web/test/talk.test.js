@@ -20,10 +20,10 @@ describe('a conversation', () => {
     await connected(ann, 'server-1');
     await connected(bob, 'server-2');
     await say(ann, 'hello bob');
-    await hears(bob, 'hello bob');
+    for (const page of [ann, bob]) await hears(page, 'hello bob');
     await say(bob, 'hello ann');
-    await hears(ann, 'hello ann');
     for (const page of [ann, bob]) {
+      await hears(page, 'hello ann');
       assert.deepEqual(await page.locator('#rows .name').allInnerTexts(), ['ann', 'bob']);
       assert.deepEqual(await page.locator('#rows .server').allInnerTexts(), ['server-1', 'server-2']);
     }
