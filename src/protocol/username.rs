@@ -48,9 +48,9 @@ fn check_characters(name: &str) -> Result<(), NameError> {
     if name.chars().next().is_some_and(is_mark) {
         return Err(NameError::Mark);
     }
-    let befores = iter::once(None).chain(name.chars().map(Some));
-    let afters = name.chars().skip(1).map(Some).chain(iter::once(None));
-    for ((c, before), after) in name.chars().zip(befores).zip(afters) {
+    let previous = iter::once(None).chain(name.chars().map(Some));
+    let following = name.chars().skip(1).map(Some).chain(iter::once(None));
+    for ((c, before), after) in name.chars().zip(previous).zip(following) {
         match category(c) {
             GeneralCategory::Control => return Err(NameError::Control),
             _ if is_seen(c) || before.is_some_and(|before| shows(before, c, after)) => {}
