@@ -1,6 +1,6 @@
 use std::fmt::Write;
 
-/// What the text of a message carries: who published it, which of its publisher's messages it is, and when it was due.
+/// The content of a message's text: its publisher, its number among the publisher's messages, and when it was due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Body {
     /// The publisher's number.
@@ -15,11 +15,11 @@ impl Body {
     /// Room for three numbers, for runs of up to a thousand hours.
     pub(super) const SHORTEST: usize = 40;
 
-    /// Writes it in exactly this many bytes, at least [`Body::SHORTEST`].
+    /// Writes it in exactly this many bytes; at least [`Body::SHORTEST`].
     pub(super) fn write(self, bytes: usize, text: &mut String) {
         text.clear();
         let Self { publisher, count, due } = self;
-        // A string takes whatever is written to it.
+        // Writing to a string cannot fail.
         let _ = write!(text, "{publisher}.{count}.{due}.");
         text.extend(std::iter::repeat_n('x', bytes.saturating_sub(text.len())));
     }
@@ -33,7 +33,7 @@ impl Body {
     }
 }
 
-/// The number up to the next dot, and what comes after that.
+/// The number up to the next dot, and the rest after the dot.
 fn number(text: &[u8]) -> Option<(u64, &[u8])> {
     let mut number = 0u64;
     for (at, byte) in text.iter().enumerate() {

@@ -4,7 +4,7 @@ use hdrhistogram::Histogram;
 
 use super::{Churn, Client, Dialect, latency::latencies, swarm::Swarm};
 
-/// How many joins and leaves that are due are sent before sockets are read again.
+/// How many due joins and leaves to send before sockets are read again.
 const BURST: usize = 256;
 
 /// Joins and leaves at a steady rate, without waiting for answers.
@@ -13,22 +13,22 @@ pub(super) struct Churning<'a> {
     churn: Churn,
     /// The clients' rooms.
     rooms: &'a [String],
-    /// Comes before the number of a room that has never been.
+    /// The prefix of new rooms, before a number.
     prefix: &'a str,
-    /// The place of the first one in the swarm.
+    /// The index of its first connection in the swarm.
     first: usize,
     urls: usize,
     begin: Duration,
     end: Duration,
     next: u64,
-    /// For each connection, when that was due which has no answer yet.
+    /// For each connection, when its unanswered command was due.
     waiting: Vec<VecDeque<Duration>>,
-    /// The room that each connection has joined last.
+    /// The room that each connection joined last.
     last: Vec<String>,
     text: String,
     pub(super) sent: u64,
     pub(super) answered: u64,
-    /// How long answers took since their command was due.
+    /// The time from when a command was due to its answer.
     pub(super) latency: Histogram<u64>,
 }
 
@@ -76,7 +76,7 @@ impl<'a> Churning<'a> {
         }
     }
 
-    /// Joins and leaves come in pairs; the connections take turns with them, and so do the URLs.
+    /// Joins and leaves come in pairs; connections and URLs take turns.
     fn send(&mut self, number: u64, due: Duration, swarm: &mut Swarm<'_>) {
         let pair = (number / 2) as usize;
         let place = pair % self.waiting.len();
@@ -101,7 +101,7 @@ impl<'a> Churning<'a> {
         self.sent += 1;
     }
 
-    /// A connection has got an answer to a join or a leave.
+    /// Takes the answer to a join or a leave.
     pub(super) fn answered(&mut self, index: usize, at: Duration) {
         if let Some(due) = self.waiting[index - self.first].pop_front() {
             self.answered += 1;
@@ -114,7 +114,7 @@ impl<'a> Churning<'a> {
         self.end = self.end.min(now);
     }
 
-    /// Whether an answer is still to come.
+    /// Whether an answer is still missing.
     pub(super) fn is_waiting(&self) -> bool {
         self.answered < self.sent
     }

@@ -12,19 +12,19 @@ use tungstenite::{
 /// Free room in the shared buffer for one read.
 const READ: usize = 64 << 10;
 
-/// A socket that never blocks, with what it has not taken yet and what has not come whole yet.
+/// A socket that never blocks, with the bytes that it has not accepted yet and those of an incomplete frame.
 #[derive(Debug)]
 pub(super) struct Connection {
     stream: TcpStream,
-    /// Bytes that the socket has not taken.
+    /// Bytes that the socket has not accepted.
     out: Vec<u8>,
-    /// The beginning of something of which the rest has not come.
+    /// The beginning of an incomplete frame.
     partial: Vec<u8>,
 }
 
-/// What a read came to.
+/// The result of a read.
 pub(super) enum Filled {
-    /// So many bytes are in the buffer now, and there may be more to come if this says so.
+    /// The buffer has this many bytes now; the flag says whether there may be more.
     Bytes(usize, bool),
     Nothing,
     End,
@@ -41,7 +41,7 @@ impl Connection {
         &mut self.stream
     }
 
-    /// Whether the connect has succeeded; `false` if it has not ended.
+    /// Whether the connect has succeeded; `false` while it is under way.
     pub(super) fn connected(&self) -> io::Result<bool> {
         if let Some(why) = self.stream.take_error()? {
             return Err(why);
@@ -56,7 +56,7 @@ impl Connection {
         }
     }
 
-    /// Sends bytes, now or as soon as the socket takes them.
+    /// Sends bytes, now or as soon as the socket accepts them.
     pub(super) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         if !self.out.is_empty() {
             self.out.extend_from_slice(bytes);
@@ -67,7 +67,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Sends what the socket takes of what has waited for it.
+    /// Sends as much of the waiting bytes as the socket accepts.
     pub(super) fn flush(&mut self) -> io::Result<()> {
         if self.out.is_empty() {
             return Ok(());
@@ -93,7 +93,7 @@ impl Connection {
         Ok(taken)
     }
 
-    /// Reads into the buffer, after what had not come whole before.
+    /// Reads into the buffer, after the beginning that is already there.
     pub(super) fn read(&mut self, buffer: &mut Vec<u8>) -> io::Result<Filled> {
         let held = self.partial.len();
         if buffer.len() < held + READ {
@@ -114,19 +114,19 @@ impl Connection {
         }
     }
 
-    /// Keeps bytes whose rest has not come, for the next read.
+    /// Keeps the bytes of an incomplete frame for the next read.
     pub(super) fn keep(&mut self, rest: &[u8]) {
         self.partial.extend_from_slice(rest);
     }
 }
 
-/// The request for an upgrade, and the key whose answer shows that the server has understood it.
+/// The request for an upgrade, and its key.
 pub(super) fn upgrade_request(url: &str) -> Result<(Vec<u8>, String), String> {
     let request = url.into_client_request().map_err(|why| why.to_string())?;
     generate_request(request).map_err(|why| why.to_string())
 }
 
-/// How many bytes the answer to an upgrade takes; `None` if it is not all there yet.
+/// How many bytes the answer to an upgrade has; `None` if it is incomplete.
 ///
 /// # Errors
 /// If the server refuses.

@@ -1,8 +1,8 @@
-//! How a load is said and heard in the protocol of some server.
+//! How a load speaks the protocol of some server.
 
 use std::fmt::{self, Write};
 
-/// One client of the load, as a [`Dialect`] needs to know it.
+/// One client of the load, as far as a [`Dialect`] needs to know it.
 #[derive(Clone, Copy, Debug)]
 pub struct Client<'a> {
     /// Counted from 0; no two clients of a run have the same number.
@@ -11,40 +11,38 @@ pub struct Client<'a> {
     pub room: &'a str,
 }
 
-/// What a text means that a server has sent.
+/// The meaning of a text from a server.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Heard<'a> {
-    /// The server wants this text for an answer: a ping of the protocol's own, or one step of a connect that has
-    /// several.
+    /// The server wants this text as an answer: to the protocol's own ping, or as one step of a longer connect.
     Answer(String),
     /// A room was joined.
     Joined,
     /// A room was left.
     Left,
-    /// A message of a room, with the body that [`Dialect::say`] was given, byte for byte.
+    /// A message in a room, with the exact body that was given to [`Dialect::say`].
     Delivery(&'a [u8]),
-    /// The server refuses something, for this reason.
+    /// The server refused something, for this reason.
     Refused(String),
 }
 
-/// The protocol of a kind of server. It is pure: it reads and writes nothing but the texts it is given, and keeps no
-/// state between them, so one dialect serves all clients of a run.
+/// The protocol of one kind of server. It is pure: it only reads and writes the texts that it is given, and keeps no
+/// state, so one dialect serves all clients of a run.
 ///
-/// A body is ASCII with nothing in it that JSON or a URL would escape, so it can be put between quotes as it is.
+/// A body is ASCII that neither JSON nor a URL escapes, so it may stand between quotes unchanged.
 pub trait Dialect {
     /// The path of the upgrade, with its query, for a URL that names none. Starts with `/`.
     fn path(&self) -> &str;
 
-    /// Appends the texts that a client sends when it has been upgraded. If nothing is in the way they make it a member of
-    /// its room, and the server's answer is heard as [`Heard::Joined`]; a protocol that first waits for the server
-    /// leaves them for [`Heard::Answer`].
+    /// Appends the texts that a client sends after its upgrade to become a member of its room; the server's answer is
+    /// heard as [`Heard::Joined`]. A protocol in which the server speaks first sends them with [`Heard::Answer`].
     fn open(&self, client: Client<'_>, texts: &mut Vec<String>);
 
-    /// Tells what a text means, by a call for each thing that is in it, in order; what means nothing to a load gets no
-    /// call. This is the hot path: once for every delivery.
+    /// Reads a text, with one call for each meaning in it, in order; what a load need not know gets no call. This is
+    /// the hot path: it runs once for every delivery.
     fn hear<'a>(&self, client: Client<'_>, text: &'a [u8], heard: &mut dyn FnMut(Heard<'a>));
 
-    /// Appends the text with which a member of a room says a body to it. The member gets its own message back.
+    /// Appends the text with which a member says a body in a room. The member gets its own message back.
     fn say(&self, room: &str, body: &str, text: &mut String);
 
     /// Appends the text with which a client joins one more room.
@@ -54,8 +52,8 @@ pub trait Dialect {
     fn leave(&self, client: Client<'_>, room: &str, text: &mut String);
 }
 
-/// Appends what is formatted, for dialects.
+/// Appends formatted text, for dialects.
 pub fn append(text: &mut String, what: fmt::Arguments<'_>) {
-    // A string takes whatever is written to it.
+    // Writing to a string cannot fail.
     let _ = text.write_fmt(what);
 }

@@ -1,9 +1,8 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Asks for as many files as this process may have, and returns how many that is; `None` is no limit.
+/// Raises the limit of open files as far as allowed, and returns it; `None` means no limit.
 ///
-/// Whoever starts a program, be it systemd or a container runtime, often gives it 1024 and leaves it to the program to
-/// take more.
+/// systemd and container runtimes often start a program with a limit of 1024, and leave it to the program to take more.
 pub fn raise_file_limit() -> Option<u64> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     match setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {

@@ -5,11 +5,10 @@ use tungstenite::protocol::frame::{
     coding::{Control, Data, OpCode},
 };
 
-/// Longest frame that is taken; a server that announces more than that has lost its place, or its mind.
+/// Longest frame to accept. A server that announces more is broken.
 const LONGEST: u64 = 16 << 20;
 
-/// The key that all frames to servers are masked with. It has to be there; that nobody can guess it only matters to
-/// browsers.
+/// The mask of all frames to servers. The protocol requires one; only browsers need one that nobody can guess.
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 /// What a server sent.
@@ -18,14 +17,14 @@ pub(super) enum Incoming<'a> {
     Text(&'a [u8]),
     Ping(&'a [u8]),
     Pong,
-    /// With the code and the reason, as people read them.
+    /// The code and the reason, for people.
     Close(String),
 }
 
-/// The first frame of these bytes, and how many of them it takes; `None` if it is not all there yet.
+/// The first frame in these bytes, and its length; `None` if it is incomplete.
 ///
 /// # Errors
-/// If the server does what this generator does not understand.
+/// If the server breaks the protocol.
 pub(super) fn cut(bytes: &[u8]) -> Result<Option<(Incoming<'_>, usize)>, String> {
     let mut cursor = Cursor::new(bytes);
     let Some((header, length)) = FrameHeader::parse(&mut cursor).map_err(|why| why.to_string())? else {
@@ -64,19 +63,19 @@ pub(super) fn put_text(text: &[u8], out: &mut Vec<u8>) {
     put(OpCode::Data(Data::Text), text, out);
 }
 
-/// Appends the answer to a ping.
+/// Appends a pong.
 pub(super) fn put_pong(payload: &[u8], out: &mut Vec<u8>) {
     put(OpCode::Control(Control::Pong), payload, out);
 }
 
-/// Appends an orderly end.
+/// Appends a close frame.
 pub(super) fn put_close(out: &mut Vec<u8>) {
     put(OpCode::Control(Control::Close), &1000u16.to_be_bytes(), out);
 }
 
 fn put(opcode: OpCode, payload: &[u8], out: &mut Vec<u8>) {
     let header = FrameHeader { opcode, mask: Some(MASK), ..FrameHeader::default() };
-    // A vector takes whatever is written to it.
+    // Writing to a vector cannot fail.
     let _ = header.format(payload.len() as u64, out);
     out.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
 }

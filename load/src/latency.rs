@@ -3,7 +3,7 @@ use std::{fmt, time::Duration};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-/// Longest time that is told from longer ones, in microseconds.
+/// Longest time that the histogram distinguishes, in microseconds.
 const LONGEST: u64 = 600_000_000;
 
 /// A histogram of microseconds, to three digits.
@@ -11,7 +11,7 @@ pub(super) fn latencies() -> Histogram<u64> {
     Histogram::new_with_bounds(1, LONGEST, 3).expect("these bounds are allowed")
 }
 
-/// How times are distributed, in milliseconds.
+/// Percentiles of times, in milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 #[allow(missing_docs, reason = "the names say it")]
 pub struct Latency {
@@ -36,7 +36,7 @@ impl fmt::Display for Latency {
     }
 }
 
-/// So many in that time, a second.
+/// The rate per second of this many in this time.
 pub(super) fn per_second(count: u64, time: Duration) -> f64 {
     if time.is_zero() { 0.0 } else { count as f64 / time.as_secs_f64() }
 }

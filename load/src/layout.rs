@@ -1,10 +1,10 @@
-/// Who is where: the clients of a run are spread evenly over rooms, and those of each room over the URLs.
+/// Where each client goes: a run spreads its clients evenly over rooms, and those of each room over the URLs.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Layout {
     pub(super) clients: usize,
     pub(super) rooms: usize,
     pub(super) urls: usize,
-    /// This many clients publish: the first ones.
+    /// How many clients publish: the first ones.
     pub(super) publishers: usize,
 }
 
@@ -16,17 +16,17 @@ impl Layout {
 
     /// The URL that a client connects to.
     pub(super) fn url(&self, client: usize) -> usize {
-        // Each room starts at another URL, so that small rooms do not all start at the first one.
+        // Each room starts at a different URL, so that small rooms do not all start at the first one.
         (client / self.rooms + client % self.rooms) % self.urls
     }
 
-    /// One number for each message of a room: no two have the same, and there are few that none has.
+    /// A number for each message of a room: unique, with few gaps.
     pub(super) fn message(&self, publisher: usize, count: u32) -> u32 {
         let (room, place) = (self.room(publisher), publisher / self.rooms);
         count.wrapping_mul(self.publishers_in(room) as u32).wrapping_add(place as u32)
     }
 
-    /// The publisher of a message, by its place among those of its room, and the count that it gave it.
+    /// The publisher of a message, as its index in the room, and the publisher's count.
     pub(super) fn origin(&self, room: usize, message: u32) -> (usize, u32) {
         let publishers = self.publishers_in(room).max(1) as u32;
         ((message % publishers) as usize, message / publishers)

@@ -1,8 +1,8 @@
-//! An open-loop load generator: it keeps its rate whatever the servers do, and counts latency from the moment a message
-//! was due, so a server that stalls cannot hide that by holding the generator up.
+//! An open-loop load generator: it keeps its rate whatever the servers do, and counts latency from when a message was
+//! due, so a server that stalls cannot hide it by slowing the generator down.
 //!
-//! One thread, one epoll loop, one buffer that all sockets are read into, so that it leaves the machine to the servers.
-//! What is said and heard is up to a [`Dialect`]; [`Roomcast`] is that of this project's servers.
+//! One thread, one epoll loop and one buffer for all sockets leave the machine to the servers. A [`Dialect`] defines
+//! the protocol; [`Roomcast`] is that of this project's servers.
 
 mod body;
 mod churning;
@@ -47,15 +47,15 @@ pub enum LoadError {
     /// The plan contradicts itself.
     #[error("{0}")]
     Plan(String),
-    /// A URL leads nowhere.
+    /// A URL does not work.
     #[error("{url}: {why}")]
     Url {
-        /// The URL as it was given.
+        /// The URL as given.
         url: String,
         /// What is wrong with it.
         why: String,
     },
-    /// There are more clients than files that may be open.
+    /// There are more clients than open files allowed.
     #[error(
         "{needed} open files are needed and {limit} are allowed: run `ulimit -n {needed}` first, or have fewer clients"
     )]
@@ -65,13 +65,13 @@ pub enum LoadError {
         /// How many would be.
         needed: u64,
     },
-    /// Not one client could join.
+    /// No client could join.
     #[error("no client could join: {why}")]
     Nobody {
         /// The most frequent reason.
         why: String,
     },
-    /// A process that was to be measured cannot be.
+    /// A process cannot be measured.
     #[error(
         "{process} cannot be measured ({why}); give the pid of a process that runs on this machine under this user"
     )]
@@ -81,7 +81,7 @@ pub enum LoadError {
         /// What is wrong.
         why: String,
     },
-    /// The system refuses what an event loop needs.
+    /// The system refused something that the event loop needs.
     #[error("cannot watch sockets: {0}")]
     Poll(#[from] io::Error),
 }

@@ -4,44 +4,44 @@ use hdrhistogram::Histogram;
 
 use super::{Body, Dialect, Flow, Layout, Plan, latency::latencies, swarm::Swarm, tally::Tally};
 
-/// How many messages that are due are published before sockets are read again.
+/// How many due messages to publish before sockets are read again.
 const BURST: usize = 256;
 
-/// A message written this long after it was due is late, because this program or its machine was too slow.
+/// A message written this long after it was due is late: this program or its machine was too slow.
 const LATE: Duration = Duration::from_millis(5);
 
-/// The flow of messages: which is due when, and what has become of them.
+/// The flow of messages: which is due when, and what became of them.
 pub(super) struct Messages<'a> {
     dialect: &'a dyn Dialect,
     layout: Layout,
     rooms: &'a [String],
     flow: Flow,
     text_bytes: usize,
-    /// Those of the publishers that have joined.
+    /// The publishers that have joined.
     publishers: Vec<usize>,
     begin: Duration,
-    /// Messages that are due within this are measured.
+    /// Messages due within this window are measured.
     window: (Duration, Duration),
     /// The number of the next message, at a steady rate.
     next: u64,
-    /// Publishers that are to publish one more, in a closed loop.
+    /// Publishers that must publish one more, in a closed loop.
     owing: Vec<usize>,
     body: String,
     text: String,
     pub(super) tally: Tally,
-    /// How long deliveries took since their message was due.
+    /// The time from when a message was due to each delivery.
     pub(super) latency: Histogram<u64>,
-    /// How long after it was due each message was written.
+    /// The time from when a message was due until it was written.
     pub(super) lateness: Histogram<u64>,
     pub(super) late: u64,
-    /// How many messages that were due within the window have been published.
+    /// How many messages due within the window were published.
     pub(super) published: u64,
-    /// When something came that was waited for.
+    /// When an awaited delivery last came.
     pub(super) last_heard: Duration,
 }
 
 impl<'a> Messages<'a> {
-    /// A flow that begins at that time, between the members that have joined.
+    /// A flow that begins at this time, among the members that have joined.
     pub(super) fn new(
         plan: &Plan,
         dialect: &'a dyn Dialect,
@@ -86,7 +86,7 @@ impl<'a> Messages<'a> {
         self.window
     }
 
-    /// When the next message is due; `None` if none will be unless something is heard.
+    /// When the next message is due; `None` if none will be before something is heard.
     pub(super) fn next_due(&self) -> Option<Duration> {
         match self.flow {
             Flow::Rate(rate) if !self.publishers.is_empty() => {
@@ -132,7 +132,7 @@ impl<'a> Messages<'a> {
         }
     }
 
-    /// A member has got a message.
+    /// Takes a delivery to a member.
     pub(super) fn delivered(&mut self, client: usize, body: &[u8], at: Duration) {
         let Some(body) = Body::read(body) else { return };
         self.tally.delivered(client, &body);
@@ -152,7 +152,7 @@ impl<'a> Messages<'a> {
         self.owing.clear();
     }
 
-    /// How many messages should have been published within the window by then; a closed loop has no such number.
+    /// How many messages should have been published within the window by now; a closed loop has no such number.
     pub(super) fn due_by(&self, end: Duration) -> Option<u64> {
         let Flow::Rate(rate) = self.flow else { return None };
         let before = |time: Duration| {

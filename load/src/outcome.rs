@@ -5,7 +5,7 @@ use super::{
     latency::per_second, messages::Messages, process::Process, report, swarm::Swarm,
 };
 
-/// The measured processes before the first client.
+/// The processes' memory before the first client.
 pub(super) struct Before {
     pub(super) resident: Vec<u64>,
     pub(super) files: Vec<usize>,
@@ -30,7 +30,7 @@ pub(super) struct Measured {
     pub(super) end: Duration,
 }
 
-/// All that a report is made of.
+/// Everything that goes into a report.
 pub(super) struct Outcome<'a> {
     pub(super) plan: &'a Plan,
     pub(super) interrupted: bool,

@@ -5,10 +5,10 @@ use tungstenite::http::Uri;
 
 use super::{Body, LoadError};
 
-/// Files that the program itself has open, generously.
+/// A generous number of files that the program itself opens.
 const OWN_FILES: u64 = 32;
 
-/// What a run is to do.
+/// What a run does.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Where the servers are: `ws://host:port`, or with a path. Clients are spread evenly over them.
@@ -17,42 +17,42 @@ pub struct Plan {
     pub pids: Vec<u32>,
     /// How many clients connect.
     pub clients: usize,
-    /// How many rooms they are spread over, one room each. Every room has members on every URL, if it has enough.
+    /// How many rooms they join, one room each. Every room has members on every URL, if it has enough members.
     pub rooms: usize,
-    /// How many clients publish, in turn: the first ones, over the rooms first and then over the URLs. `None` for
-    /// all of them.
+    /// How many clients publish, in turn: the first ones, spread first over the rooms and then over the URLs. `None`
+    /// means all of them.
     pub publishers: Option<usize>,
-    /// The size of a message's text, in bytes.
+    /// Size of a message's text, in bytes.
     pub text_bytes: usize,
-    /// For how long messages flow before anything is measured. They count as missing, doubled or misordered all the same.
+    /// For how long messages flow before the measurement. They still count if missing, doubled or misordered.
     pub warm_up: Duration,
-    /// For how long is measured.
+    /// How long the measurement lasts.
     pub duration: Duration,
-    /// What flows.
+    /// The load.
     pub flow: Flow,
-    /// Joins and leaves beside it.
+    /// Joins and leaves beside the load.
     pub churn: Option<Churn>,
 }
 
-/// What flows while is measured.
+/// The load during the measurement.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Flow {
-    /// So many messages a second, all publishers together, whatever the servers do.
+    /// This many messages a second, all publishers together, whatever the servers do.
     Rate(f64),
-    /// So many messages of each publisher are under way at any time: a closed loop, to find the top throughput.
+    /// This many messages of each publisher under way at any time: a closed loop, to find the top throughput.
     Saturate(usize),
-    /// Nothing: clients connect, join, and stay.
+    /// No messages: clients connect, join, and stay.
     Idle,
 }
 
-/// Joins and leaves by connections of their own, beside the clients'.
+/// Joins and leaves by extra connections, beside the clients.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Churn {
     /// Joins and leaves a second, together, for each URL.
     pub rate: f64,
-    /// How many connections do that for each URL.
+    /// How many connections do so for each URL.
     pub connections: usize,
-    /// Whether each join is to a room that has never been; if not, to the clients' rooms in turn.
+    /// Whether each join is to a new room; if not, to the clients' rooms in turn.
     pub fresh: bool,
 }
 
@@ -81,7 +81,7 @@ pub(super) struct Target {
 }
 
 impl Plan {
-    /// Checks it, and finds where the URLs lead to.
+    /// Checks it, and resolves the URLs.
     pub(super) fn targets(&self, path: &str) -> Result<Vec<Target>, LoadError> {
         let invalid = |why: &str| Err(LoadError::Plan(why.to_owned()));
         if self.urls.is_empty() {
@@ -112,7 +112,7 @@ impl Plan {
         self.urls.iter().map(|url| target(url, path)).collect()
     }
 
-    /// How many connections are made for joins and leaves.
+    /// How many connections to make for joins and leaves.
     pub(super) fn churners(&self) -> usize {
         self.churn.map_or(0, |churn| churn.connections * self.urls.len())
     }
@@ -132,7 +132,7 @@ fn target(url: &str, path: &str) -> Result<Target, LoadError> {
     let (Some("ws"), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
         return Err(wrong("it is not a URL like ws://127.0.0.1:8080, and TLS is not for this meter"));
     };
-    // The brackets of an IPv6 address belong to the URL alone.
+    // The brackets of an IPv6 address are only part of the URL.
     let host = authority.host().trim_matches(['[', ']']);
     let found = (host, authority.port_u16().unwrap_or(80)).to_socket_addrs();
     let address = found.map_err(|why| wrong(&format!("its host cannot be found ({why})")))?.next();

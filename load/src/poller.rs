@@ -4,21 +4,21 @@ use mio::{Events, Interest, Poll, Token, net::TcpStream};
 
 use super::timer::Timer;
 
-/// How many sockets are served before the clock is looked at again: few enough for messages to be on time.
+/// How many sockets to serve before looking at the clock again: few enough for messages to be on time.
 const BATCH: usize = 128;
 
 /// The token of the timer; those of the sockets are counted from 0.
 const TIMER: Token = Token(usize::MAX);
 
-/// A socket that has something to say.
+/// A socket with an event.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ready {
     pub(super) index: usize,
-    /// The other side has ended it, or there was an error.
+    /// The other side closed it, or there was an error.
     pub(super) ended: bool,
 }
 
-/// Waits for sockets, or for a moment.
+/// Waits for sockets, or for a time.
 #[derive(Debug)]
 pub(super) struct Poller {
     poll: Poll,
@@ -38,7 +38,7 @@ impl Poller {
         self.poll.registry().register(stream, Token(index), Interest::READABLE | Interest::WRITABLE)
     }
 
-    /// Waits until a socket has something to say, until that moment, or until a signal, and adds those that have.
+    /// Waits for events, until this time, or until a signal, and adds the sockets with events.
     pub(super) fn wait(&mut self, until: Instant, ready: &mut Vec<Ready>) -> io::Result<()> {
         let left = until.saturating_duration_since(Instant::now());
         let timeout = if left.is_zero() { Some(left) } else { self.timer.set(left)? };

@@ -7,13 +7,13 @@ use rustix::{
 
 use super::LoadError;
 
-/// The CPU time that this program has used.
+/// The CPU time of this program.
 pub(super) fn own_cpu() -> Duration {
     let used = clock_gettime(ClockId::ProcessCPUTime);
     Duration::new(used.tv_sec as u64, used.tv_nsec as u32)
 }
 
-/// A process that is measured, from outside.
+/// A process, measured from outside.
 #[derive(Clone, Debug)]
 pub struct Process {
     /// Its directory in `/proc`.
@@ -21,15 +21,15 @@ pub struct Process {
 }
 
 impl Process {
-    /// The process with this number.
+    /// The process with this id.
     pub fn of(pid: u32) -> Self {
         Self { directory: format!("/proc/{pid}") }
     }
 
-    /// The CPU time that it has used, all its threads, in programs and in the kernel.
+    /// Its CPU time: all threads, user and kernel.
     ///
     /// # Errors
-    /// If there is no such process, or it may not be looked at.
+    /// If there is no such process, or reading it is not allowed.
     pub fn cpu(&self) -> Result<Duration, LoadError> {
         let stat = self.read("stat")?;
         let ticks = ticks(&stat).ok_or_else(|| self.gone("its `stat` is not understood"))?;
@@ -40,7 +40,7 @@ impl Process {
     pub(super) fn resident(&self) -> Result<u64, LoadError> {
         let status = self.read("status")?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        // A process that has ended and is not yet buried has none.
+        // A zombie has none.
         let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
         number.ok_or_else(|| self.gone("it has ended"))
     }
@@ -60,8 +60,7 @@ impl Process {
     }
 }
 
-/// `utime` and `stime`, which come 11 fields after the name of the program; that is in parentheses and may have anything
-/// in it.
+/// `utime` and `stime`, 11 fields after the program's name, which is in parentheses and may contain anything.
 fn ticks(stat: &str) -> Option<u64> {
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)

@@ -4,20 +4,19 @@ use serde::Serialize;
 
 use super::Latency;
 
-/// Lateness of this share of the messages is worth a sentence.
+/// The report mentions lateness of this share of the messages.
 const MANY_LATE: f64 = 0.01;
 
-/// What a run has come to. The names of the fields are those of the JSON, and stay; `docs/load.md` has them
-/// all.
+/// The result of a run. The fields' names are those of the JSON, and do not change; `docs/load.md` lists them.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// `rate`, `saturate` or `idle`.
     pub mode: &'static str,
-    /// Whether it was ended before its time.
+    /// Whether it was ended early.
     pub interrupted: bool,
     /// Whether nothing failed, and every delivery came once and in order.
     pub clean: bool,
-    /// How many clients there were to be.
+    /// How many clients were planned.
     pub clients: usize,
     /// In how many rooms they were.
     pub rooms: usize,
@@ -25,131 +24,131 @@ pub struct Report {
     pub urls: usize,
     /// The size of each text.
     pub text_bytes: usize,
-    /// For how long was measured.
+    /// How long the measurement lasted.
     pub measured_seconds: f64,
     /// How the clients connected.
     pub connections: Connections,
-    /// What was published while was measured; not there in idle mode.
+    /// What was published during the measurement; absent in idle mode.
     pub messages: Option<Messages>,
     /// What became of them; `None` in idle mode.
     pub deliveries: Option<Deliveries>,
-    /// From when a message was due to its delivery.
+    /// The time from when a message was due to its delivery.
     pub latency_ms: Option<Latency>,
     /// Joins and leaves.
     pub churn: Option<ChurnReport>,
     /// The measured processes.
     pub processes: Vec<ProcessReport>,
-    /// CPU time of all measured processes for each delivery.
+    /// CPU time of all measured processes per delivery.
     pub cpu_us_per_delivery: Option<f64>,
-    /// Resident memory that each client has added to the measured processes, together.
+    /// Resident memory that each client added, in all measured processes together.
     pub rss_kib_per_connection: Option<f64>,
-    /// The share of one core that this program itself used while was measured, in percent.
+    /// The share of one core that this program used during the measurement, in percent.
     pub generator_cpu_percent: f64,
 }
 
 /// How the clients connected and stayed.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Connections {
-    /// How many joined, with those for joins and leaves.
+    /// How many joined, including the extra connections for joins and leaves.
     pub joined: usize,
     /// How many never did.
     pub failed: usize,
-    /// How many joined and were closed or lost later.
+    /// How many were closed or lost after joining.
     pub lost: usize,
     /// Upgrades a second.
     pub per_second: f64,
     /// From the first connect until all were members.
     pub all_joined_seconds: f64,
-    /// Commands that were refused after joining.
+    /// How many commands were refused after joining.
     pub refused: u64,
-    /// Why connections failed or were lost and commands refused, and how often.
+    /// Why connections failed or were lost and why commands were refused, and how often.
     pub reasons: BTreeMap<String, usize>,
 }
 
-/// What was published while was measured.
+/// What was published during the measurement.
 #[derive(Clone, Debug, Serialize)]
 pub struct Messages {
-    /// How many were due; not there when no rate was to be kept.
+    /// How many were due; absent without a rate.
     pub due: Option<u64>,
     /// How many were published.
     pub published: u64,
-    /// How many of them more than 5 ms after they were due.
+    /// How many of them went out more than 5 ms late.
     pub late: u64,
-    /// From when a message was due until it was written.
+    /// The time from when a message was due until it was written.
     pub lateness_ms: Latency,
 }
 
-/// What came of all messages, also of those before and after measuring.
+/// What became of all messages, including those before and after the measurement.
 #[derive(Clone, Debug, Serialize)]
 pub struct Deliveries {
     /// How many there should have been: for each message one for each member of its room.
     pub expected: u64,
     /// How many there were.
     pub received: u64,
-    /// How many came while was measured.
+    /// How many came during the measurement.
     pub measured: u64,
-    /// The same, a second.
+    /// The same per second.
     pub per_second: f64,
     /// How many never came.
     pub missing: u64,
-    /// How many came again.
+    /// How many came more than once.
     pub doubled: u64,
     /// How many came after a later one of the same publisher.
     pub misordered: u64,
-    /// How many were of no message that was published in that room.
+    /// How many were of a message that nobody published in that room.
     pub strays: u64,
-    /// How many members saw another order than most of their room.
+    /// How many members saw a different order than most of their room.
     pub members_in_another_order: u64,
-    /// How many were too many to be kept, so that order and doubles were judged without them.
+    /// How many could not be kept, so that order and doubles were judged without them.
     pub unjudged: u64,
 }
 
-/// What came of joins and leaves.
+/// What became of joins and leaves.
 #[derive(Clone, Debug, Serialize)]
 pub struct ChurnReport {
     /// How many were sent.
     pub sent: u64,
     /// How many were answered.
     pub answered: u64,
-    /// How many were answered a second while was measured.
+    /// How many were answered per second during the measurement.
     pub per_second: f64,
-    /// From when one was due to its answer.
+    /// The time from when one was due to its answer.
     pub latency_ms: Latency,
 }
 
 /// What a process used.
 #[derive(Clone, Debug, Serialize)]
 pub struct ProcessReport {
-    /// Its number.
+    /// Its id.
     pub pid: u32,
-    /// CPU time while was measured.
+    /// CPU time during the measurement.
     pub cpu_seconds: f64,
     /// The same as a share of one core, in percent.
     pub cpu_percent: f64,
-    /// The same for each delivery of the whole run's.
+    /// The same per delivery, of all processes' deliveries.
     pub cpu_us_per_delivery: Option<f64>,
     /// Resident memory before the first client.
     pub rss_kib_before: u64,
-    /// Resident memory at the end of measuring, with all clients.
+    /// Resident memory at the end of the measurement, with all clients.
     pub rss_kib: u64,
     /// Resident memory when all clients had gone; only in idle mode.
     pub rss_kib_after: Option<u64>,
 }
 
-/// How far a run is.
+/// The progress of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Progress {
     /// Since the start.
     pub elapsed: Duration,
-    /// What is being done.
+    /// The current phase.
     pub doing: &'static str,
     /// How many clients have joined.
     pub joined: usize,
-    /// How many have failed or were lost.
+    /// How many failed or were lost.
     pub failed: usize,
-    /// Deliveries a second, lately.
+    /// Recent deliveries per second.
     pub deliveries_per_second: f64,
-    /// The highest latency but for one in a hundred, so far, in milliseconds; nothing while the load warms up.
+    /// The 99th percentile of latency so far, in milliseconds; `None` during the warm-up.
     pub p99_ms: Option<f64>,
 }
 
@@ -186,7 +185,7 @@ impl Report {
         json
     }
 
-    /// What a reader must know before believing the figures.
+    /// Warnings that a reader needs before believing the figures.
     fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         if self.interrupted {

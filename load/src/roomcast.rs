@@ -6,9 +6,9 @@ static TYPE: LazyLock<Field> = LazyLock::new(|| Field::after(r#""type":""#));
 static TEXT: LazyLock<Field> = LazyLock::new(|| Field::after(r#""text":""#));
 static CODE: LazyLock<Field> = LazyLock::new(|| Field::after(r#""code":""#));
 
-/// The protocol of `docs/protocol.md`, and of every server that keeps to it.
+/// The protocol of `docs/protocol.md`, for every server that speaks it.
 ///
-/// It takes JSON without blanks between the tokens, as encoders write it unless they are told otherwise.
+/// It expects JSON without blanks between tokens, which is what encoders write by default.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Roomcast;
 

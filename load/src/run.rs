@@ -13,33 +13,33 @@ use super::{
     swarm::Swarm,
 };
 
-/// Time between two reports of progress, and at most between two looks at whether to stop.
+/// Time between two reports of progress, and the longest time between two checks of `stop`.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Clients of which none has come further for so long are given up.
+/// How long to wait if no client makes progress, before the remaining ones are given up.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// After the last message, deliveries are waited for until none has come for so long.
+/// How long to wait for the next delivery after the last message.
 const QUIET: Duration = Duration::from_secs(3);
 
-/// When as many have come as there should be, it is listened for so long whether there are more.
+/// How long to listen for more once the expected number has come.
 const LISTENING: Duration = Duration::from_millis(250);
 
-/// Servers are given so long to see that all clients have gone.
+/// How long servers may take to notice that all clients have gone.
 const LEAVING: Duration = Duration::from_secs(20);
 
-/// How often to read memory until it settles, and how many equal readings mean that it has settled.
+/// How often to read memory until it settles, and how many equal readings count as settled.
 const SETTLING: Duration = Duration::from_millis(200);
 const SETTLED: usize = 10;
 
-/// Files that a server may have opened meanwhile for other ends than clients.
+/// Files that a server may have opened meanwhile for other purposes than clients.
 const OTHER_FILES: usize = 8;
 
-/// Carries out a plan. When `stop` becomes true it ends early, with the report so far; a signal whose handler sets it is
-/// noticed at once.
+/// Carries out a plan. When `stop` becomes true, it ends early with the report so far; a signal whose handler sets
+/// `stop` is noticed at once.
 ///
 /// # Errors
-/// If the plan cannot be carried out at all: it contradicts itself, nobody could join, or a process cannot be measured.
+/// If the plan contradicts itself, nobody could join, or a process cannot be measured.
 pub fn run(
     plan: &Plan,
     dialect: &dyn Dialect,
@@ -103,11 +103,11 @@ struct Run<'a> {
     stop: &'a AtomicBool,
     swarm: Swarm<'a>,
     progress: &'a mut dyn FnMut(&Progress),
-    /// When progress was reported last, and how many deliveries there were by then.
+    /// When progress was last reported, and how many deliveries there were by then.
     ticked: (Duration, u64),
 }
 
-/// CPU times, in the order of the processes and with this program's own at the end.
+/// CPU times of the processes in order, then this program's own.
 fn cpu(processes: &[Process]) -> Result<Vec<Duration>, LoadError> {
     processes.iter().map(Process::cpu).chain([Ok(own_cpu())]).collect()
 }
@@ -117,7 +117,7 @@ impl Run<'_> {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// Connects all clients as fast as the servers take them, and waits until they have joined.
+    /// Connects all clients as fast as the servers accept them, and waits until they have joined.
     fn connect(&mut self) -> Result<(), LoadError> {
         let mut further = (Duration::ZERO, 0);
         while !self.swarm.is_settled() {
@@ -145,7 +145,7 @@ impl Run<'_> {
         Err(LoadError::Nobody { why: most.map(|(why, _)| why.clone()).unwrap_or_default() })
     }
 
-    /// Lets messages flow until the time to measure is over, and measures.
+    /// Lets messages flow until the measurement is over.
     fn measure(
         &mut self,
         messages: &mut Messages<'_>,
@@ -175,14 +175,14 @@ impl Run<'_> {
         })
     }
 
-    /// Waits for what is still on its way.
+    /// Waits for deliveries that are still under way.
     fn drain(&mut self, messages: &mut Messages<'_>, churning: &mut Option<Churning<'_>>) -> Result<(), LoadError> {
         let begin = self.swarm.now();
         messages.stop(begin);
         if let Some(churning) = churning {
             churning.stop(begin);
         }
-        // What comes twice is counted twice, so a number that is right does not show yet that all are there.
+        // A double counts twice, so the right number does not yet mean that all are there.
         let mut missing = false;
         loop {
             let complete = messages.tally.received() >= messages.tally.expected()
@@ -200,7 +200,7 @@ impl Run<'_> {
         }
     }
 
-    /// Publishes what is due, and serves the sockets until something is due again, or until that time.
+    /// Publishes what is due, and serves the sockets until something is due again, or until this time.
     fn step(
         &mut self,
         doing: &'static str,
@@ -248,7 +248,7 @@ impl Run<'_> {
         });
     }
 
-    /// Ends all connections, waits until the processes have closed them too, and then until their memory has settled.
+    /// Ends all connections, waits until the processes have closed them too, and until their memory has settled.
     fn leave(&mut self, processes: &[Process], before: &Before) -> Result<Vec<u64>, LoadError> {
         self.swarm.close();
         let end = self.swarm.now() + LEAVING;

@@ -12,20 +12,20 @@ use super::{
     poller::{Poller, Ready},
 };
 
-/// How many connects are under way at a time; fewer than the backlog of any server's listener.
+/// Most connects under way at a time: fewer than the backlog of any server's listener.
 const AT_ONCE: usize = 128;
 
-/// Is told of each thing that is heard: by which client, what, and when.
+/// Gets each thing that a client hears: which client, what, and when.
 pub(super) type Ears<'e> = dyn FnMut(usize, Heard<'_>, Duration) + 'e;
 
-/// All clients of a run: their sockets, and how far each has come.
+/// All clients of a run: their sockets and their states.
 pub(super) struct Swarm<'a> {
     dialect: &'a dyn Dialect,
     targets: &'a [Target],
     poller: Poller,
     ready: Vec<Ready>,
     seats: Vec<Seat>,
-    /// Every socket is read into this.
+    /// The buffer that every socket is read into.
     buffer: Vec<u8>,
     frames: Vec<u8>,
     start: Instant,
@@ -67,7 +67,7 @@ impl State {
 }
 
 impl<'a> Swarm<'a> {
-    /// Clients that are to connect to a target and join a room each.
+    /// Clients, each of which will connect to a target and join a room.
     pub(super) fn new(
         dialect: &'a dyn Dialect,
         targets: &'a [Target],
@@ -94,7 +94,7 @@ impl<'a> Swarm<'a> {
         self.start.elapsed()
     }
 
-    /// Whether a client is there to speak.
+    /// Whether a client is a member and can speak.
     pub(super) fn is_joined(&self, index: usize) -> bool {
         matches!(self.seats[index].state, State::Joined(_))
     }
@@ -104,7 +104,7 @@ impl<'a> Swarm<'a> {
         self.connects.joined + self.connects.failed == self.seats.len()
     }
 
-    /// Begins as many connects as may be under way.
+    /// Begins as many connects as are allowed at a time.
     pub(super) fn connect(&mut self) {
         while self.next < self.seats.len() && self.under_way < AT_ONCE {
             let index = self.next;
@@ -138,7 +138,7 @@ impl<'a> Swarm<'a> {
         self.send_frames(index);
     }
 
-    /// Ends all connections, in order.
+    /// Closes all connections.
     pub(super) fn close(&mut self) {
         self.closing = true;
         self.frames.clear();
@@ -149,7 +149,7 @@ impl<'a> Swarm<'a> {
         }
     }
 
-    /// Waits for sockets until that time since the start, and serves those that have something to say.
+    /// Waits for sockets until this time since the start, and serves those with events.
     pub(super) fn turn(&mut self, until: Duration, ears: &mut Ears<'_>) -> io::Result<()> {
         let mut ready = std::mem::take(&mut self.ready);
         self.poller.wait(self.start + until, &mut ready)?;
@@ -189,7 +189,7 @@ impl<'a> Swarm<'a> {
         self.send_frames(index);
     }
 
-    /// Reads what has come, and sends what has waited.
+    /// Reads what has arrived, and sends what waits.
     fn read(&mut self, index: usize, ended: bool, buffer: &mut Vec<u8>, ears: &mut Ears<'_>) -> Result<(), String> {
         let lost = |why: io::Error| format!("the connection was lost: {why}");
         loop {
@@ -203,7 +203,7 @@ impl<'a> Swarm<'a> {
                     if let Some(connection) = self.seats[index].state.connection() {
                         connection.keep(&buffer[used..count]);
                     }
-                    // A socket that had less than there was room for is empty, and says so when it is no longer.
+                    // A socket that filled less than the buffer is empty; the poller will say when it has more.
                     if !more && !ended {
                         return Ok(());
                     }
@@ -212,7 +212,7 @@ impl<'a> Swarm<'a> {
         }
     }
 
-    /// Takes what is whole of these bytes. Returns how many that were.
+    /// Handles the complete frames in these bytes. Returns how many bytes they were.
     fn take(&mut self, index: usize, bytes: &[u8], ears: &mut Ears<'_>) -> Result<usize, String> {
         let at = self.now();
         let mut used = 0;
@@ -296,7 +296,7 @@ impl<'a> Swarm<'a> {
         }
     }
 
-    /// A connection has ended, or never came to be.
+    /// A connection has ended, or could not be made.
     fn end(&mut self, index: usize, why: String) {
         let state = std::mem::replace(&mut self.seats[index].state, State::Ended);
         if self.closing {
@@ -307,7 +307,7 @@ impl<'a> Swarm<'a> {
             State::Joined(_) => self.connects.lost += 1,
             State::Joining(_) => self.connects.failed += 1,
             State::Absent | State::Connecting(_) | State::Upgrading(..) => {
-                // One that had not even begun is not under way, but then nothing else is begun either.
+                // A connect that had not begun was not under way; in that case, no other one begins now.
                 self.under_way = self.under_way.saturating_sub(1);
                 self.connects.failed += 1;
             }

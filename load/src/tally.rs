@@ -2,10 +2,10 @@ use std::collections::HashMap;
 
 use super::{Body, Layout};
 
-/// How many message numbers are kept for all members together: 128 MiB of them.
+/// Most message numbers to keep for all members together: 128 MiB.
 const KEPT: usize = 32 << 20;
 
-/// Every delivery of a run: what came, to whom, in which order.
+/// Every delivery of a run: what, to whom, and in which order.
 #[derive(Debug)]
 pub(super) struct Tally {
     layout: Layout,
@@ -14,7 +14,7 @@ pub(super) struct Tally {
     sizes: Vec<u64>,
     /// How many messages each publisher has published.
     published: Vec<u32>,
-    /// How many message numbers are kept for one member.
+    /// Most message numbers to keep for one member.
     kept: usize,
     expected: u64,
     received: u64,
@@ -25,11 +25,11 @@ pub(super) struct Tally {
 struct Member {
     present: bool,
     received: u64,
-    /// The messages in the order in which they came, up to the bound.
+    /// The messages in order of arrival, up to the bound.
     seen: Vec<u32>,
 }
 
-/// The judgement of a run's deliveries.
+/// The verdict on a run's deliveries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Verdict {
     pub(super) expected: u64,
@@ -38,11 +38,11 @@ pub(super) struct Verdict {
     pub(super) doubled: u64,
     /// Deliveries that came after a later one of the same publisher.
     pub(super) misordered: u64,
-    /// Deliveries of what was never said, or not in this room.
+    /// Deliveries of what nobody said, or not in this room.
     pub(super) strays: u64,
-    /// Members that saw what they saw in another order than most of their room.
+    /// Members that saw a different order than most of their room.
     pub(super) other_order: u64,
-    /// Deliveries that were too many to be kept, and so were only counted.
+    /// Deliveries beyond the bound, which were only counted.
     pub(super) unjudged: u64,
 }
 
@@ -66,7 +66,7 @@ impl Tally {
         self.sizes[self.layout.room(client)] += 1;
     }
 
-    /// One more message of this publisher. Returns its count.
+    /// Counts one more message of this publisher. Returns the count before it.
     pub(super) fn published(&mut self, publisher: usize) -> u32 {
         let count = self.published[publisher];
         self.published[publisher] += 1;
@@ -74,7 +74,7 @@ impl Tally {
         count
     }
 
-    /// A message has come to a member.
+    /// Takes a delivery to a member.
     pub(super) fn delivered(&mut self, client: usize, body: &Body) {
         let publisher = body.publisher as usize;
         let known = self.published.get(publisher).is_some_and(|published| body.count < *published);
@@ -90,7 +90,7 @@ impl Tally {
         }
     }
 
-    /// How many deliveries the messages published so far should make.
+    /// How many deliveries the messages so far should cause.
     pub(super) fn expected(&self) -> u64 {
         self.expected
     }
@@ -100,7 +100,7 @@ impl Tally {
         self.received
     }
 
-    /// Judges them all.
+    /// Judges all deliveries.
     pub(super) fn verdict(&self) -> Verdict {
         let (expected, received, strays) = (self.expected, self.received, self.strays);
         let mut verdict = Verdict { expected, received, strays, ..Verdict::default() };
@@ -140,7 +140,7 @@ impl Tally {
         verdict.other_order += orders.iter().filter(|order| !same(order)).count() as u64;
     }
 
-    /// The messages in the order in which they came for the first time.
+    /// The messages in order of their first arrival.
     fn first_times(&self, room: usize, seen: &[u32], numbers: usize, misordered: &mut u64) -> Vec<u32> {
         let mut known = vec![false; numbers];
         let mut last = vec![None; self.layout.publishers_in(room)];

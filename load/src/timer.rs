@@ -2,7 +2,7 @@ use std::{io, time::Duration};
 
 use mio::{Poll, Token};
 
-/// Wakes a poll after a time that is kept to some microseconds; epoll's own timeout knows milliseconds only.
+/// Wakes a poll with a precision of some microseconds; epoll's own timeout counts milliseconds.
 #[cfg(target_os = "linux")]
 #[derive(Debug)]
 pub(super) struct Timer(std::os::fd::OwnedFd);
@@ -20,7 +20,7 @@ impl Timer {
         Ok(Self(timer))
     }
 
-    /// Sets it to a time from now, which must not be nothing. Returns the timeout that the poll is to have beside it.
+    /// Sets it to a time from now, which must not be 0. Returns the timeout for the poll itself.
     pub(super) fn set(&self, left: Duration) -> io::Result<Option<Duration>> {
         use rustix::time::{Itimerspec, TimerfdTimerFlags, Timespec, timerfd_settime};
 
@@ -31,7 +31,7 @@ impl Timer {
     }
 }
 
-/// Where there is no such timer, the timeout has to do.
+/// Without such a timer, the timeout alone must do.
 #[cfg(not(target_os = "linux"))]
 #[derive(Debug)]
 pub(super) struct Timer;
@@ -42,7 +42,7 @@ impl Timer {
         Ok(Self)
     }
 
-    /// Returns the timeout that the poll is to have.
+    /// Returns the timeout for the poll.
     pub(super) fn set(&self, left: Duration) -> io::Result<Option<Duration>> {
         Ok(Some(left))
     }

@@ -7,10 +7,10 @@ use tokio::sync::Notify;
 
 use crate::protocol::Channel;
 
-/// The channels whose subscription has to be looked at.
+/// The channels whose subscription may have to change.
 ///
-/// A set, so that a room that empties and fills a thousand times is one entry: it is bounded by the number of
-/// rooms, not by the number of joins and leaves.
+/// It is a set, so a room that empties and fills a thousand times is one entry: the number of rooms bounds it, not the
+/// number of joins and leaves.
 #[derive(Debug, Default)]
 pub(super) struct Interest {
     changed: Mutex<HashSet<Channel>>,

@@ -1,7 +1,7 @@
 //! How a publication gets its place in the order, is kept, and reaches the other servers.
 //!
-//! [`Broker`] is the contract; [`RedisBroker`] keeps it between servers and [`MemoryBroker`] within one process.
-//! A broker knows channels and bytes, and nothing of members or sockets: what it hears it hands to a [`Listener`].
+//! [`Broker`] is the contract; [`RedisBroker`] keeps it between servers and [`MemoryBroker`] within one process. A
+//! broker knows channels and bytes, and nothing about members or sockets. It hands what it hears to a [`Listener`].
 
 mod interest;
 mod memory;
@@ -26,37 +26,36 @@ use crate::{
     protocol::{Channel, Draft, Frame, Position, Stamp},
 };
 
-/// Most entries that one reading of a log returns.
+/// Most entries in one page of a log.
 const READ_LIMIT: usize = 256;
 
-/// About how many bytes one reading of a log returns at most. It returns two entries in any case, if there are: the one at
-/// the position, and one more.
+/// About the most bytes in one page of a log. A page always has two entries if there are two: the one at the position,
+/// and one more.
 const READ_BYTES: usize = 256 << 10;
 
-/// How long the epoch of a channel without messages outlives the last reading.
+/// How long a channel without messages keeps its epoch after the last reading.
 const EMPTY_META: Duration = Duration::from_secs(10 * 60);
 
-/// How much longer than its log and its ids the epoch and the top of a channel are kept. A client that comes back to
-/// a silent room within this time is told rightly that it missed nothing.
+/// How much longer a channel keeps its epoch and top than its log and ids. A client that comes back to a silent room
+/// within this time learns, correctly, that it missed nothing.
 const META_SLACK: Duration = Duration::from_secs(3600);
 
 /// Orders, keeps and carries publications. All methods may be called from any task.
 pub trait Broker: Send + Sync + 'static {
-    /// Listens on exactly the channels that `listener` wants, and tells it what is heard, until `stop`. To be
-    /// called once. Loss of the connection is survived; the future ends only on `stop`.
+    /// Listens on exactly the channels that `listener` wants, and tells it what it hears, until `stop`. Call it once.
+    /// It survives the loss of its connection and ends only on `stop`.
     fn listen(self: Arc<Self>, listener: Arc<dyn Listener>, stop: CancellationToken) -> BoxFuture<'static, ()>;
 
-    /// Says that [`Listener::wants`] may have a new answer for this channel. Never blocks; calls for the same
-    /// channel may be taken together. If the channel is wanted, [`Listener::subscribed`] follows, in any case
-    /// after this call, also when it had been subscribed before.
+    /// Says that [`Listener::wants`] may have a new answer for this channel. Never blocks; several calls for one
+    /// channel may be answered together. If the channel is wanted, [`Listener::subscribed`] follows after this call,
+    /// even if the channel was subscribed before.
     fn interest_changed(&self, channel: Channel);
 
-    /// Gives a draft its place, keeps it, and sends it to the servers that listen. `known` is the highest
-    /// position of the channel that this server knows of: a log that is behind it was wound back and starts a
-    /// new epoch.
+    /// Gives a draft its place, keeps it, and sends it to the servers that listen. `known` is the highest position of
+    /// the channel that this server knows of: a log behind it was wound back, and starts a new epoch.
     ///
-    /// Every call ends within the command timeout. After [`PublishError::Unavailable`] the draft may have been
-    /// kept all the same; publishing it again with the same id is safe. Dropping the future is like a timeout.
+    /// Every call ends within the command timeout. After [`PublishError::Unavailable`] the draft may have been kept;
+    /// publishing it again with the same id is safe. Dropping the future is like a timeout.
     fn publish<'a>(
         &'a self,
         channel: &'a Channel,
@@ -67,50 +66,50 @@ pub trait Broker: Send + Sync + 'static {
     /// Sends a frame to the servers that listen, with no place in the order and without keeping it.
     ///
     /// # Errors
-    /// If it is not known to have been sent within the command timeout.
+    /// If Redis did not confirm it within the command timeout.
     fn send<'a>(&'a self, channel: &'a Channel, frame: &'a Frame) -> BoxFuture<'a, Result<(), Unavailable>>;
 
-    /// Brings a server that follows a channel up to date with its log: reads a page of it from where the server stands, or,
-    /// without a position, only its top. It begins an epoch for a channel that has none, so that there is a position to
-    /// start from, and a new one where [`ReadFrom`] says so.
+    /// Brings a server that follows a channel up to date: reads a page of the log from the server's position, or,
+    /// without a position, only the log's top. Begins an epoch for a channel that has none, so that there is a position
+    /// to start from, and a new one if [`ReadFrom`] says so.
     ///
     /// # Errors
-    /// [`RecoverError::Overloaded`] if the channel has no epoch and gets none at the moment. A call that fails or is late
-    /// fails alone: neither publishing nor other calls suffer.
+    /// [`RecoverError::Overloaded`] if the channel has no epoch and cannot get one now. A failed or late call affects
+    /// neither publishing nor other calls.
     fn recover<'a>(
         &'a self,
         channel: &'a Channel,
         from: Option<ReadFrom>,
     ) -> BoxFuture<'a, Result<LogSlice<Frame>, RecoverError>>;
 
-    /// Reads a page of the log: a bounded number of entries and of bytes, and one entry at least if there is one. If the
-    /// log is of the position's epoch, the page begins with the entry there, else with the log's first. Changes nothing;
-    /// `None` if there is no log.
+    /// Reads a page of the log: bounded in entries and in bytes, with at least one entry if there is one. If the log
+    /// has the position's epoch, the page begins with the entry at the position, else with the log's first. Changes
+    /// nothing; `None` if there is no log.
     ///
     /// # Errors
-    /// As for [`recover`](Self::recover), it fails alone.
+    /// As with [`recover`](Self::recover), a failed call affects no other.
     fn read<'a>(
         &'a self,
         channel: &'a Channel,
         from: Position,
     ) -> BoxFuture<'a, Result<Option<LogSlice<Frame>>, Unavailable>>;
 
-    /// Looks up the top of each channel's log and when it was written; `None` for a channel that has none. Each
-    /// channel has its own answer: a fault in the keys of one does not affect the others.
+    /// Looks up the top of each channel's log and when it was written; `None` for a channel without a log. Each channel
+    /// has its own answer: broken keys of one do not affect the others.
     ///
     /// # Errors
     /// If no answer came at all.
     fn tops<'a>(&'a self, channels: &'a [Channel]) -> BoxFuture<'a, Result<Vec<LookedUp>, Unavailable>>;
 
-    /// What it is, in a word: `redis` or `memory`.
+    /// Its kind: `redis` or `memory`.
     fn kind(&self) -> &'static str;
 
-    /// Everything that keeps this broker from carrying messages at the moment; nothing if all is well.
+    /// Everything that now keeps this broker from carrying messages; empty if all is well.
     fn troubles(&self) -> Vec<Trouble>;
 }
 
-/// The one who hears. Its methods are called from several tasks, [`heard`](Self::heard) from one at a time, and must
-/// not block.
+/// Receives what a broker hears. Several tasks call its methods, [`heard`](Self::heard) one at a time; they must not
+/// block.
 pub trait Listener: Send + Sync + 'static {
     /// Whether this channel should be subscribed now.
     fn wants(&self, channel: &Channel) -> bool;
@@ -118,39 +117,39 @@ pub trait Listener: Send + Sync + 'static {
     /// Every channel that should be subscribed now.
     fn wanted(&self) -> Vec<Channel>;
 
-    /// From now on all that is published on the channel will be heard, as long as the connection holds. What was
+    /// From now on, and while the connection holds, everything that is published on the channel will be heard. What was
     /// published before may have been missed.
     fn subscribed(&self, channel: &Channel);
 
-    /// The broker may not subscribe to this channel, though it is wanted. It tries again after a while for as long as
-    /// the channel is wanted, and [`subscribed`](Self::subscribed) follows if that succeeds.
+    /// Redis does not allow this channel, although it is wanted. The broker tries again after a while for as long as it
+    /// is wanted; [`subscribed`](Self::subscribed) follows if that succeeds.
     fn refused(&self, channel: &Channel);
 
-    /// Something was published on the channel, perhaps by this server itself, perhaps by one that is not
-    /// roomcast. `is_vouched` says that the broker itself gave it its place: these are the bytes that its log has. The
-    /// position in anything else is a mere claim.
+    /// Somebody published on the channel: another server, this one, or one that is not roomcast. `is_vouched` says that
+    /// the broker itself gave it its place: these are the bytes in its log. In anything else, the position is only a
+    /// claim.
     fn heard(&self, channel: &Channel, payload: Bytes, is_vouched: bool);
 }
 
-/// What came of looking up one channel's top.
+/// The answer for one channel's top.
 pub type LookedUp = Result<Option<Stamp>, Unavailable>;
 
-/// What became of a draft.
+/// The answer to a draft.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Published {
-    /// It has its place and is on its way to the other servers. This server's members get the frame from here.
+    /// It has its place and is on its way to the other servers. This server's members get this frame.
     New(Publication<Frame>),
-    /// Its id was known: it had got this place before.
+    /// Its id was known: it already had this place.
     Repeated(Position),
 }
 
-/// Why a draft was not published.
+/// Why a draft was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
     /// The id belongs to another message.
     #[error("the id belongs to another message")]
     IdConflict,
-    /// It would be the first message of a new room, and there is no place for new rooms at the moment.
+    /// It would be the first message of a new room, and there is no space for new rooms now.
     #[error("the broker accepts no new rooms at the moment")]
     Overloaded,
     /// See [`Unavailable`].
@@ -158,10 +157,10 @@ pub enum PublishError {
     Unavailable(#[from] Unavailable),
 }
 
-/// Why a server was not brought up to date with a log.
+/// Why a server could not be brought up to date.
 #[derive(Debug, thiserror::Error)]
 pub enum RecoverError {
-    /// It would be a new room, and there is no place for new rooms at the moment.
+    /// It would be a new room, and there is no space for new rooms now.
     #[error("the broker accepts no new rooms at the moment")]
     Overloaded,
     /// See [`Unavailable`].
@@ -169,12 +168,12 @@ pub enum RecoverError {
     Unavailable(#[from] Unavailable),
 }
 
-/// The broker did not answer, or not in time. Whether it did what it was asked to do is not known.
+/// The broker did not answer, or not in time. It may or may not have done what it was asked.
 #[derive(Debug, thiserror::Error)]
 #[error("the broker is not available: {0}")]
 pub struct Unavailable(pub String);
 
-/// Why a server is not ready, as `/readyz` says it.
+/// Why a server is not ready, in the words of `/readyz`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Trouble {
@@ -182,13 +181,13 @@ pub enum Trouble {
     RedisUnreachable,
     /// The subscriber has no connection.
     SubscriberDisconnected,
-    /// The subscriber has a connection, but not yet all subscriptions.
+    /// The subscriber is connected, but not yet subscribed to everything.
     SubscriptionsMissing,
-    /// The subscriber has not heard its own test.
+    /// The subscriber has not heard its own probe.
     SubscriberProbeFailed,
 }
 
-/// How much is kept of each channel, and for how long.
+/// How much of each channel to keep, and for how long.
 #[derive(Clone, Copy, Debug)]
 pub struct Retention {
     /// Entries in the log.
@@ -199,20 +198,20 @@ pub struct Retention {
     bytes: usize,
     /// Age of a message id.
     ids: Duration,
-    /// How long the epoch and the top outlive the last reading or comparison, and by a little less a publication.
+    /// How long the epoch and the top outlive the last reading or comparison; after a publication it is a little less.
     meta: Duration,
 }
 
 impl Retention {
     /// How much to keep of each channel: messages, their age, their bytes, and the age of their ids.
     pub fn new(length: usize, age: Duration, bytes: usize, ids: Duration) -> Self {
-        // Not every publication prolongs it in Redis, only the first one in each sixteenth of the log's age.
+        // In Redis, only the first publication in each sixteenth of the log's age prolongs it.
         let meta = age.max(ids) + META_SLACK + age / 16;
         Self { length, age, bytes, ids, meta }
     }
 }
 
-/// What the clock says, in milliseconds since 1970.
+/// The time now, in milliseconds since 1970.
 pub(crate) fn unix_millis() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)

@@ -1,8 +1,8 @@
 //! Every setting: its name, its default, its check and its description, in one list.
 //!
-//! Settings come from the environment under the prefix `ROOMCAST_`. All of them are read before a mistake is reported, so
-//! that one start shows all mistakes. `roomcast settings` writes `docs/configuration.md` from this list, and a test holds
-//! the page to it.
+//! Settings come from the environment, under the prefix `ROOMCAST_`. All are read before a mistake is reported, so one
+//! start shows all mistakes. `roomcast settings` writes `docs/configuration.md` from this list, and a test checks that
+//! the page matches.
 
 mod parse;
 mod unknown;
@@ -22,7 +22,7 @@ use self::{
 /// What every setting's name starts with.
 pub const PREFIX: &str = "ROOMCAST_";
 
-/// How long a connection that is being closed may still take: for what is under way, and for the client's answer.
+/// How long a closing connection may still take: for what is under way, and for the client's answer.
 const CLOSING: Duration = Duration::from_secs(1);
 
 /// A setting as a person sees it.
@@ -30,7 +30,7 @@ const CLOSING: Duration = Duration::from_secs(1);
 pub struct Setting {
     /// The name without the prefix, in lower case, as the field of [`Config`].
     pub field: &'static str,
-    /// The value if it is not set; empty if there is none.
+    /// The default value; empty if there is none.
     pub default: &'static str,
     /// What it is for.
     pub description: &'static str,
@@ -43,10 +43,10 @@ impl Setting {
     }
 }
 
-/// Declares the settings once, and from that the struct, the reading and the list for people.
+/// Declares each setting once, and derives the struct, the reading and the list for people.
 macro_rules! settings {
     ($( $(#[doc = $doc:literal])+ $field:ident: $type:ty = $default:literal, $check:expr; )+) => {
-        /// The settings of one server, checked. A server gets it once and never looks at the environment again.
+        /// The checked settings of one server, which gets them once and never looks at the environment again.
         #[derive(Clone, Debug)]
         pub struct Config { $( $(#[doc = $doc])+ pub $field: $type, )+ }
 
@@ -55,13 +55,13 @@ macro_rules! settings {
             field: stringify!($field), default: $default, description: concat!($($doc, "\n"),+),
         } ),+ ];
 
-        /// What envy reads: text only, so that no value stops it before the others are looked at.
+        /// What envy reads: only text, so that no bad value stops it before it has read the others.
         #[derive(Default, Deserialize)]
         struct Raw { $( $field: Option<String>, )+ }
 
         impl Raw {
             fn check(&self, problems: &mut Vec<Problem>) -> Option<Config> {
-                // Each is checked, whether or not one before it failed.
+                // Each is checked, even if one before it failed.
                 $( let $field = check_one(stringify!($field), self.$field.as_deref(), $default, $check, problems); )+
                 Some(Config { $( $field: $field?, )+ })
             }
@@ -200,7 +200,7 @@ impl Config {
         }
     }
 
-    /// What one setting cannot know of the others.
+    /// The checks that need several settings.
     fn check_together(&self, problems: &mut Vec<Problem>) {
         let mut problem = |field: &str, text: String| problems.push(Problem::new(field, text));
         // Names and quotes come on top of the text.
@@ -263,12 +263,12 @@ pub fn reference(settings: &[Setting]) -> String {
     text
 }
 
-/// A value that must not be shown, as it may hold a password.
+/// A value that must not be shown, because it may hold a password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// The value itself, for the one who needs it; never for a log.
+    /// The value itself; never for a log.
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -280,7 +280,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// How the log is written.
+/// The format of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
     /// Lines for people.
@@ -294,7 +294,7 @@ pub enum LogFormat {
 #[error("{}", .0.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n"))]
 pub struct ConfigError(pub Vec<Problem>);
 
-/// One mistake: the name of the setting, what is wrong with its value and what would be right.
+/// One mistake: the setting's name, what is wrong with its value and what would be right.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct Problem {
@@ -314,7 +314,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// A name in the environment that is no setting, though it looks like one.
+/// A name in the environment that looks like a setting but is none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning(pub String);
 
@@ -324,8 +324,8 @@ impl fmt::Display for Warning {
     }
 }
 
-/// Reads one value, or its default where it is not set. An empty value counts as not set, since templates often
-/// leave one behind.
+/// Reads one value, or its default if it is not set. An empty value counts as not set, because templates often leave
+/// one behind.
 fn check_one<T>(
     field: &str,
     value: Option<&str>,

@@ -1,4 +1,4 @@
-//! How each kind of value is read, and what is said about one that is not right: what it is, and how to write it.
+//! How to read each kind of value, and what to say about a wrong one: what it is, and how to write it.
 
 use std::{ops::RangeInclusive, time::Duration};
 

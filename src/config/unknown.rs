@@ -1,6 +1,6 @@
 use super::{SETTINGS, Setting, Warning};
 
-/// Warns about names that are no settings, and says which setting each may stand for.
+/// Warns about names that are no settings, and suggests the setting that each may stand for.
 pub(super) fn unknown<'a>(names: impl Iterator<Item = &'a String>) -> Vec<Warning> {
     let known: Vec<String> = SETTINGS.iter().map(Setting::name).collect();
     names

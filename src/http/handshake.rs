@@ -14,20 +14,20 @@ use sha1::{Digest, Sha1};
 /// What a server appends to a client's key before it hashes the two (RFC 6455, section 1.3).
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// The one version of the protocol that there is.
+/// The only version of the protocol.
 const VERSION: &str = "13";
 
 /// The subprotocol that a client may offer: what docs/protocol.md describes.
 const SUBPROTOCOL: HeaderValue = HeaderValue::from_static("roomcast.v1");
 
-/// How many bytes a key stands for.
+/// How many bytes a key encodes.
 const KEY_LENGTH: usize = 16;
 
-/// Some clients write any letters before the padding of their key, and so bits that stand for nothing.
+/// Some clients write any letter before the padding of their key, which leaves unused bits that are not 0.
 const BASE64: GeneralPurpose =
     GeneralPurpose::new(&STANDARD, GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true));
 
-/// Why a request opens no WebSocket.
+/// Why a request does not open a WebSocket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
     Method,
@@ -75,7 +75,7 @@ impl IntoResponse for Refusal {
     }
 }
 
-/// Whether a request has to do with WebSockets at all, right or wrong.
+/// Whether a request concerns WebSockets at all, correctly or not.
 pub(super) fn is_meant(headers: &HeaderMap) -> bool {
     lists(headers, &header::UPGRADE, "websocket")
         || headers.contains_key(header::SEC_WEBSOCKET_KEY)
@@ -85,8 +85,8 @@ pub(super) fn is_meant(headers: &HeaderMap) -> bool {
 /// The value of `Sec-WebSocket-Accept` for a request that opens a WebSocket.
 ///
 /// # Errors
-/// The first thing that is wrong with it. What a newer client could do better, which is the version, comes only after
-/// what makes it a request for a WebSocket at all.
+/// The first mistake in it. The version is checked last, so that a wrong one is reported only for a real request for a
+/// WebSocket.
 pub(super) fn check(method: &Method, version: Version, headers: &HeaderMap) -> Result<HeaderValue, Refusal> {
     let demand = |holds: bool, refusal| if holds { Ok(()) } else { Err(refusal) };
     demand(method == Method::GET, Refusal::Method)?;
@@ -102,14 +102,14 @@ pub(super) fn check(method: &Method, version: Version, headers: &HeaderMap) -> R
     only(headers, &header::SEC_WEBSOCKET_KEY).and_then(accept).ok_or(Refusal::Key)
 }
 
-/// The value of `Sec-WebSocket-Protocol` in the answer to a request that offers what this server speaks; `None` if it
-/// offers nothing, or only what is not for an answer, such as a token.
+/// The value of `Sec-WebSocket-Protocol` in the answer, if the request offers what this server speaks; `None` if it
+/// offers nothing, or only what must not be echoed, such as a token.
 pub(super) fn subprotocol(headers: &HeaderMap) -> Option<HeaderValue> {
-    // Unlike in the other lists the case of letters matters: a client fails an answer that it did not offer.
+    // Unlike in the other lists, case matters: a client rejects an answer that it did not offer.
     items(headers, &header::SEC_WEBSOCKET_PROTOCOL).any(|offer| SUBPROTOCOL == offer).then_some(SUBPROTOCOL)
 }
 
-/// What shows the client that its key was read; `None` if that is no key.
+/// The value that proves to the client that its key was read; `None` if that is not a key.
 fn accept(key: &HeaderValue) -> Option<HeaderValue> {
     let bytes = BASE64.decode(key).ok()?;
     if bytes.len() != KEY_LENGTH {
@@ -119,18 +119,18 @@ fn accept(key: &HeaderValue) -> Option<HeaderValue> {
     HeaderValue::try_from(BASE64.encode(hash)).ok()
 }
 
-/// Whether any line of this name lists this token; the case of letters does not matter.
+/// Whether any line with this name lists this token, in any case.
 fn lists(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     items(headers, name).any(|item| item.eq_ignore_ascii_case(token))
 }
 
-/// What is listed under this name: all lines are one list.
+/// The items under this name: all lines form one list.
 fn items<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
     let lines = headers.get_all(name).iter().filter_map(|line| line.to_str().ok());
     lines.flat_map(|line| line.split(',')).map(|item| item.trim_matches([' ', '\t']))
 }
 
-/// The value of a header that comes once.
+/// The value of a header that appears once.
 fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
     let mut lines = headers.get_all(name).iter();
     lines.next().filter(|_| lines.next().is_none())
@@ -148,7 +148,7 @@ mod tests {
         ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
     ];
 
-    /// A right request with all lines of one name replaced by these.
+    /// A valid request with all lines of one name replaced by these.
     fn with(name: &'static str, lines: &[&'static str]) -> HeaderMap {
         let kept = RIGHT.into_iter().filter(|(other, _)| *other != name);
         let lines = kept.chain(lines.iter().map(|line| (name, *line)));
@@ -159,7 +159,7 @@ mod tests {
         check(&Method::GET, Version::HTTP_11, headers)
     }
 
-    /// The pair of RFC 6455, section 1.3.
+    /// The example of RFC 6455, section 1.3.
     #[test]
     fn the_example_of_the_standard_is_answered_as_there() {
         assert_eq!(get(&with("", &[])).unwrap(), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");

@@ -25,35 +25,35 @@ use crate::telemetry::Counter;
 /// `net.core.somaxconn`). Further ones try again after a second.
 const BACKLOG: u32 = 4096;
 
-/// Longest head of a request, and so the most that is kept of what a client sends before it is upgraded.
+/// Longest head of a request, and so the most to keep of what a client sends before its upgrade.
 const MAX_HEAD_BYTES: usize = 16 << 10;
 
 /// How long a client may take for the last answer on a connection.
 const LAST_ANSWER: Duration = Duration::from_secs(2);
 
-/// How long to wait after cannot accept a connection, as when there are no file descriptors left.
+/// How long to wait after a failed accept, for example when no file descriptors are left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// How often at most the log says that connections cannot be accepted.
 const LOG_PAUSE: Duration = Duration::from_secs(1);
 
-/// Takes an address to listen on.
+/// Binds an address to listen on.
 ///
 /// # Errors
-/// If the system does not let this program have it.
+/// If the system refuses it.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // A port whose last connections linger is free for a server that is started again.
+    // A restarted server may use a port on which old connections still linger.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
 
-/// Accepts connections and serves HTTP on them until `stop`, on so many at a time that have not been upgraded
-/// (`bound`): beyond, those that have let the server wait longest are closed and counted by `displaced`. Those that
-/// are open then finish the request they are in; each is tracked by `connections`. What has been upgraded is on its own.
+/// Accepts connections and serves HTTP on them until `stop`, with at most `bound` of them before their upgrade. Beyond,
+/// it closes those that have kept the server waiting longest, and counts them in `displaced`. After `stop`, open
+/// connections finish their current request; `connections` tracks each. Upgraded connections are independent of this.
 ///
-/// This is `axum::serve` with these bounds, NODELAY, gentle ends, and tasks that can be waited for.
+/// This is `axum::serve` with these bounds, NODELAY, gentle closes, and tasks that can be awaited.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -77,11 +77,11 @@ async fn accept(
     let service = TowerToHyperService::new(router);
     let mut logged: Option<Instant> = None;
     loop {
-        // First the place and then the connection, so that there are never more than there are places for.
+        // Take the place first and then the connection, so that there are never more connections than places.
         let place = places.take().await;
         match listener.accept().await {
             Ok((tcp, _)) => {
-                // What is written is a whole batch already, so there is nothing to wait for.
+                // Each write is a whole batch already, so delaying it gains nothing.
                 let _ = tcp.set_nodelay(true);
                 let stream = Stream::new(tcp, place.clone(), patience, connections.clone());
                 connections.spawn(serve_one(stream, place, service.clone(), stop.clone()));
@@ -110,7 +110,7 @@ async fn serve_one(
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        // The stream has the clocks: hyper's begins when the answer before has gone.
+        // The stream has its own deadlines, because hyper's would begin when the previous answer has gone.
         .header_read_timeout(None)
         .max_buf_size(MAX_HEAD_BYTES)
         .serve_connection(TokioIo::new(stream), service)
@@ -121,7 +121,7 @@ async fn serve_one(
         () = gone.cancelled() => return,
         () = stop.cancelled() => {}
     }
-    // It ends after the request it is in, or, if the client does not take the answer, without.
+    // It ends after its current request, or without it if the client does not take the answer.
     connection.as_mut().graceful_shutdown();
     match timeout(LAST_ANSWER, connection).await {
         Ok(result) => ended(result),
@@ -192,7 +192,7 @@ mod tests {
         }
     }
 
-    /// Waits for the end, and returns what came before it.
+    /// Waits for the end, and returns everything before it.
     async fn closed(mut stream: TcpStream) -> Vec<u8> {
         let mut rest = Vec::new();
         let _ = timeout(DEADLINE, stream.read_to_end(&mut rest)).await.expect("an end in time");
@@ -210,7 +210,7 @@ mod tests {
         answers(&mut second).await;
         second.write_all(HALF).await.unwrap();
         assert_eq!((closed(slow).await, closed(second).await), (Vec::new(), Vec::new()));
-        // Those that have begun no request have not been hurried meanwhile.
+        // Connections without a request were not displaced meanwhile.
         for stream in [&mut idle, &mut silent] {
             stream.write_all(REQUEST).await.unwrap();
             answers(stream).await;
@@ -230,7 +230,7 @@ mod tests {
         let listener = Listener::start(8, Patience { head: LONG, idle: LONG, answer: brief });
         let mut deaf = listener.connect(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n").await;
         deaf.read_u8().await.unwrap();
-        // As this client reads no more, only the server can end it; the task that is left is the one that accepts.
+        // This client reads no more, so only the server can end it; the remaining task is the one that accepts.
         let ended = async {
             while listener.connections.len() > 1 {
                 sleep(brief).await;
@@ -246,7 +246,7 @@ mod tests {
         let listener = Listener::start(3, Patience { head: LONG, idle: LONG, answer: LONG });
         let mut silent = std::pin::pin!(closed(listener.connect(HALF).await));
         let mut held = Vec::new();
-        // There is an answer for each that comes, whoever holds the places, and in the end the silent one has to go too.
+        // Each new connection gets an answer, whoever holds the places, and in the end the silent one must go too.
         let silenced = loop {
             let mut stream = listener.connect(REQUEST).await;
             answers(&mut stream).await;
@@ -268,7 +268,7 @@ mod tests {
         let long = format!("GET / HTTP/1.1\r\nHost: x\r\nCookie: {}", "x".repeat(400 << 10));
         let answer = closed(listener.connect(long.as_bytes()).await).await;
         assert!(answer.starts_with(b"HTTP/1.1 431 "), "{}", String::from_utf8_lossy(&answer));
-        // One below the bound is not.
+        // A head below the bound is not refused.
         let fits = format!("GET / HTTP/1.1\r\nHost: x\r\nCookie: {}\r\n\r\n", "x".repeat(MAX_HEAD_BYTES - 64));
         answers(&mut listener.connect(fits.as_bytes()).await).await;
         listener.end().await;

@@ -30,13 +30,13 @@ pub use self::{
 use self::{page::Page, places::Places, upgrade::Upgrade};
 use crate::{broker::Trouble, hub::Hub, session, telemetry::Metrics};
 
-/// How long a client that is refused should wait, in seconds.
+/// How long a refused client should wait, in seconds.
 const RETRY_AFTER: &str = "1";
 
-/// What a browser gets on the bare address of a server without the page.
+/// What browsers get at `/` from a server without the page.
 const TEXT: &str = "roomcast\n\n/ws       WebSocket: rooms and messages\n";
 
-/// The same where the probes are too.
+/// The same on the address that also has the probes.
 const TEXT_WITH_PROBES: &str = "\
 roomcast
 
@@ -57,7 +57,7 @@ pub struct Options {
     pub session: session::Options,
 }
 
-/// What the routes share.
+/// State that the routes share.
 #[derive(Clone, Debug)]
 pub struct App {
     hub: Arc<Hub>,
@@ -70,7 +70,7 @@ pub struct App {
 }
 
 impl App {
-    /// Serves the clients of this hub. Each session is tracked by `sessions`.
+    /// Serves the clients of this hub; `sessions` tracks each session.
     pub fn new(hub: Arc<Hub>, options: Options, metrics: Arc<Metrics>, sessions: TaskTracker) -> Self {
         let Options { max_clients, has_page, session } = options;
         metrics.connections_limit.set(max_clients);
@@ -85,7 +85,7 @@ impl App {
         }
     }
 
-    /// From now on the server is not ready, and takes no new clients.
+    /// From now on, the server is unready and takes no new clients.
     pub fn shut_down(&self) {
         self.shutting_down.store(true, Ordering::Relaxed);
     }
@@ -94,12 +94,12 @@ impl App {
         self.shutting_down.load(Ordering::Relaxed)
     }
 
-    /// The routes for clients; the probes and metrics are among them unless they have an address of their own.
+    /// The routes for clients, with probes and metrics unless those have their own address.
     pub fn router(self, has_probes: bool) -> Router {
         let page = self.has_page.then(Page::index);
         let text = if has_probes { TEXT_WITH_PROBES } else { TEXT };
         let index = async move |app: State<Self>, headers: HeaderMap, upgrade_request| {
-            // Plain clients dial the bare address, so an upgrade is taken here too.
+            // Plain clients dial the bare address, so this takes upgrades too.
             if handshake::is_meant(&headers) {
                 return upgrade(app, upgrade_request).await;
             }
@@ -111,7 +111,7 @@ impl App {
         routes.with_state(self)
     }
 
-    /// The routes for those who watch this server.
+    /// The routes for probes and metrics.
     pub fn probes(self) -> Router {
         probes().with_state(self)
     }
@@ -142,7 +142,7 @@ async fn upgrade(State(app): State<App>, upgrade: Result<Upgrade, Response>) -> 
         if let Some((stream, unread)) = accepted.socket().await {
             app.context.serve(stream, unread).await;
         }
-        // Only now is the descriptor free for another client.
+        // Only now can another client use the descriptor.
         drop(place);
     });
     response

@@ -1,4 +1,4 @@
-//! The page at `/` and its files, which are part of the program. They need no request to anybody else.
+//! The page at `/` and its files, which are part of the program. They need no third-party requests.
 
 use axum::{
     Router,
@@ -13,15 +13,15 @@ const CSS: &str = "text/css; charset=utf-8";
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 const SVG: &str = "image/svg+xml";
 
-/// What the page may do: have its own files, and talk to the server that it came from. It cannot make HTML of a text.
+/// What the page may do: load its own files, and talk to its own server. It cannot turn text into HTML.
 ///
-/// `'self'` holds for a WebSocket to the same host and port too, by CSP Level 3 and so in Firefox, in Chromium from 71 on and
-/// in Safari from 16 on. For those before, `ws:` and `wss:` would have to stand here, which are all hosts there are.
+/// `'self'` includes a WebSocket to the same host and port since CSP Level 3: in Firefox, in Chromium since 71 and in
+/// Safari since 16. Older ones would need `ws:` and `wss:` here, which allow every host.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; \
                       trusted-types 'none'";
 
-/// The address of the page has the user's name in it, which is nobody else's business.
+/// The page's address contains the user's name, which no other site may learn.
 const HEADERS: [(HeaderName, &str); 4] = [
     (header::CACHE_CONTROL, "no-cache"),
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -31,11 +31,11 @@ const HEADERS: [(HeaderName, &str); 4] = [
 
 const INDEX: File = File { path: "/", kind: HTML, text: include_str!("../../web/index.html") };
 
-/// The client for JavaScript, which pages of other origins may import too.
+/// The JavaScript client, which pages of other origins may import too.
 const CLIENT: File =
     File { path: "/roomcast.js", kind: JAVASCRIPT, text: include_str!("../../clients/js/dist/roomcast.js") };
 
-/// What the page asks for, each by a path relative to its own: so it works under a prefix that a proxy takes off.
+/// The page's files, each with a path relative to the page, so that it works behind a proxy that strips a prefix.
 const FILES: [File; 15] = [
     CLIENT,
     File { path: "/page.css", kind: CSS, text: include_str!("../../web/page.css") },
@@ -54,7 +54,7 @@ const FILES: [File; 15] = [
     File { path: "/tally.js", kind: JAVASCRIPT, text: include_str!("../../web/tally.js") },
 ];
 
-/// A file as it is in the program.
+/// A file in the program.
 #[derive(Clone, Copy, Debug)]
 struct File {
     path: &'static str,
@@ -62,7 +62,7 @@ struct File {
     text: &'static str,
 }
 
-/// A file with what tells a browser whether it has it already.
+/// A file with its tag, which tells a browser whether it has it already.
 #[derive(Clone, Debug)]
 pub(super) struct Page {
     file: File,
@@ -70,7 +70,7 @@ pub(super) struct Page {
 }
 
 impl Page {
-    /// The page itself; its files have [routes](files) of their own.
+    /// The page itself; its files have their own [routes](files).
     pub(super) fn index() -> Self {
         Self::of(INDEX)
     }
@@ -81,7 +81,7 @@ impl Page {
         Self { file, tag }
     }
 
-    /// The answer to a request with these headers: the file, or that the client has it.
+    /// The answer to a request with these headers: the file, or 304 if the client has it.
     pub(super) fn answer(&self, headers: &HeaderMap) -> Response {
         let own = [(header::ETAG, self.tag.clone())];
         if self.is_known(headers) {
@@ -90,8 +90,8 @@ impl Page {
         ([(header::CONTENT_TYPE, self.file.kind)], HEADERS, own, self.file.text).into_response()
     }
 
-    /// Whether the client says that it has this very file (RFC 9110, section 13.1.2: a weak comparison, as a proxy that
-    /// compresses weakens the tag).
+    /// Whether the client has this file already (RFC 9110, section 13.1.2: a weak comparison, because a compressing
+    /// proxy weakens the tag).
     fn is_known(&self, headers: &HeaderMap) -> bool {
         let lines = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|line| line.to_str().ok());
         let mut tags = lines.flat_map(|line| line.split(',')).map(str::trim);

@@ -4,11 +4,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::telemetry::Gauge;
 
-/// The places that this server has for WebSocket clients.
+/// The places for WebSocket clients.
 #[derive(Debug)]
 pub(super) struct Places {
     free: Arc<Semaphore>,
-    /// Shows how many are taken; it decides nothing.
+    /// Only shows how many are taken; it decides nothing.
     connected: Gauge,
 }
 
@@ -25,7 +25,7 @@ impl Places {
     }
 }
 
-/// The place of one client, which is free again when this is dropped.
+/// One client's place. Dropping it frees the place.
 #[derive(Debug)]
 pub(super) struct Place {
     connected: Gauge,

@@ -1,5 +1,5 @@
-//! Connections that are plain HTTP: those that have not been upgraded, or never will be. There is a bound on them, and
-//! whoever has let the server wait longest gives way to the next.
+//! Connections that are plain HTTP: before their upgrade, or without one. Their number is bounded, and the one that has
+//! kept the server waiting longest gives way to the next.
 
 use std::{
     collections::BTreeMap,
@@ -18,29 +18,29 @@ use tokio_util::sync::CancellationToken;
 
 use crate::telemetry::Counter;
 
-/// How many plain connections a listener has at a time, and when one of them has to give way.
+/// How many plain connections a listener may have, and when one must give way.
 #[derive(Clone, Copy, Debug)]
 pub struct PlainBound {
     places: usize,
-    /// How long a connection has for its first request, whoever else wants in.
+    /// How long a connection may take for its first request, even if others want in.
     grace: Duration,
 }
 
 impl PlainBound {
-    /// For clients. Their request follows right behind the connection, if they and what is between are not overloaded, and
-    /// of very many honest ones that come at once none is thrown out before it could speak. Those that want in meanwhile
-    /// wait in the system's queue.
+    /// For clients. Unless something on the way is overloaded, the request follows the connection at once, and when
+    /// very many honest clients come together, none is closed before it could speak. Meanwhile others wait in the
+    /// system's queue.
     pub fn for_clients(places: usize) -> Self {
         Self { places, grace: Duration::from_secs(2) }
     }
 
-    /// For probes, which are few, and must not wait behind connections that say nothing.
+    /// For probes, which are few and must not wait for silent connections.
     pub fn for_probes(places: usize) -> Self {
         Self { places, grace: Duration::from_millis(100) }
     }
 }
 
-/// The places for plain connections of one listener.
+/// One listener's places for plain connections.
 #[derive(Debug)]
 pub(super) struct PlainPlaces {
     free: Arc<Semaphore>,
@@ -55,8 +55,8 @@ impl PlainPlaces {
         Arc::new(Self { free: Arc::new(Semaphore::new(places)), grace, queue: Mutex::default(), displaced })
     }
 
-    /// A place for the next connection. If all are taken, the connection that has let the server wait longest is told to
-    /// go, and this returns as soon as it, or any other, has gone.
+    /// A place for the next connection. If all are taken, this tells the connection that has kept the server waiting
+    /// longest to go, and returns as soon as it, or any other, has gone.
     pub(super) async fn take(self: &Arc<Self>) -> Arc<PlainPlace> {
         let permit = loop {
             if let Ok(permit) = self.free.clone().try_acquire_owned() {
@@ -89,7 +89,7 @@ impl PlainPlaces {
     }
 }
 
-/// The place of one connection, which is free again when all that share this are done with the connection.
+/// One connection's place, which is free again when nothing uses the connection any more.
 #[derive(Debug)]
 pub(super) struct PlainPlace {
     places: Arc<PlainPlaces>,
@@ -100,19 +100,19 @@ pub(super) struct PlainPlace {
 }
 
 impl PlainPlace {
-    /// A request has been read to its end. It is answered in the same breath, so that from then on the connection is idle.
+    /// A request is complete. It is answered at once, so from now on the connection is idle.
     pub(super) fn requested(&self) {
         self.requests.fetch_add(1, Ordering::Relaxed);
         let mut turn = self.turn.lock().expect("no panic under this lock");
         *turn = self.places.queue().renew(*turn);
     }
 
-    /// How many requests have been read.
+    /// How many requests were read.
     pub(super) fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// Cancelled when the connection has to be closed at once, as another one needs the place.
+    /// Cancelled when the connection must close at once, because another one needs the place.
     pub(super) fn gone(&self) -> &CancellationToken {
         &self.gone
     }
@@ -125,25 +125,25 @@ impl Drop for PlainPlace {
     }
 }
 
-/// What came of the wish to displace a connection.
+/// The result of trying to displace a connection.
 #[derive(Debug, PartialEq, Eq)]
 enum Displaced {
-    /// One has been told to go.
+    /// One was told to go.
     Told,
-    /// All have to be left in peace until then.
+    /// None may be displaced before then.
     NotBefore(Instant),
-    /// All have been told before.
+    /// All have been told already.
     Nobody,
 }
 
-/// The connections, in the order of their turns to be displaced: the one whose last request (or whose beginning) is the
-/// longest ago first.
+/// The connections, in the order in which they would be displaced: first the one whose last request, or beginning, is
+/// longest ago.
 #[derive(Debug, Default)]
 struct Queue {
     next_turn: u64,
-    /// Those that have not asked for anything yet, with the time of their beginning.
+    /// Those without a request yet, with the time of their beginning.
     fresh: BTreeMap<u64, (Instant, CancellationToken)>,
-    /// Those that have had an answer.
+    /// Those that have got an answer.
     idle: BTreeMap<u64, CancellationToken>,
 }
 
@@ -154,7 +154,7 @@ impl Queue {
         turn
     }
 
-    /// A connection has asked for something: puts it at the end, unless it has been told to go.
+    /// A connection has sent a request: moves it to the end, unless it was told to go.
     fn renew(&mut self, turn: u64) -> u64 {
         let Some(gone) = self.leave(turn) else { return turn };
         let turn = self.next_turn();
@@ -205,7 +205,7 @@ mod tests {
         // All others are younger than the grace.
         assert_eq!(queue.displace(start, GRACE), Displaced::Told);
         assert_eq!(told(), [true, false, false, false, false]);
-        // Whoever has been told and still asks is not let in again.
+        // A connection that was told to go does not get back in with another request.
         assert_eq!(queue.renew(turns[0]), turns[0]);
         assert_eq!(queue.displace(start + GRACE, GRACE), Displaced::Told);
         assert_eq!(told(), [true, false, true, false, false]);

@@ -17,34 +17,34 @@ use tokio_util::task::TaskTracker;
 
 use super::plain::PlainPlace;
 
-/// How long a client may go on sending after this side is done with the connection.
+/// How long a client may keep sending after the server is done with the connection.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// How long a client may let the server wait.
+/// How long a client may keep the server waiting.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Patience {
-    /// For the head of a request, from its first byte; from its second read, if the first came together with the request
-    /// before.
+    /// For the head of a request, from its first byte; if that came together with the previous request, from the second
+    /// read.
     pub(super) head: Duration,
     /// For its next request.
     pub(super) idle: Duration,
-    /// While it takes nothing of an answer.
+    /// While it accepts nothing of an answer.
     pub(super) answer: Duration,
 }
 
 impl Patience {
-    /// What clients get. Whoever closes an idle connection in the moment in which the other side uses it makes that
-    /// request fail, and it is load balancers that keep connections: this outlasts Google's, which keep theirs for 600 s.
+    /// What clients get. If the server closes an idle connection just as a load balancer uses it, that request fails.
+    /// So this outlasts the load balancers, of which Google's keep connections longest, for 600 s.
     pub(super) const DEFAULT: Self =
         Self { head: Duration::from_secs(10), idle: Duration::from_secs(620), answer: Duration::from_secs(10) };
 }
 
-/// A connection that is plain HTTP so far. It waits for its client as long as [`Patience`] says, and it is closed gently
-/// when it is dropped.
+/// A connection that is plain HTTP so far. It waits for its client as long as [`Patience`] says. Dropping it closes the
+/// connection gently.
 ///
-/// A system resets a connection that is closed while the client still sends, and the reset takes from the client
-/// what it has not read yet: the answer that would have told it why. So the end is said at once, and what
-/// comes until the client ends its side too, or the time is over, is read and thrown away.
+/// If a connection is closed while the client still sends, the system resets it, and the client loses what it has not
+/// read yet: the answer that says why. So this side ends at once, and what still comes is read and thrown away until
+/// the client ends its side too, or time is up.
 #[derive(Debug)]
 pub(super) struct Stream {
     /// There until it is dropped.
@@ -54,20 +54,20 @@ pub(super) struct Stream {
     reading: Clock,
     writing: Clock,
     patience: Patience,
-    /// How many requests had been read when the first byte of the present head came.
+    /// How many requests had been read when the current head began.
     head: Option<u64>,
-    /// How many requests had been read when the waiting for the next began.
+    /// How many requests had been read when the wait for the next one began.
     idle: Option<u64>,
 }
 
 impl Stream {
-    /// The last of this connection is tracked by `tasks`.
+    /// `tasks` tracks the end of this connection.
     pub(super) fn new(tcp: TcpStream, place: Arc<PlainPlace>, patience: Patience, tasks: TaskTracker) -> Self {
         let (reading, writing) = (Clock::default(), Clock::default());
         Self { tcp: Some(tcp), place, tasks, reading, writing, patience, head: None, idle: None }
     }
 
-    /// The connection itself, which is then closed by whoever has it.
+    /// The connection itself; its new owner closes it.
     pub(super) fn into_tcp(mut self) -> Option<TcpStream> {
         self.tcp.take()
     }
@@ -76,7 +76,7 @@ impl Stream {
         Pin::new(self.tcp.as_mut().expect("only dropping takes it"))
     }
 
-    /// Something has come from the client.
+    /// Notes that something came from the client.
     fn heard(&mut self) {
         let requests = Some(self.place.requests());
         if self.head != requests {
@@ -85,7 +85,7 @@ impl Stream {
         }
     }
 
-    /// Nothing has come from the client: fails when it is time for that.
+    /// Nothing came from the client: fails if its time is up.
     fn poll_silence(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
         let requests = Some(self.place.requests());
         if self.head != requests && self.idle != requests {
@@ -95,7 +95,7 @@ impl Stream {
         self.reading.poll_over(context)
     }
 
-    /// The same for what has become of a write.
+    /// The same for the result of a write.
     fn watch<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
             self.writing.stop();
@@ -110,7 +110,7 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        // A runtime that is gone has nobody to wait, and whoever needs the place cannot.
+        // Without a runtime, nothing can wait, and nobody needs the place.
         if let (Some(tcp), Ok(runtime)) = (self.tcp.take(), Handle::try_current())
             && !self.place.gone().is_cancelled()
         {
@@ -180,7 +180,7 @@ impl AsyncWrite for Stream {
     }
 }
 
-/// A time that runs or not.
+/// A deadline that may be set.
 #[derive(Debug, Default)]
 struct Clock(Option<Pin<Box<Sleep>>>);
 
@@ -201,7 +201,7 @@ impl Clock {
         self.0 = None;
     }
 
-    /// Ready with an error when the time is over.
+    /// Fails once the deadline has passed.
     fn poll_over(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
         let Some(sleep) = &mut self.0 else { return Poll::Pending };
         sleep.as_mut().poll(context).map(|()| ErrorKind::TimedOut.into())

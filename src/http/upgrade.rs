@@ -13,8 +13,8 @@ use super::{handshake, stream::Stream};
 
 /// A request for a WebSocket.
 ///
-/// axum's own would hand out a socket that writes through layers of its own. The sessions write to the bare socket, from
-/// wherever there is something to write.
+/// axum's own type would hand out a socket behind layers of its own. Sessions write to the bare socket, from any task
+/// that has something to send.
 #[derive(Debug)]
 pub(super) struct Upgrade {
     accept: HeaderValue,
@@ -34,7 +34,7 @@ impl<S: Sync> FromRequest<S> for Upgrade {
 }
 
 impl Upgrade {
-    /// The answer that grants it, and the socket, which is there when that has been sent.
+    /// The answer that grants it, and the socket, which is ready once that answer has gone out.
     pub(super) fn accept(self) -> (Response, Accepted) {
         let headers = [
             (header::CONNECTION, HeaderValue::from_static("Upgrade")),
@@ -47,15 +47,15 @@ impl Upgrade {
     }
 }
 
-/// A WebSocket that is about to be there.
+/// A WebSocket that is being opened.
 #[derive(Debug)]
 pub(super) struct Accepted(OnUpgrade);
 
 impl Accepted {
-    /// The socket, and what the client has sent after its request; `None` if the connection has broken meanwhile.
+    /// The socket, and what the client has sent after its request; `None` if the connection broke.
     pub(super) async fn socket(self) -> Option<(TcpStream, Bytes)> {
         let parts = self.0.await.ok()?.downcast::<TokioIo<Stream>>().ok()?;
-        // A copy, so that hyper's buffer is not kept for it.
+        // A copy, so that it does not keep hyper's buffer alive.
         Some((parts.io.into_inner().into_tcp()?, Bytes::copy_from_slice(&parts.read_buf)))
     }
 }

@@ -3,48 +3,48 @@ use std::sync::Arc;
 use super::{stretch::Next, tally::Tally};
 use crate::protocol::{Event, History, Item, Position, ResetReason, RoomId};
 
-/// A client on its way into a room: what it asked for, and how far it has come.
+/// A client on its way into a room: what it asked for, and what it has been sent.
 #[derive(Debug)]
 pub(super) struct Arrival {
     room: RoomId,
     /// The name of this server.
     origin_server: Arc<str>,
     history: History,
-    /// It has had everything up to here, or has been told otherwise; `None` before it is known where it begins.
+    /// It has got everything up to here, or was told about a gap; `None` until its start is known.
     at: Option<Position>,
     is_announced: bool,
-    /// It has to be told that something is missing, as soon as it is known up to where.
+    /// A gap that it must be told, as soon as the gap's end is known.
     gap: Option<ResetReason>,
-    /// The reading of the log that shows whether there is the position it claims.
+    /// The reading of the log that shows whether its claimed position exists.
     awaited: Option<u64>,
 }
 
-/// What the room is like for one that comes in.
+/// The state of the room, as far as an arrival needs it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct View {
-    /// Up to where everything is in line for the members, or has been sent to them.
+    /// The position up to which everything is in line for the members, or has been sent to them.
     pub(super) live: Position,
     /// The highest position known to exist.
     pub(super) known: Position,
-    /// How many members there are, the one that comes in included.
+    /// How many members there are, including this client.
     pub(super) members: usize,
-    /// The reading of the log that would be begun next, and the last one that has succeeded.
+    /// The next reading of the log, and the last successful one.
     pub(super) next_reading: u64,
     pub(super) last_read: u64,
 }
 
-/// What happens next to a client that comes in.
+/// The next step of an arrival.
 #[derive(Debug)]
 pub(super) enum Decision {
-    /// It is sent this, and then is a member like the others.
+    /// Send it this; then it is a member like the others.
     Enter(Vec<Item>),
-    /// It is sent this, and more follows.
+    /// Send it this; more follows.
     Send(Vec<Item>),
-    /// The room has to come to where this client can go on from.
+    /// Wait for the room to reach a place from which this client can go on.
     Wait,
-    /// This reading of the log has to succeed first, or a later one.
+    /// Wait for this reading of the log, or a later one, to succeed.
     Await(u64),
-    /// The log has to be read after this `seq` first.
+    /// First read the log after this `seq`.
     Read(u64),
 }
 
@@ -53,7 +53,7 @@ impl Arrival {
         Self { room, origin_server, history, at: None, is_announced: false, gap: None, awaited: None }
     }
 
-    /// Whether it has been sent a part of another epoch than this, so that what was read for it is of no use any more.
+    /// Whether it was sent a part of another epoch than this, which makes what was read for it useless.
     pub(super) fn is_of_another_epoch(&self, live: Position) -> bool {
         self.at.is_some_and(|at| at.epoch != live.epoch)
     }
@@ -63,11 +63,11 @@ impl Arrival {
         self.is_announced
     }
 
-    /// What happens next. `after` says what follows a `seq`, up to [`View::live`], as far as that is at hand.
+    /// The next step. `after` says what follows a `seq`, up to [`View::live`], as far as that is known.
     pub(super) fn step(&mut self, view: &View, mut after: impl FnMut(u64) -> Next, tally: &mut Tally) -> Decision {
         let live = view.live;
         if self.is_of_another_epoch(live) {
-            // Numbering began anew while it was sent what it had missed.
+            // Numbering began anew while it got what it had missed.
             self.at = self.is_announced.then_some(Position::new(live.epoch, 0));
             self.gap = self.is_announced.then_some(ResetReason::NewEpoch);
         }
@@ -89,7 +89,7 @@ impl Arrival {
                 }
                 Next::Gone { to } => {
                     at = Position::new(live.epoch, to);
-                    // A client that asks for the last messages takes what there is.
+                    // A client that asks for the last messages takes whatever exists.
                     if self.is_announced || matches!(self.history, History::After(_)) {
                         self.gap.get_or_insert(ResetReason::Trimmed);
                     }
@@ -99,21 +99,21 @@ impl Arrival {
         }
     }
 
-    /// The same where no history is kept, and so there are no positions.
+    /// The next step if no history is kept, so that there are no positions.
     pub(super) fn enter_without_history(&mut self, members: usize) -> Vec<Item> {
         self.is_announced = true;
         let resumed = matches!(self.history, History::After(_)).then_some(false);
         vec![self.joined(None, None, members, resumed)]
     }
 
-    /// From where it gets what it asked for.
+    /// Where the requested history begins.
     fn beginning(&mut self, view: &View) -> Result<Position, Decision> {
         let View { live, known, .. } = *view;
         let seq = match self.history {
             History::None => live.seq,
             History::Last(count) => live.seq.saturating_sub(count),
             History::After(Position { epoch, seq }) if epoch == live.epoch && seq <= live.seq => seq,
-            // This server, or its members, are behind what the client has had from another one.
+            // This server, or its members, are behind what the client got from another server.
             History::After(Position { epoch, seq }) if epoch == known.epoch && seq <= known.seq => {
                 return Err(Decision::Wait);
             }
@@ -129,14 +129,14 @@ impl Arrival {
         Ok(Position::new(live.epoch, seq))
     }
 
-    /// What it is told before it gets what comes after `at`: that it is in, the first time, and that something is missing
-    /// before, if it is.
+    /// What to tell it before it gets what comes after `at`: `joined`, the first time, and a gap before that, if there
+    /// is one.
     fn announce(&mut self, at: Position, view: &View, tally: &mut Tally) -> Vec<Item> {
         let mut items = Vec::new();
         if !self.is_announced {
             self.is_announced = true;
-            // The position is always the one after which the next message comes, so that whoever is cut off now and
-            // goes on from it misses nothing.
+            // The position is always the one before the next message, so that a client that is cut off now and resumes
+            // from it misses nothing.
             let (position, resumed) = match self.history {
                 History::After(position) => (position, Some(self.gap.is_none())),
                 History::None | History::Last(_) => (at, None),
@@ -185,7 +185,7 @@ mod tests {
         View { live, known, members: 1, next_reading: 2, last_read: 1 }
     }
 
-    /// What a client is sent by one step, where the log has these messages and all of them are at hand.
+    /// What one step sends to a client, if the log has these messages and all of them are known.
     fn enter(arrival: &mut Arrival, view: &View, log: impl IntoIterator<Item = u64>) -> (Vec<String>, Option<bool>) {
         let stretch = Stretch::of_reading(0, view.live.seq, log.into_iter().map(|seq| entry(seq, 1)));
         let after = |seq| stretch.after(seq, view.live.seq, 100);

@@ -10,16 +10,16 @@ use tokio::{
 
 use super::ids::{ChannelKey, Generation};
 
-/// What is done for a channel outside its lock. Each job has an [`Agenda`].
+/// Work for a channel that happens outside its lock. Each job has an [`Agenda`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Job {
-    /// Its log is read, as something is missing or may be.
+    /// Read its log, because something is missing or may be.
     Read,
-    /// The top of its log is looked up.
+    /// Look up the top of its log.
     LookUp,
-    /// Its members are sent what is in line for them.
+    /// Send its members what is in line for them.
     Serve,
-    /// A part of its log is read for those who wait for it.
+    /// Read a page of its log for those who wait for it.
     Page,
 }
 
@@ -27,19 +27,19 @@ impl Job {
     pub(super) const ALL: [Self; 4] = [Self::Read, Self::LookUp, Self::Serve, Self::Page];
 }
 
-/// Which channels have a job to be done, and when.
+/// Which channels need a job, and when.
 ///
-/// Each channel is on it at most once, and in at most one pair of hands: whoever takes it holds a [`Lease`], and what is
-/// added meanwhile becomes due when the lease ends. So it is bounded by the number of channels, and nobody has to
-/// remember what is on it. The idea is that of the work queue in Kubernetes' client-go.
+/// Each channel is on it at most once, and with at most one worker: the worker holds a [`Lease`], and what is added
+/// meanwhile becomes due when the lease ends. So the number of channels bounds the agenda, and callers need not
+/// remember what is on it. The idea is the work queue of Kubernetes' client-go.
 #[derive(Debug, Default)]
 pub(super) struct Agenda {
     schedule: Mutex<Schedule>,
-    /// Wakes one of those who wait, who then watches the clock for the channel that is due first.
+    /// Wakes one waiting worker, who then watches the clock for the channel that is due first.
     changed: Notify,
 }
 
-/// A channel that one worker has in hand.
+/// A channel on which one worker works.
 #[derive(Debug)]
 pub(super) struct Lease<'a> {
     agenda: &'a Agenda,
@@ -47,14 +47,15 @@ pub(super) struct Lease<'a> {
 }
 
 impl Agenda {
-    /// Makes a channel due at this moment, unless it is due before. Earliest first; at one moment, who came first.
+    /// Makes a channel due at this time, unless it is due earlier. The earliest comes first; at the same time, first
+    /// come first served.
     pub(super) fn add(&self, due: Instant, key: &ChannelKey) {
         if self.schedule().add(due, key) {
             self.changed.notify_one();
         }
     }
 
-    /// Forgets a channel, which is no more.
+    /// Forgets a channel that no longer exists.
     pub(super) fn remove(&self, generation: Generation) {
         self.schedule().remove(generation);
     }
@@ -64,7 +65,7 @@ impl Agenda {
         self.take_or_due(now).ok()
     }
 
-    /// The next channel that is due; waits for one. Cancel-safe.
+    /// Waits for the next channel that is due. Cancel-safe.
     pub(super) async fn next(&self) -> Lease<'_> {
         loop {
             let due = match self.take_or_due(Instant::now()) {
@@ -89,7 +90,7 @@ impl Agenda {
             (key, !schedule.queue.is_empty())
         };
         if is_left {
-            // Somebody else has to see to the others, as this one is busy now.
+            // This worker is busy now, so another must watch for the rest.
             self.changed.notify_one();
         }
         Ok(Lease { agenda: self, key })
@@ -106,7 +107,7 @@ impl Lease<'_> {
         &self.key
     }
 
-    /// Gives the channel back. It is due again at `due`, or at what was added meanwhile, whichever comes first.
+    /// Gives the channel back. It is due again at `due`, or at the time that was added meanwhile, whichever is earlier.
     pub(super) fn finish(self, due: Option<Instant>) {
         if let Some(due) = due {
             self.agenda.add(due, &self.key);
@@ -125,7 +126,7 @@ impl Drop for Lease<'_> {
 /// The agenda without its tasks.
 #[derive(Debug, Default)]
 struct Schedule {
-    /// By due time, and by number where that is the same.
+    /// By due time, then by number.
     queue: BTreeMap<(Instant, u64), ChannelKey>,
     channels: HashMap<Generation, Standing>,
     added: u64,
@@ -133,9 +134,9 @@ struct Schedule {
 
 #[derive(Clone, Copy, Debug)]
 enum Standing {
-    /// It has this place in the queue.
+    /// It is in the queue, at this place.
     Waits(Instant, u64),
-    /// A worker has it in hand, and it has become due again at this moment.
+    /// A worker has it; it is due again at this time, if that was added meanwhile.
     InHand(Option<Instant>),
 }
 
@@ -157,7 +158,7 @@ impl Schedule {
         true
     }
 
-    /// The first that is due, or when the first will be.
+    /// The first channel that is due, or the time when one will be.
     fn take(&mut self, now: Instant) -> Result<ChannelKey, Option<Instant>> {
         let Some(first) = self.queue.first_entry() else { return Err(None) };
         let (due, _) = *first.key();
@@ -169,7 +170,7 @@ impl Schedule {
         Ok(key)
     }
 
-    /// A worker has put it down. Returns whether the queue has changed.
+    /// A worker gives it back. Returns whether the queue has changed.
     fn release(&mut self, key: &ChannelKey) -> bool {
         let standing = self.channels.remove(&key.generation);
         matches!(standing, Some(Standing::InHand(Some(again))) if self.add(again, key))
@@ -243,14 +244,14 @@ mod tests {
         lease.finish(Some(start + SECOND));
         assert!(agenda.take(start).is_none());
         let lease = agenda.take(start + SECOND).expect("the earlier of the two");
-        // A channel that is gone does not come back with the end of a lease.
+        // The end of a lease does not bring a removed channel back.
         agenda.add(start, &key(1));
         agenda.remove(Generation(1));
         drop(lease);
         assert!(agenda.take(start + SECOND * 9).is_none() && agenda.schedule().channels.is_empty());
     }
 
-    /// Whoever of them is woken, and whatever the others wait for.
+    /// Whichever of them wakes, and whatever the others wait for.
     #[tokio::test(start_paused = true)]
     async fn what_is_added_while_workers_wait_is_taken_on_time() {
         let (agenda, start) = (Agenda::default(), Instant::now());
@@ -263,7 +264,7 @@ mod tests {
             taken
         };
         let adding = async {
-            // Each time the workers have come to wait for what was there before.
+            // Each time, the workers already wait for what was added before.
             for (at, due) in [(1, 1), (2, 9), (20, 20), (21, 30), (22, 25), (40, 40)] {
                 sleep_until(start + SECOND * at).await;
                 agenda.add(start + SECOND * due, &key(due.into()));
@@ -276,7 +277,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is added, taken, given back and removed: nothing is in two hands, and nothing that is due is lost.
+        /// Whatever is added, taken, given back and removed: no two workers have the same channel, and nothing that is
+        /// due is lost.
         #[test]
         fn everything_added_is_taken_once_it_is_due(
             steps in prop::collection::vec((0..5_u64, 0..4_u8, 0..10_u32), 0..80),

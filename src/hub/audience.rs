@@ -11,16 +11,16 @@ use super::{
 };
 use crate::protocol::{Batch, Event, Item};
 
-/// Who gets what is delivered in a channel.
+/// The members of a channel, and what is in line for them.
 ///
-/// Delivering only puts an item in line. It is written to the members a few at a time ([`serve`](Self::serve)), so
-/// that a room of thousands does not keep others waiting, and what has come meanwhile goes out in one call for each
-/// member. Each member has a mark up to which it has been served, so whoever joins, leaves or gets an answer in
-/// between gets exactly its part.
+/// Delivering only puts an item in line. [`serve`](Self::serve) writes to a few members at a time, so that a room of
+/// thousands does not keep others waiting, and what has come meanwhile goes out to each member in one call. Each member
+/// has a mark up to which it has been served, so a member that joins, leaves or gets an answer in between gets exactly
+/// its part.
 #[derive(Debug, Default)]
 pub(super) struct Audience {
     members: IndexMap<ClientId, Member>,
-    /// What some member has not been served yet, oldest first.
+    /// What some members have not been served yet, oldest first.
     line: VecDeque<Item>,
     /// How many items were delivered before those in line.
     before: u64,
@@ -32,19 +32,19 @@ pub(super) struct Audience {
 #[derive(Debug)]
 struct Member {
     recipient: Arc<dyn Recipient>,
-    /// The number of the next item that it is due, counted from the channel's beginning.
+    /// The number of the next item for it, counted from the channel's beginning.
     mark: u64,
 }
 
-/// A round through all members with what was in line when it began.
+/// A round through all members, with what was in line when it began.
 #[derive(Debug)]
 struct Round {
     began: Instant,
     batch: Batch,
     from: u64,
     to: u64,
-    /// Members from this index on have been served. The last member takes the place of one that leaves, so going
-    /// down, nobody is missed.
+    /// Members from this index on have been served. The last member takes the place of one that leaves, so counting
+    /// down misses nobody.
     done: usize,
 }
 
@@ -73,17 +73,17 @@ impl Audience {
         }
     }
 
-    /// Whether the round that was begun has another turn before other rooms have theirs.
+    /// Whether the current round gets another turn before other rooms get theirs.
     pub(super) fn goes_on(&self) -> bool {
         pace::goes_on(self.round.as_ref().map_or(0, |round| round.done))
     }
 
-    /// When its members are served next, if something is in line.
+    /// When to serve its members next, if something is in line.
     pub(super) fn next_turn(&self, now: Instant) -> Option<Instant> {
         (!self.line.is_empty()).then(|| self.pace.next_turn(now))
     }
 
-    /// Writes what is in line to some more members, to at most `limit`, unless the room is at rest. Returns to how many.
+    /// Writes what is in line to at most `limit` more members, unless the room rests. Returns to how many.
     pub(super) fn serve(&mut self, limit: usize, now: Instant) -> usize {
         if self.pace.rests(now) {
             return 0;
@@ -133,7 +133,7 @@ impl Audience {
         Some(Round { began, batch: part(&self.line, 0, count), from, to, done: members.len() })
     }
 
-    /// Everybody has been served up to there.
+    /// Everybody has been served up to here.
     fn forget(&mut self, to: u64) {
         while self.before < to {
             self.before += 1;
@@ -141,13 +141,13 @@ impl Audience {
         }
     }
 
-    /// The mark of one who has been served everything.
+    /// The mark of a member that has been served everything.
     fn end(&self) -> u64 {
         self.before + self.line.len() as u64
     }
 
-    /// Sends one member what is in line for it, and then, in the same call, an answer to something it said. Returns false
-    /// if it is no member.
+    /// Sends one member what is in line for it and, in the same call, an answer to its command. Returns false if it is
+    /// not a member.
     pub(super) fn answer(&mut self, client: ClientId, answer: Option<Event>) -> bool {
         let end = self.end();
         let Some(member) = self.members.get_mut(&client) else { return false };
@@ -158,24 +158,25 @@ impl Audience {
             member.recipient.deliver(&Batch::new(items));
         }
         if self.members.len() == 1 {
-            // Nobody else is due anything, so no worker has to come by: in a room of two on two servers, for no message.
+            // Nobody else needs anything, so no worker is needed: in a room of two on two servers, for no message at
+            // all.
             self.round = None;
             self.forget(end);
         }
         true
     }
 
-    /// From now on this client gets what is delivered.
+    /// Adds a member: from now on it gets what is delivered.
     pub(super) fn admit(&mut self, client: &Client) {
         let member = Member { recipient: client.recipient.clone(), mark: self.end() };
         self.members.insert(client.id, member);
     }
 
-    /// This client gets what has been delivered, and nothing more.
+    /// Removes a member, which first gets what has been delivered.
     pub(super) fn leave(&mut self, client: ClientId) {
         self.answer(client, None);
         self.members.swap_remove(&client);
-        // A room that was full for once does not keep the memory for it.
+        // A room that was full once does not keep the memory for it.
         if self.members.len() < self.members.capacity() / 4 {
             self.members.shrink_to(2 * self.members.len());
         }
@@ -192,7 +193,7 @@ fn part(line: &VecDeque<Item>, from: u64, to: u64) -> Batch {
     Batch::new(line.range(place(from)..place(to)).cloned().collect())
 }
 
-/// A place in line, of which there are never more than memory has room for.
+/// The number as an index; memory bounds the line, so it fits.
 fn place(at: u64) -> usize {
     usize::try_from(at).unwrap_or(usize::MAX)
 }
@@ -225,7 +226,7 @@ mod tests {
         ]
     }
 
-    /// What one client should have got, and what it has.
+    /// What one client should have got, and what it got.
     struct Expected {
         listening: Arc<Listening>,
         texts: Vec<String>,

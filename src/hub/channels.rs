@@ -16,16 +16,16 @@ use super::{
 };
 use crate::{protocol::Channel, telemetry::Metrics};
 
-/// More than there are cores, so that channels seldom share a lock that is in use.
+/// More than the number of cores, so that channels seldom wait for the same lock.
 const SHARDS: usize = 64;
 
 type Shard = HashMap<Channel, LocalChannel>;
 
-/// The channels of this server, each under the lock of its shard, and what has to be done about them.
+/// The channels of this server, each under the lock of its shard, and the work that they need.
 ///
-/// Whoever acts on a channel comes through here, and what follows from the act is applied: the channel says before and
-/// after what it wants, and what is new goes on the agenda of its job. So a channel that wants something is on that
-/// agenda, or in the hands of a worker who asks it again at the end.
+/// Every act on a channel goes through here, and so does what follows from it: the channel says before and after what
+/// it wants, and new wishes go on the agenda of their job. So a channel that wants something is on that agenda, or with
+/// a worker that asks it again at the end.
 #[derive(Debug)]
 pub(super) struct Channels {
     shards: [Mutex<Shard>; SHARDS],
@@ -47,23 +47,23 @@ impl Channels {
             rules,
             metrics,
         };
-        // It has every client as its member and is wanted for as long as the server runs.
+        // Every client is its member, and it is wanted for as long as the server runs.
         let broadcast = channels.make(&Channel::Broadcast);
         channels.shard(&Channel::Broadcast).insert(Channel::Broadcast, broadcast);
         channels
     }
 
-    /// The channels that have this job to be done.
+    /// The agenda of this job.
     pub(super) fn agenda(&self, job: Job) -> &Agenda {
         &self.agendas[job as usize]
     }
 
-    /// Looks at a channel, if it is there.
+    /// Reads a channel, if it exists.
     pub(super) fn peek<T>(&self, channel: &Channel, look: impl FnOnce(&LocalChannel) -> T) -> Option<T> {
         self.shard(channel).get(channel).map(look)
     }
 
-    /// Acts on a channel, if it is there.
+    /// Acts on a channel, if it exists.
     pub(super) fn act<T>(&self, channel: &Channel, action: impl FnOnce(&mut LocalChannel, Instant) -> T) -> Option<T> {
         let mut shard = self.shard(channel);
         let acted = Acted::on(shard.get_mut(channel)?, action);
@@ -84,7 +84,7 @@ impl Channels {
         (self.follow_up(channel, acted), is_new)
     }
 
-    /// Acts on the channel that a worker has in hand, if it is still there.
+    /// Acts on the channel of a worker's lease, if it still exists.
     pub(super) fn act_on<T>(
         &self,
         lease: &Lease<'_>,
@@ -98,7 +98,7 @@ impl Channels {
         Some(self.follow_up(channel, acted))
     }
 
-    /// The same as the last act of the worker, who puts the channel down: it is due again when it wants to be.
+    /// The worker's last act on a channel: it ends the lease, and the channel is due again when it wants to be.
     pub(super) fn finish<T>(
         &self,
         job: Job,
@@ -111,7 +111,7 @@ impl Channels {
         value
     }
 
-    /// One client leaves a channel. Returns whether the channel is gone with it.
+    /// One client leaves a channel. Returns whether that removed the channel.
     pub(super) fn leave(&self, channel: &Channel, client: ClientId) -> bool {
         let mut shard = self.shard(channel);
         let Some(local) = shard.get_mut(channel) else { return false };
@@ -133,25 +133,25 @@ impl Channels {
         is_gone
     }
 
-    /// Acts on one channel after the other.
+    /// Acts on all channels, one after another.
     pub(super) fn for_each(&self, mut action: impl FnMut(&Channel, &mut LocalChannel)) {
         for channel in self.all() {
             self.act(&channel, |local, _| action(&channel, local));
         }
     }
 
-    /// Whether there is this channel.
+    /// Whether this channel exists.
     pub(super) fn has(&self, channel: &Channel) -> bool {
         self.shard(channel).contains_key(channel)
     }
 
-    /// All channels that there are now.
+    /// All channels that exist now.
     pub(super) fn all(&self) -> Vec<Channel> {
         let shards = self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner));
         shards.flat_map(|shard| shard.keys().cloned().collect::<Vec<_>>()).collect()
     }
 
-    /// Does what follows from an act, outside the lock.
+    /// Applies what follows from an act, outside the lock.
     fn follow_up<T>(&self, channel: &Channel, acted: Acted<T>) -> T {
         let Acted { value, generation, before, after, tally } = acted;
         tally.count(&self.metrics);
@@ -174,7 +174,7 @@ impl Channels {
     }
 }
 
-/// What came of an act on a channel.
+/// The result of an act on a channel.
 struct Acted<T> {
     value: T,
     generation: Generation,
@@ -233,7 +233,7 @@ mod tests {
         Instant::now() + Duration::from_secs(3600)
     }
 
-    /// Opens the room with one member, by way of the agenda.
+    /// Opens the room with one member, through the agenda.
     fn open(channels: &Channels) -> Arc<Listening> {
         let (client, listening) = Listening::client(1);
         let admit = |client: &Client| channels.open(&room(), |local, _| local.admit(client));
@@ -264,7 +264,7 @@ mod tests {
         assert!(channels.agenda(Job::Read).take(Instant::now()).is_none(), "the hole may close by itself");
         let lease = channels.agenda(Job::Read).take(far()).expect("a hole");
         channels.act_on(&lease, |local, _| local.begin_reading());
-        // While it is read, more is said; the reading fails.
+        // While it is being read, more messages come; the reading fails.
         channels.act(&room(), |local, now| local.accept(publication(5), now));
         channels.finish(Job::Read, lease, |local, _| local.reading_failed());
         assert!(channels.agenda(Job::Read).take(far()).is_some(), "it is read again");

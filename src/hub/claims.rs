@@ -1,43 +1,44 @@
 use crate::protocol::{Frame, Position};
 
-/// Most claims of one channel that wait for a reading of the log, and most bytes of them. What comes beyond is dropped:
-/// if it is genuine, the log has it.
+/// Most claims of one channel that wait for a reading of the log, and their most bytes. Further ones are dropped: if
+/// they are genuine, the log has them.
 const MOST: usize = 64;
 const MOST_BYTES: usize = 256 * 1024;
 
-/// A push that says of itself where it stands, without Redis vouching for it.
+/// A push that claims a position for which Redis does not vouch.
 #[derive(Clone, Debug)]
 pub(super) struct Claim {
     pub(super) position: Position,
     pub(super) frame: Frame,
 }
 
-/// What the log says of a claim.
+/// What the log says about a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It is what stands there, and members have had it.
+    /// The log has it at its position, and members got it from there.
     Genuine,
-    /// Something else stands there, or nothing does.
+    /// The log has something else there, or nothing.
     Foreign,
-    /// Messages are still missing before it.
+    /// Messages before it are still missing.
     Open,
 }
 
-/// Claims that the log has not been asked about yet.
+/// Claims that await a reading of the log.
 ///
-/// Servers of a version that does not vouch make such claims, and whoever may publish on Redis can. So they are never
-/// believed: each has the log read, and what the log does not bear out is treated as a message of a foreign server.
+/// Servers of older versions, which do not vouch, make such claims, and anybody who may publish in Redis can. So nobody
+/// believes them: each causes a reading of the log, and what the log does not confirm is treated as a message of a
+/// foreign server.
 #[derive(Debug, Default)]
 pub(super) struct Claims {
-    /// Came after the last reading was begun.
+    /// Claims since the last reading began.
     new: Vec<Claim>,
-    /// Came before, so that the reading that is under way decides about them.
+    /// Earlier claims, about which the current reading decides.
     asked: Vec<Claim>,
     bytes: usize,
 }
 
 impl Claims {
-    /// Takes a claim in, for the next reading to decide about. Returns false if there are too many.
+    /// Takes a claim, about which the next reading will decide. Returns false if there are too many.
     pub(super) fn add(&mut self, claim: Claim) -> bool {
         let has_place = self.new.len() + self.asked.len() < MOST && self.bytes + claim.frame.len() <= MOST_BYTES;
         if has_place {
@@ -47,13 +48,13 @@ impl Claims {
         has_place
     }
 
-    /// The log is about to be read.
+    /// A reading of the log begins.
     pub(super) fn ask(&mut self) {
         self.asked.append(&mut self.new);
     }
 
-    /// The log has been read: decides about those that were there before. Returns the foreign ones, in the order in which
-    /// they came. Genuine ones have been delivered from the log.
+    /// A reading has ended: decides about the claims from before it. Returns the foreign ones, in the order of arrival.
+    /// Genuine ones were delivered from the log.
     pub(super) fn decide(&mut self, verdict: impl Fn(&Claim) -> Verdict) -> Vec<Frame> {
         let mut foreign = Vec::new();
         for claim in std::mem::take(&mut self.asked) {

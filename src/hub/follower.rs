@@ -14,12 +14,12 @@ use crate::{
     protocol::{Frame, Position},
 };
 
-/// Most publications of one channel that are held back while one before them is missing.
+/// Most publications of one channel to hold back while one before them is missing.
 const HELD: usize = 256;
 
-/// Follows the log of one channel: puts what comes in order, knows what is missing, and when the log has to be read.
+/// Follows the log of one channel: puts what arrives in order, and knows what is missing and when to read the log.
 ///
-/// What follows for the members comes as effects, in the order in which they must see it.
+/// It returns what the members must see as effects, in order.
 #[derive(Debug)]
 pub(super) struct Follower {
     sequencer: Sequencer<Frame>,
@@ -28,13 +28,13 @@ pub(super) struct Follower {
 }
 
 impl Follower {
-    /// Knows nothing yet. `compare_interval` is how soon after something was said the log is looked up.
+    /// A follower without a position. `compare_interval` is how soon after a message it looks up the log's top.
     pub(super) fn new(compare_interval: Duration) -> Self {
         let (sequencer, watch) = (Sequencer::new(HELD), LogWatch::new(compare_interval));
         Self { sequencer, watch, claims: Claims::default() }
     }
 
-    /// Up to where everything has come in order; `None` before the log has been read for the first time.
+    /// The position up to which everything has arrived; `None` before the first reading of the log.
     pub(super) fn position(&self) -> Option<Position> {
         self.sequencer.position()
     }
@@ -44,7 +44,7 @@ impl Follower {
         self.sequencer.known()
     }
 
-    /// Decides when the log is read for those who ask for more than the channel knows by itself.
+    /// Its readings, for callers that need more from the log than the channel itself.
     pub(super) fn watch(&mut self) -> &mut LogWatch {
         &mut self.watch
     }
@@ -54,12 +54,12 @@ impl Follower {
         self.watch.next_reading(self.has_hole(), now)
     }
 
-    /// When to look up the top of the log next.
+    /// When to look up the log's top next.
     pub(super) fn next_look_up(&self) -> Option<Instant> {
         self.watch.next_look_up()
     }
 
-    /// A publication came, in whatever order, and the broker vouches for its place.
+    /// Takes a publication, in any order; the broker vouches for its place.
     pub(super) fn accept(
         &mut self,
         publication: Publication<Frame>,
@@ -75,19 +75,20 @@ impl Follower {
         self.sequencer.accept(publication, &mut effect);
     }
 
-    /// A publication is known to exist, and may or may not have come.
+    /// Takes the position of a publication that exists, and may or may not have arrived.
     pub(super) fn observe(&mut self, position: Position, now: Instant) {
         self.sequencer.observe(position);
         self.watch.spoke(now);
     }
 
-    /// A push claims a place that the broker does not vouch for: the log decides. Returns false if there are too many.
+    /// Takes a push that claims a place for which the broker does not vouch: the log will decide. Returns false if
+    /// there are too many.
     pub(super) fn claim(&mut self, claim: Claim) -> bool {
         self.watch.doubt();
         self.claims.add(claim)
     }
 
-    /// The top of the log was looked up: it is `Ok(None)` if there is no log any more.
+    /// Takes the log's top; `Ok(None)` means that there is no log any more.
     pub(super) fn looked_up(&mut self, top: LookedUp, now: Instant) {
         let succeeded = top.is_ok();
         if top.is_ok_and(|top| top.is_none_or(|top| self.sequencer.compare(top))) {
@@ -96,30 +97,30 @@ impl Follower {
         self.watch.looked_up(succeeded, now);
     }
 
-    /// Starts a reading if one is still needed: from there, or, where that is `None`, for the top of the log alone.
+    /// Starts a reading if one is still needed: from that position, or, if it is `None`, for the log's top alone.
     pub(super) fn begin_reading(&mut self, tally: &mut Tally) -> Option<Option<ReadFrom>> {
-        // A hole that a reading for another reason came upon may be on its way to close by itself.
+        // A hole that another reading found may be about to close by itself.
         let is_for_hole = self.watch.begin_reading(self.has_hole())?;
         tally.holes += u64::from(is_for_hole);
         self.claims.ask();
         Some(self.sequencer.begin_read())
     }
 
-    /// The reading failed. It is made again.
+    /// The reading failed; another follows.
     pub(super) fn reading_failed(&mut self) {
         self.watch.reading_failed();
     }
 
-    /// The log was read.
+    /// Takes a page of the log.
     pub(super) fn fill(&mut self, slice: LogSlice<Frame>, effect: impl FnMut(Effect<Frame>)) {
         let before = self.position();
         self.sequencer.fill(slice, effect);
-        // A long hole takes several readings, and there is nothing to wait for between them.
+        // A long hole takes several readings, one right after the other.
         self.watch.reading_done(self.sequencer.is_behind() && self.position() != before);
     }
 
-    /// Decides about the claims that the last reading was to settle. Returns those that are a foreign server's messages,
-    /// in the order in which they came; members have had the others from the log.
+    /// Decides about the claims from before the last reading. Returns those that are foreign messages, in the order of
+    /// arrival; members got the others from the log.
     pub(super) fn decide(&mut self, recent: &Recent) -> Vec<Frame> {
         let (at, known) = (self.sequencer.position(), self.sequencer.known());
         self.claims.decide(|claim| verdict(claim, at, known, recent))
@@ -131,13 +132,13 @@ impl Follower {
     }
 }
 
-/// What the log, which has been read, says of a claim.
+/// What the log, which has been read, says about a claim.
 fn verdict(claim: &Claim, at: Option<Position>, known: Option<Position>, recent: &Recent) -> Verdict {
     let Position { epoch, seq } = claim.position;
     match (at, known) {
         (Some(at), _) if at.epoch == epoch && seq <= at.seq => match recent.get(seq) {
             Some(publication) if publication.item != claim.frame => Verdict::Foreign,
-            // What is no longer kept cannot be compared. Members have had the message that stands there.
+            // What is no longer kept cannot be compared. Members got the message at that position.
             _ => Verdict::Genuine,
         },
         (_, Some(known)) if known.epoch == epoch && seq <= known.seq => Verdict::Open,
@@ -145,7 +146,7 @@ fn verdict(claim: &Claim, at: Option<Position>, known: Option<Position>, recent:
     }
 }
 
-/// Whether this server is to break the promise of one order, so that the fault harness can show that it notices.
+/// Whether this server must break its promise of one order, to show that the fault harness notices.
 #[cfg(feature = "sabotage")]
 #[allow(clippy::disallowed_methods, reason = "not a setting: it is not there in any server that is for use")]
 fn sequencer_is_off() -> bool {
@@ -168,7 +169,7 @@ mod tests {
         Position::new(EPOCH, seq)
     }
 
-    /// A follower that stands at `seq`, with nothing left to read.
+    /// A follower at `seq`, with nothing left to read.
     fn standing(seq: u64, now: Instant) -> Follower {
         let mut follower = Follower::new(Duration::from_secs(5));
         follower.watch().subscribed(now);

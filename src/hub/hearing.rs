@@ -32,18 +32,18 @@ impl Listener for Hub {
 }
 
 impl Hub {
-    /// Takes in what was published on a channel; `None` if members must not get it.
+    /// Reads what was published on a channel; `None` if members must not get it.
     fn hear(&self, channel: &Channel, payload: Bytes, is_vouched: bool) -> Option<EnvelopeKind> {
         let frame = Frame::new(payload).ok()?;
         let envelope = Envelope::read(&frame).ok()?;
-        // Who is in another room must not take it for what was said there.
+        // Members of this room must not take it for a message to another one.
         if envelope.room.as_deref().is_some_and(|room| channel.room().is_none_or(|id| id.as_str() != room)) {
             return None;
         }
         let stamp = envelope.stamp;
         if envelope.origin_server == *self.origin_server {
-            // Our members get it, or have had it, from the answer to the publish. The echo only shows that there
-            // is such a message, should the answer have been lost.
+            // This server's members get it with the answer to the publish. The echo only shows that the message exists,
+            // in case that answer was lost.
             if let Some(stamp) = stamp.filter(|_| is_vouched) {
                 self.channels.act(channel, |local, now| local.observe(stamp.position, now));
             }
@@ -56,7 +56,7 @@ impl Hub {
                 span.in_scope(|| self.channels.act(channel, |local, now| local.accept(publication, now)));
                 Some(EnvelopeKind::Numbered)
             }
-            // Nobody could be sent what does not fit into an outbox.
+            // What does not fit into an outbox cannot be sent to anybody.
             _ if frame.len() > self.rules.line.bytes => None,
             Some(stamp) => {
                 let claim = Claim { position: stamp.position, frame };

@@ -6,7 +6,7 @@ use crate::protocol::Channel;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ClientId(pub(super) u64);
 
-/// Tells a channel from a later one of the same name: a room that empties and fills again starts anew.
+/// Distinguishes a channel from a later one with the same name: a room that empties and fills again starts anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Generation(pub(super) u64);
 

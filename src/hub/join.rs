@@ -17,7 +17,7 @@ use crate::{
     protocol::{Channel, History, RoomId},
 };
 
-/// How long after a reading of the log that failed it is asked for again.
+/// How long to wait after a failed reading of the log.
 const RETRY: Duration = Duration::from_millis(100);
 
 /// Why a client did not become a member, or did not stay one.
@@ -32,12 +32,12 @@ pub enum JoinError {
 }
 
 impl Hub {
-    /// Makes a client a member of a room until the membership is dropped. When this returns, the client
-    /// has been sent `joined` and then the history it asked for, and gets exactly the messages that came since.
+    /// Makes a client a member of a room until the membership is dropped. When this returns, the client has been sent
+    /// `joined` and the history it asked for, and gets exactly the messages that follow.
     ///
     /// # Errors
-    /// If the room's channel could not be subscribed and read in time, or the log could not be read on for as long.
-    /// Dropping the future undoes the join.
+    /// If the room's channel could not be subscribed and read in time, or if the log could not be read on in the same
+    /// time. Dropping the future undoes the join.
     pub async fn join(
         self: &Arc<Self>,
         client: &Client,
@@ -58,7 +58,7 @@ impl Hub {
         }
     }
 
-    /// Sends a client what it asked for, as fast as it takes it, and then makes it a member.
+    /// Sends a client what it asked for, as fast as it accepts it, and then makes it a member.
     async fn bring_in(&self, client: &Client, channel: &Channel, arrival: &mut Arrival) -> Result<(), RecoverError> {
         let unavailable = |why: String| Err(Unavailable(why).into());
         let join_timeout = self.options.join_timeout;
@@ -66,15 +66,14 @@ impl Hub {
         let mut deadline = Instant::now() + join_timeout;
         loop {
             let since = Instant::now();
-            // Nothing is fetched for a client that has not taken yet what it was sent before.
+            // Fetch nothing for a client that has not accepted yet what it was sent before.
             if !client.free().await {
                 return unavailable("the client is being closed".into());
             }
             let step = {
-                // Of thousands that come at once only a few are in the hands of the cores at a time, and between them
-                // other tasks have their turns.
+                // When thousands come at once, only a few are handled at a time, so that other tasks get their turns.
                 let _turn = self.arrival_turns.acquire().await;
-                // The time that the client takes, or that others need, is not the broker's.
+                // The client's time, or other arrivals', does not count against the broker.
                 deadline += since.elapsed();
                 self.enter(client, channel, arrival, read.take().as_deref())
             };
@@ -83,7 +82,7 @@ impl Hub {
                 Step::Refused(Refusal::Overloaded) => return Err(RecoverError::Overloaded),
                 Step::Refused(Refusal::NotAllowed) => return unavailable("Redis does not allow this channel".into()),
                 Step::Sent => {
-                    // It is a member by now, so more patience is in place than with one that may as well go elsewhere.
+                    // It is a member by now and cannot just go elsewhere, so wait longer.
                     deadline = Instant::now() + 2 * join_timeout;
                     yield_now().await;
                 }
@@ -107,8 +106,8 @@ impl Hub {
         }
     }
 
-    /// Does the next step for a client that comes in, in one go with sending it what follows from that: so no message gets in
-    /// between. The room is made if it is not there.
+    /// Takes the next step of an arrival and sends what follows from it, under one lock, so that no message gets in
+    /// between. Makes the room if there is none.
     fn enter(&self, client: &Client, channel: &Channel, arrival: &mut Arrival, read: Option<&Stretch>) -> Step {
         let (step, is_new) = self.channels.open(channel, |local, now| local.arrive(client, arrival, read, now));
         if is_new {
@@ -117,7 +116,7 @@ impl Hub {
         step
     }
 
-    /// Whether the broker is known to be away.
+    /// Whether the broker is away, as far as known.
     fn is_away(&self) -> bool {
         let is_away =
             |trouble: &Trouble| matches!(trouble, Trouble::RedisUnreachable | Trouble::SubscriberDisconnected);

@@ -24,59 +24,60 @@ use crate::{
     protocol::{Batch, Channel, Event, Frame, Position},
 };
 
-/// What all channels of a server go by.
+/// The options of all channels.
 #[derive(Clone, Debug)]
 pub(super) struct Rules {
     pub(super) keeps_history: bool,
     pub(super) compare_interval: Duration,
     pub(super) recent: RecentLimits,
     pub(super) budget: Arc<Budget>,
-    /// How much may be in line in a channel.
+    /// The bounds of a channel's line.
     pub(super) line: Load,
 }
 
-/// What this server has of one channel: its log as it follows it, and the members it serves. It decides, and does nothing.
+/// This server's part of one channel: the log that it follows and the members that it serves. It only decides; others
+/// act.
 ///
-/// It is the switchboard of its parts: the [`Follower`] puts what comes in order, the [`Feed`] hands it to the members,
-/// [`Arrival`]s become members. What has to be done outside is in [`wants`](Self::wants).
+/// It connects its parts: the [`Follower`] puts what arrives in order, the [`Feed`] hands it to the members,
+/// [`Arrival`]s become members. [`wants`](Self::wants) says what others must do for it.
 #[derive(Debug)]
 pub(super) struct LocalChannel {
     generation: Generation,
-    /// `None` where no history is kept: then there is no order between servers, and no log.
+    /// `None` without history: then there is no order between servers, and no log.
     follower: Option<Follower>,
     feed: Feed,
     is_subscribed: bool,
-    /// Why it could not be opened when that was last tried.
+    /// Why the last try to open it failed.
     refusal: Option<Refusal>,
-    /// Those who are on their way in.
+    /// The clients on their way in.
     arriving: HashSet<ClientId>,
-    /// Wakes those who wait for something about the channel to change.
+    /// Wakes those who wait for a change of the channel.
     changed: Option<Arc<Notify>>,
     tally: Tally,
 }
 
-/// Why a channel cannot be opened at the moment.
+/// Why a channel cannot be opened now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// The broker takes no new rooms.
+    /// The broker accepts no new rooms.
     Overloaded,
-    /// The broker does not let this server have the channel.
+    /// The broker does not allow this server the channel.
     NotAllowed,
 }
 
-/// When each [`Job`] is due for a channel, if it is.
+/// When each [`Job`] is due for a channel, if at all.
 pub(super) type Wants = [Option<Instant>; Job::ALL.len()];
 
-/// What is done next for a client that comes in.
+/// What to do next for an arrival.
 #[derive(Debug)]
 pub(super) enum Step {
-    /// It has been made a member.
+    /// It is a member now.
     Entered,
-    /// It has been sent a part of what it missed.
+    /// It was sent a part of what it missed.
     Sent,
-    /// When this wakes, it is asked again.
+    /// Ask again when this wakes.
     Wait(OwnedNotified),
-    /// A part of the log is read for it first.
+    /// Read a page of the log for it first.
     Read(oneshot::Receiver<Arc<Stretch>>),
     /// The channel cannot be opened.
     Refused(Refusal),
@@ -101,7 +102,7 @@ impl LocalChannel {
         self.generation
     }
 
-    /// When each job is due, as things are.
+    /// When each job is due in the current state.
     pub(super) fn wants(&self, now: Instant) -> Wants {
         let follower = self.follower.as_ref();
         Job::ALL.map(|job| match job {
@@ -112,17 +113,17 @@ impl LocalChannel {
         })
     }
 
-    /// What has been written down to be counted since this was asked last.
+    /// What was counted since the last call.
     pub(super) fn take_tally(&mut self) -> Tally {
         std::mem::take(&mut self.tally)
     }
 
-    /// Whether members can be served: it is subscribed, and the order it is in has a beginning.
+    /// Whether members can be served: it is subscribed and has a position.
     pub(super) fn is_open(&self) -> bool {
         self.follower.as_ref().map_or(self.is_subscribed, |follower| follower.position().is_some())
     }
 
-    /// Whether it has members who could not be given what is published now, as it is not open yet.
+    /// Whether it has members that could not get what is published now, because it is not open yet.
     pub(super) fn is_closed_to_members(&self) -> bool {
         !self.is_open() && !self.feed.audience.is_empty()
     }
@@ -140,7 +141,7 @@ impl LocalChannel {
         self.follower.as_ref()?.position()
     }
 
-    /// Wakes when something about the channel has changed.
+    /// A future that ends with the next change of the channel.
     fn changed(&mut self) -> OwnedNotified {
         self.changed.get_or_insert_default().clone().notified_owned()
     }
@@ -153,7 +154,7 @@ impl LocalChannel {
 
     // Coming and going.
 
-    /// Does the next step for a client that comes in. `read` is a part of the log that was read for it.
+    /// Takes the next step of an arrival. `read` is a page of the log that was read for it.
     pub(super) fn arrive(
         &mut self,
         client: &Client,
@@ -200,13 +201,13 @@ impl LocalChannel {
         }
     }
 
-    /// From now on this client gets what is put in line.
+    /// Adds a member: from now on it gets what is put in line.
     pub(super) fn admit(&mut self, client: &Client) {
         self.arriving.remove(&client.id);
         self.feed.audience.admit(client);
     }
 
-    /// This client gets what is in line, and nothing more.
+    /// Removes a member, which first gets what is in line.
     pub(super) fn leave(&mut self, client: ClientId) {
         self.arriving.remove(&client);
         self.feed.audience.leave(client);
@@ -217,7 +218,7 @@ impl LocalChannel {
         self.feed.audience.recipients()
     }
 
-    /// Sends one member what is in line for it, and an answer to something it said. Returns false if it is none.
+    /// Sends one member what is in line for it, and an answer to its command. Returns false if it is not a member.
     pub(super) fn answer(&mut self, client: ClientId, answer: Option<Event>, now: Instant) -> bool {
         let (position, before) = (self.position(), self.live());
         let is_member = self.feed.answer(client, answer, position, now, &mut self.tally);
@@ -225,8 +226,8 @@ impl LocalChannel {
         is_member
     }
 
-    /// Writes to some more members what is in line for them. Returns to how many, and whether it goes on with more of them
-    /// before others have their turn.
+    /// Writes what is in line to some more members. Returns to how many, and whether this channel gets another turn
+    /// before others get theirs.
     pub(super) fn serve(&mut self, limit: usize, now: Instant) -> (usize, bool) {
         let (position, before) = (self.position(), self.live());
         let served = self.feed.serve(limit, position, now, &mut self.tally);
@@ -234,12 +235,12 @@ impl LocalChannel {
         (served, self.feed.audience.goes_on())
     }
 
-    /// Wakes when the members are no longer given more than they are sent; `None` if they are not now.
+    /// A future that ends when the members are no longer overloaded; `None` if they are not now.
     pub(super) fn relieved(&mut self) -> Option<OwnedNotified> {
         self.feed.relieved()
     }
 
-    /// Up to where everything is in line for the members, or has been sent to them.
+    /// The position up to which everything is in line for the members, or has been sent to them.
     fn live(&self) -> Option<Position> {
         self.position().map(|position| self.feed.live(position))
     }
@@ -252,22 +253,22 @@ impl LocalChannel {
 
     // What is said.
 
-    /// Hands a frame that has no place in the order to every member. Returns false if they are behind, so that it is left
-    /// out.
+    /// Delivers a frame without a place in the order to every member. Returns false if they are behind, so that it is
+    /// left out.
     pub(super) fn deliver_unplaced(&mut self, frame: Frame) -> bool {
         self.feed.deliver_unplaced(frame, &mut self.tally)
     }
 
-    /// A publication came, in whatever order, and the broker vouches for its place.
+    /// Takes a publication, in any order; the broker vouches for its place.
     pub(super) fn accept(&mut self, publication: Publication<Frame>, now: Instant) {
         let Some(follower) = &mut self.follower else {
-            // It comes from a server that keeps history; here it has no order to be in.
+            // It comes from a server that keeps history; this one has no order for it.
             self.deliver_unplaced(publication.item);
             return;
         };
         let feed = &mut self.feed;
         follower.accept(publication, now, |effect| {
-            // Only a reading of the log can show that something is gone.
+            // Only a reading of the log can show a loss.
             if let Effect::Deliver(publication) = effect {
                 feed.publish(publication, now);
             }
@@ -275,8 +276,7 @@ impl LocalChannel {
         self.wake();
     }
 
-    /// Something came that says where it stands, without the broker vouching for it. Returns false if it cannot be dealt
-    /// with.
+    /// Takes a message that claims a place for which the broker does not vouch. Returns false if it must be dropped.
     pub(super) fn claim(&mut self, claim: Claim) -> bool {
         match &mut self.follower {
             Some(follower) => follower.claim(claim),
@@ -284,7 +284,7 @@ impl LocalChannel {
         }
     }
 
-    /// A publication is known to exist, and may or may not have come.
+    /// Takes the position of a publication that exists, and may or may not have arrived.
     pub(super) fn observe(&mut self, position: Position, now: Instant) {
         if let Some(follower) = &mut self.follower {
             follower.observe(position, now);
@@ -293,7 +293,7 @@ impl LocalChannel {
 
     // The log.
 
-    /// From now on everything is heard, but what was published until now may have been missed.
+    /// Everything is heard from now on; what was published before may have been missed.
     pub(super) fn subscribed(&mut self, now: Instant) {
         (self.is_subscribed, self.refusal) = (true, None);
         if let Some(follower) = &mut self.follower {
@@ -302,36 +302,36 @@ impl LocalChannel {
         self.wake();
     }
 
-    /// It cannot be opened at the moment, which those are told who wait for that.
+    /// It cannot be opened now; tells those who wait for it.
     pub(super) fn refused(&mut self, why: Refusal) {
         self.refusal = Some(why);
         if let Some(follower) = self.follower.as_mut().filter(|follower| follower.position().is_some()) {
-            // Its members no longer hear what is said on other servers, and get it from the log at least.
+            // Its members no longer hear what is said on other servers, but get it from the log.
             follower.watch().doubt();
         }
         self.wake();
     }
 
-    /// The top of the log was looked up: it is `Ok(None)` if there is no log any more.
+    /// Takes the log's top; `Ok(None)` means that there is no log any more.
     pub(super) fn looked_up(&mut self, top: LookedUp, now: Instant) {
         if let Some(follower) = &mut self.follower {
             follower.looked_up(top, now);
         }
     }
 
-    /// Starts a reading if it is still needed: the log is read from there, or, where that is `None`, only for its top.
+    /// Starts a reading if one is still needed: from that position, or, if it is `None`, for the log's top alone.
     pub(super) fn begin_reading(&mut self) -> Option<Option<ReadFrom>> {
         self.follower.as_mut()?.begin_reading(&mut self.tally)
     }
 
-    /// The reading failed. It is made again.
+    /// The reading failed; another follows.
     pub(super) fn reading_failed(&mut self) {
         if let Some(follower) = &mut self.follower {
             follower.reading_failed();
         }
     }
 
-    /// The log was read.
+    /// Takes a page of the log.
     pub(super) fn fill(&mut self, slice: LogSlice<Frame>, now: Instant) {
         let Some(follower) = &mut self.follower else { return };
         let (feed, tally) = (&mut self.feed, &mut self.tally);
@@ -348,15 +348,15 @@ impl LocalChannel {
         self.wake();
     }
 
-    /// From where a part of the log is read for those who wait for it, and how far it is known to go; `None` if nobody
-    /// waits any more.
+    /// From where to read a page for those who wait for it, and how far the log is known to go; `None` if nobody waits
+    /// any more.
     pub(super) fn begin_page(&mut self) -> Option<(Position, u64)> {
         let known = self.known()?;
         let seq = self.feed.begin_page()?;
         Some((Position::new(known.epoch, seq), known.seq))
     }
 
-    /// A part of the log was read from there, or there is no log any more, or, with `None`, it could not be read.
+    /// Takes the page from there: it may say that there is no log any more; `None` means that it could not be read.
     pub(super) fn page_read(
         &mut self,
         (from, known): (Position, u64),
@@ -374,8 +374,7 @@ impl LocalChannel {
             }
             (_, read) => {
                 if let (Some(_), Some(follower)) = (read, &mut self.follower) {
-                    // It was lost or wound back. Those who wait ask again when the channel stands in the epoch that holds
-                    // now.
+                    // The log was lost or wound back. Those who wait ask again once the channel is in its new epoch.
                     follower.watch().doubt();
                 }
                 self.feed.page_failed(now);
@@ -385,7 +384,7 @@ impl LocalChannel {
 
     // Memory.
 
-    /// How many bytes of messages it keeps, and when they were used last.
+    /// How many bytes of messages it keeps in memory, and when they were last used.
     pub(super) fn kept(&self) -> (usize, Instant) {
         self.feed.recent.usage()
     }
@@ -395,7 +394,7 @@ impl LocalChannel {
         self.feed.recent.expire(oldest);
     }
 
-    /// Keeps no messages any more: they can be read from the log.
+    /// Drops its messages from memory; the log still has them.
     pub(super) fn forget(&mut self) {
         self.feed.recent.clear();
     }

@@ -16,20 +16,20 @@ use crate::{
     protocol::Channel,
 };
 
-/// Most logs that are read at a time to bring channels up to date. Most of these readings are for the top of a log alone.
+/// Most readings at a time that bring channels up to date. Most of these ask for the log's top alone.
 const READINGS: usize = 32;
 
-/// Most logs that are read at a time for clients that come in: each such reading is a page of messages.
+/// Most readings at a time for arrivals, each a page of messages.
 const PAGES: usize = 4;
 
-/// How many channels are looked up in one go.
+/// How many channels to look up with one query.
 const LOOKED_UP: usize = 256;
 
-/// How long no reading is started after one that failed because the broker is away.
+/// How long to pause after a reading that failed because the broker is away.
 const PAUSE: Duration = Duration::from_millis(200);
 
 impl Hub {
-    /// Reads the logs of the channels that are due: those just subscribed, and those where something is missing.
+    /// Reads the logs of the channels that are due: those just subscribed, and those with something missing.
     pub(super) async fn recover_logs(&self) -> Infallible {
         let agenda = self.channels.agenda(Job::Read);
         let mut readings = FuturesUnordered::new();
@@ -68,7 +68,7 @@ impl Hub {
         succeeded
     }
 
-    /// Reads parts of logs for those who wait for them.
+    /// Reads pages for those who wait for them.
     pub(super) async fn read_pages(&self) -> Infallible {
         let agenda = self.channels.agenda(Job::Page);
         let mut readings = FuturesUnordered::new();
@@ -93,8 +93,7 @@ impl Hub {
         self.channels.finish(Job::Page, lease, |local, now| local.page_read(page, read.ok(), now));
     }
 
-    /// Looks up the tops of the logs of channels that are due: the last message of a room has no successor that would show
-    /// that it was missed.
+    /// Looks up the logs' tops of the channels that are due: if a room's last message is lost, no later one shows it.
     pub(super) async fn look_up_logs(&self) -> Infallible {
         let agenda = self.channels.agenda(Job::LookUp);
         loop {
@@ -103,7 +102,7 @@ impl Hub {
             let more = iter::from_fn(|| agenda.take(now)).take(LOOKED_UP - 1);
             let leases: Vec<Lease<'_>> = iter::once(first).chain(more).collect();
             let channels: Vec<Channel> = leases.iter().map(|lease| lease.key().channel.clone()).collect();
-            // One that could not be looked up is looked up again when its time comes.
+            // A failed look-up happens again when its time comes.
             let tops = self.broker.tops(&channels).await.unwrap_or_default().into_iter();
             let failed = iter::repeat_with(|| Err(Unavailable("there was no answer".into())));
             for (lease, top) in leases.into_iter().zip(tops.chain(failed)) {

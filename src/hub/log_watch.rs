@@ -2,49 +2,48 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long a hole may be open before the log is read. Own publishes are answered on another connection than the
-/// one on which others' are heard, so most holes close by themselves in less than a millisecond.
+/// How long a hole may stay open before the log is read. Answers to this server's publishes and pushes of others' come
+/// over two connections, so most holes close by themselves in less than a millisecond.
 const GRACE: Duration = Duration::from_millis(50);
 
-/// How long to wait after a failed reading before the next one.
+/// How long to wait after a failed reading.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// A channel in which nothing was said since it was opened is looked up first after this many intervals, or after the
-/// longest: until then what Redis knows of it lives for ten minutes.
+/// After how many intervals to look up a channel without messages for the first time, if that is not beyond the
+/// longest: until then, Redis keeps its epoch for ten minutes.
 const FIRST: u32 = 12;
 const LONGEST_FIRST: Duration = Duration::from_secs(5 * 60);
 
-/// No look-up is farther away: each prolongs the life of what Redis knows of a silent channel, which is an hour at least.
+/// The longest time between look-ups: each prolongs the life of a silent channel in Redis, which is at least an hour.
 const FARTHEST: Duration = Duration::from_secs(30 * 60);
 
-/// When the log of a channel has to be read, and when its top is looked up.
+/// When to read the log of a channel, and when to look up its top.
 ///
-/// A reading is due when the channel has been subscribed, when something is missing, or when somebody says so. A look-up
-/// finds a last message that was missed, which has no successor to show it. It is due an interval after something was
-/// said, and then each time twice as much later: what look-ups cost goes with what is said, and not with how many channels
-/// there are.
+/// A reading is due when the channel was subscribed, when something is missing, or when somebody asks. A look-up finds
+/// a lost last message, which no later one shows. It is due an interval after a message, and then each time after twice
+/// as long: so look-ups cost in proportion to messages, not to the number of channels.
 #[derive(Debug)]
 pub(super) struct LogWatch {
-    /// The log has to be read whether or not anything is known to be missing.
+    /// The log must be read, whether or not anything is missing.
     is_unchecked: bool,
-    /// The last reading failed, so that the next one is not made at once.
+    /// The last reading failed, so the next one must wait.
     has_failed: bool,
-    /// How many readings have been begun, and the number of the last one that succeeded.
+    /// How many readings have begun, and the number of the last successful one.
     begun: u64,
     done: u64,
     interval: Duration,
-    /// How long after the last look-up the next one is, and when that is.
+    /// The time between the last look-up and the next, and when that is.
     gap: Duration,
     look_up: Option<Instant>,
 }
 
 impl LogWatch {
-    /// A channel that is not subscribed yet. `interval` is how soon after something was said its log is looked up.
+    /// A channel that is not subscribed yet. `interval` is how soon after a message its top is looked up.
     pub(super) fn new(interval: Duration) -> Self {
         Self { is_unchecked: false, has_failed: false, begun: 0, done: 0, interval, gap: interval, look_up: None }
     }
 
-    /// The channel has been subscribed: what was published until now may have been missed.
+    /// The channel is subscribed; what was published before may have been missed.
     pub(super) fn subscribed(&mut self, now: Instant) {
         (self.is_unchecked, self.has_failed) = (true, false);
         if self.look_up.is_none() {
@@ -53,27 +52,27 @@ impl LogWatch {
         }
     }
 
-    /// The log has to be read.
+    /// Asks for a reading.
     pub(super) fn doubt(&mut self) {
         self.is_unchecked = true;
     }
 
-    /// The next reading that would be begun from now on. Readings are counted from 1.
+    /// The number of the next reading, counted from 1.
     pub(super) fn next_number(&self) -> u64 {
         self.begun + 1
     }
 
-    /// The last reading that has succeeded; 0 if none has.
+    /// The number of the last successful reading; 0 if there is none.
     pub(super) fn last_read(&self) -> u64 {
         self.done
     }
 
-    /// Has this reading made, if it has not been begun yet.
+    /// Asks for this reading, if it has not begun yet.
     pub(super) fn need(&mut self, number: u64) {
         self.is_unchecked |= self.begun < number;
     }
 
-    /// Something was said in the channel.
+    /// A message came in the channel.
     pub(super) fn spoke(&mut self, now: Instant) {
         self.gap = self.interval;
         if self.look_up.is_some_and(|due| due > now + self.interval) {
@@ -81,7 +80,7 @@ impl LogWatch {
         }
     }
 
-    /// When to read the log next, given whether something is known to be missing.
+    /// When to read the log next, given whether something is missing.
     pub(super) fn next_reading(&self, has_hole: bool, now: Instant) -> Option<Instant> {
         match (self.is_unchecked, has_hole) {
             (true, _) if self.has_failed => Some(now + RETRY),
@@ -91,7 +90,7 @@ impl LogWatch {
         }
     }
 
-    /// Begins a reading if it is still needed. Returns whether it is, and if so, whether it is for a hole alone.
+    /// Begins a reading if it is still needed. Returns whether it is, and whether only a hole needs it.
     pub(super) fn begin_reading(&mut self, has_hole: bool) -> Option<bool> {
         if !has_hole && !self.is_unchecked {
             return None;
@@ -100,24 +99,24 @@ impl LogWatch {
         Some(!std::mem::take(&mut self.is_unchecked))
     }
 
-    /// The reading failed and has to be made again.
+    /// The reading failed; another follows.
     pub(super) fn reading_failed(&mut self) {
         (self.is_unchecked, self.has_failed) = (true, true);
     }
 
-    /// The reading succeeded; `goes_on` if there is more to be read at once.
+    /// The reading succeeded; `goes_on` says that there is more to read at once.
     pub(super) fn reading_done(&mut self, goes_on: bool) {
         self.has_failed = false;
         self.done = self.begun;
         self.is_unchecked |= goes_on;
     }
 
-    /// When to look up the top of the log next.
+    /// When to look up the log's top next.
     pub(super) fn next_look_up(&self) -> Option<Instant> {
         self.look_up
     }
 
-    /// The look-up has been made; or, if it did not succeed, has to be made again.
+    /// The look-up succeeded, or must be made again.
     pub(super) fn looked_up(&mut self, succeeded: bool, now: Instant) {
         self.plan_look_up(now);
         if succeeded {
@@ -184,8 +183,8 @@ mod tests {
         assert_eq!(watch.next_reading(false, now), None, "one reading serves all who wait");
     }
 
-    /// What silence costs: in a day, a channel in which something was said once is looked up about sixty times, however
-    /// short the interval is.
+    /// The cost of silence: in a day, a channel with one message is looked up about sixty times, however short the
+    /// interval is.
     #[test]
     fn look_ups_become_rare_in_silence_and_frequent_when_something_is_said() {
         let (mut watch, start) = watch();
@@ -210,9 +209,9 @@ mod tests {
             now = due;
         }
         assert_eq!(gaps, [5, 5, 10, 20]);
-        // In a channel that never falls silent there is one in each interval.
+        // A channel that is never silent is looked up once in each interval.
         let due = watch.next_look_up().unwrap();
-        // One that fails is made again no later than it would have been.
+        // A failed one is repeated no later than the next one would have come.
         for _ in 0..2 {
             watch.looked_up(false, due);
             assert_eq!(watch.next_look_up(), Some(due + 80 * SECOND));

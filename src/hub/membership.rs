@@ -3,8 +3,8 @@ use std::sync::Arc;
 use super::{ClientId, Hub};
 use crate::protocol::Channel;
 
-/// One client's place in one channel. Dropping it is leaving, so no member can be left behind; the client is sent
-/// first what was delivered until then.
+/// One client's place in one channel. Dropping it leaves the channel, so no member can be forgotten; the client first
+/// gets what was delivered until then.
 #[derive(Debug)]
 pub struct Membership {
     hub: Arc<Hub>,

@@ -1,12 +1,12 @@
 //! The rooms and members of this server: who gets what, in which order, and which channels are wanted for it.
 //!
-//! Each channel has one owner at a time, whoever holds the lock of its shard. Under that lock a publication goes
-//! through the channel's sequencer and in line for all members, and a few members at a time are written to, so every
-//! member sees one order. No lock is held across an await, and under it nothing waits: a [`Recipient`] takes what it is
-//! sent at once.
+//! Each channel has one owner at a time: the holder of its shard's lock. Under that lock a publication goes through the
+//! channel's sequencer and into the line for all members, and a few members at a time are written to, so every member
+//! sees one order. No lock is held across an await, and nothing waits under it: a [`Recipient`] takes what it is sent
+//! at once.
 //!
-//! Types that know no task and no socket decide (`LocalChannel` and its parts). What has to be done outside, such as reading
-//! a log, they only ask for; the tasks of [`Hub::run`] do it.
+//! The types that decide know no task and no socket (`LocalChannel` and its parts). They only ask for what others must
+//! do, such as reading a log; the tasks of [`Hub::run`] do it.
 
 mod admission;
 mod agenda;
@@ -61,7 +61,7 @@ use crate::{
     telemetry::{Metrics, trace::Tracer},
 };
 
-/// How many clients that come in are dealt with at a time, beside all else.
+/// How many arrivals to handle at a time.
 const ARRIVAL_TURNS: usize = 4;
 
 /// The meeting point of this server's sessions and its broker.
@@ -112,17 +112,17 @@ impl Hub {
         }
     }
 
-    /// The name of this server in what it publishes.
+    /// This server's name in what it publishes.
     pub fn origin_server(&self) -> &str {
         &self.origin_server
     }
 
-    /// Takes a new client in. It gets every broadcast from now on, until the membership is dropped.
+    /// Takes in a new client, which gets every broadcast until the membership is dropped.
     pub fn connect(self: &Arc<Self>, recipient: Arc<dyn Recipient>) -> (Client, Membership) {
         let id = ClientId(self.next_client.fetch_add(1, Ordering::Relaxed));
         let client = Client { id, recipient };
         self.channels.act(&Channel::Broadcast, |broadcast, _| broadcast.admit(&client));
-        // Either this sees that the hub closes, or the hub, closing, sees the new member.
+        // Either this sees that the hub is closing, or the closing hub sees the new member.
         if let Some(code) = self.closing.get() {
             client.recipient.close(*code);
         }
@@ -130,19 +130,19 @@ impl Hub {
         (client, membership)
     }
 
-    /// All clients that are connected now.
+    /// All connected clients.
     pub fn recipients(&self) -> Vec<Arc<dyn Recipient>> {
         let all = |broadcast: &LocalChannel| broadcast.recipients().cloned().collect();
         self.channels.peek(&Channel::Broadcast, all).unwrap_or_default()
     }
 
-    /// Has every client closed with this code, those that are still to come too, once it has been sent what waits for it.
+    /// Closes every client with this code, also those still to come, after what waits for it.
     pub fn close_all(&self, code: CloseCode) {
         let code = *self.closing.get_or_init(|| code);
         self.recipients().iter().for_each(|recipient| recipient.close(code));
     }
 
-    /// Everything that keeps this server from carrying messages at the moment; nothing if all is well.
+    /// Everything that now keeps this server from carrying messages; empty if all is well.
     pub fn troubles(&self) -> Vec<Trouble> {
         let mut troubles = self.broker.troubles();
         let is_open = self.channels.peek(&Channel::Broadcast, LocalChannel::is_open).unwrap_or(false);

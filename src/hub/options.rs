@@ -3,16 +3,16 @@ use std::time::Duration;
 /// Options of a hub.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// How many messages, and how many bytes of them, the log of a room keeps, and for how long. Without messages there is
-    /// no history: no order between servers, and no log.
+    /// How many messages, and how many bytes of them, the log of a room keeps, and for how long. With 0 messages there
+    /// is no history: no order between servers, and no log.
     pub history_length: usize,
     /// See [`history_length`](Self::history_length).
     pub history_bytes: usize,
     /// See [`history_length`](Self::history_length).
     pub history_age: Duration,
-    /// Most bytes of recent messages that are kept in memory, of all rooms together.
+    /// Most bytes of recent messages in memory, for all rooms together.
     pub recent_bytes: usize,
-    /// How soon after something was said in a room its log is looked up.
+    /// How soon after a message in a room to look up the log's top.
     pub compare_interval: Duration,
     /// Most messages that may be in line in a room.
     pub line_messages: usize,

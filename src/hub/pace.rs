@@ -4,35 +4,35 @@ use tokio::time::Instant;
 
 use super::stretch::CALL;
 
-/// How many members of a room are written to under its lock before another room has its turn, and how many of all rooms
-/// before other tasks have theirs. A write takes some microseconds.
+/// How many members of a room to write to under its lock before another room gets its turn, and how many of all rooms
+/// before other tasks get theirs. A write takes some microseconds.
 pub(super) const TURN: usize = 32;
 
-/// A room with at most this many turns left has them in a row: a room of a hundred does not wait behind one of thousands
-/// for each of its own.
+/// A room with at most this many turns left gets them in a row, so that a room of a hundred does not wait behind one of
+/// thousands for each of its turns.
 const TURNS: usize = 4;
 
-/// A room in which messages come faster than a round takes rests for this many times as long as the round took. What comes
+/// If messages come faster than a round takes, the room rests for this many times as long as the round took. What comes
 /// meanwhile goes out together, so the busier a room or its server is, the fewer calls a message costs.
 const REST: u32 = 4;
 
-/// Rounds that were shorter than this are followed at once.
+/// After a round that was shorter than this, the next follows at once.
 const SHORT: Duration = Duration::from_millis(1);
 
 /// No rest is longer than this.
 const LONGEST_REST: Duration = Duration::from_millis(10);
 
-/// A flooded room goes at the pace of most of its members: while most of them have not taken the last round yet, it rests
-/// for this long, again and again, but for one round no longer than the longest. So what they cannot take piles up only
-/// for those who are slower than most. What comes meanwhile is not lost, but taken from memory or from the log later.
+/// A flooded room goes at the pace of most of its members: while most of them have not accepted the last round yet, it
+/// rests for this long, again and again, up to a longest time for one round. So messages pile up only for members that
+/// are slower than most. What comes meanwhile is not lost: members get it from memory or from the log later.
 const LAG_REST: Duration = Duration::from_millis(5);
 const LONGEST_LAG: Duration = Duration::from_millis(500);
 
-/// A room is flooded if more messages than this, or more bytes than go out with one call, are left after a round.
+/// A room is flooded if more messages than this are left after a round, or more bytes than go out with one call.
 const FLOOD: usize = 64;
 
-/// A round through very many members pauses for this long after each stretch of this many: a room of thousands takes about
-/// half of a core, and leaves the rest to other rooms.
+/// A round through very many members pauses for this long after this many of them, so that a room of thousands takes
+/// about half a core and leaves the rest to other rooms.
 const STRETCH: usize = 128;
 const PAUSE: Duration = Duration::from_millis(1);
 
@@ -43,17 +43,17 @@ pub(super) struct Load {
     pub(super) bytes: usize,
 }
 
-/// When a room's members are served: how long a busy room rests, and when a flooded one waits for its members.
+/// When to serve a room's members: how long a busy room rests, and when a flooded one waits for its members.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
     rests_until: Option<Instant>,
-    /// Since when the next round waits for most members to take the last one.
+    /// Since when the next round waits for most members to accept the last one.
     lags_since: Option<Instant>,
     /// How many members this round has served since its last pause.
     stretch: usize,
 }
 
-/// What a round through all members was like.
+/// What happened in a round through all members.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Round {
     pub(super) took: Duration,
@@ -64,18 +64,18 @@ pub(super) struct Round {
 }
 
 impl Pace {
-    /// When the next turn is, if there is something to send.
+    /// When the next turn comes, if there is something to send.
     pub(super) fn next_turn(&self, now: Instant) -> Instant {
         self.rests_until.map_or(now, |until| until.max(now))
     }
 
-    /// Whether the room is at rest.
+    /// Whether the room rests.
     pub(super) fn rests(&self, now: Instant) -> bool {
         self.rests_until.is_some_and(|until| until > now)
     }
 
-    /// Whether a new round may begin; if not, the room rests a little longer. `most_lag` says whether most members have not
-    /// taken the last round yet.
+    /// Whether a new round may begin; if not, the room rests a little longer. `most_lag` says whether most members have
+    /// not accepted the last round yet.
     pub(super) fn may_begin(&mut self, now: Instant, most_lag: impl FnOnce() -> bool) -> bool {
         let is_patient = |since: Instant| now.saturating_duration_since(since) < LONGEST_LAG;
         let lags = self.lags_since.is_some_and(is_patient) && most_lag();
@@ -105,7 +105,7 @@ impl Pace {
     }
 }
 
-/// Whether a room with `left` members to go in its round has another turn at once.
+/// Whether a room with `left` members to go in its round gets another turn at once.
 pub(super) fn goes_on(left: usize) -> bool {
     (1..=TURN * TURNS).contains(&left)
 }

@@ -4,22 +4,22 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::stretch::Stretch;
 
-/// How long nothing is read for a channel after a reading that failed.
+/// How long to wait after a failed reading.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Who waits for which part of one channel's log.
+/// Who waits for which page of one channel's log.
 ///
-/// Those who wait for the same part get it from one reading, and of one channel one part is read at a time. It holds at
-/// most one request for each client that comes in.
+/// Those who wait for the same page share one reading, and each channel has one reading at a time. It holds at most one
+/// request for each arrival.
 #[derive(Debug, Default)]
 pub(super) struct PageRequests {
     waiting: Vec<(u64, oneshot::Sender<Arc<Stretch>>)>,
-    /// No reading before this moment, as the last one failed.
+    /// No reading before this time, because the last one failed.
     paused_until: Option<Instant>,
 }
 
 impl PageRequests {
-    /// Somebody needs what comes after `seq`. The sender is dropped if it could not be read.
+    /// Asks for what comes after `seq`. The sender is dropped if it could not be read.
     pub(super) fn add(&mut self, seq: u64) -> oneshot::Receiver<Arc<Stretch>> {
         let (sender, receiver) = oneshot::channel();
         self.waiting.retain(|(_, waiting)| !waiting.is_closed());
@@ -33,18 +33,18 @@ impl PageRequests {
         is_needed.then(|| self.paused_until.map_or(now, |until| until.max(now)))
     }
 
-    /// After which `seq` the log is read now; `None` if nobody waits any more.
+    /// After which `seq` to read now; `None` if nobody waits any more.
     pub(super) fn begin(&mut self, own: Option<u64>) -> Option<u64> {
         self.waiting.retain(|(_, waiting)| !waiting.is_closed());
         self.waiting.iter().map(|(seq, _)| *seq).chain(own).min()
     }
 
-    /// A part of the log was read. Whoever waits for something in it gets it.
+    /// Takes a page, and hands it to all who wait for something in it.
     pub(super) fn answer(&mut self, read: &Arc<Stretch>) {
         self.paused_until = None;
         for (seq, waiting) in std::mem::take(&mut self.waiting) {
             if read.answers(seq) {
-                // Whoever has stopped waiting needs it no more.
+                // One who has stopped waiting does not need it.
                 let _ = waiting.send(read.clone());
             } else {
                 self.waiting.push((seq, waiting));
@@ -52,7 +52,7 @@ impl PageRequests {
         }
     }
 
-    /// It could not be read, which all who wait are told.
+    /// The reading failed; tells all who wait.
     pub(super) fn fail(&mut self, now: Instant) {
         self.waiting.clear();
         self.paused_until = Some(now + PAUSE);
@@ -63,7 +63,7 @@ impl PageRequests {
 mod tests {
     use super::{super::stretch::tests::entry, *};
 
-    /// What a reading after `from` found, up to `to`.
+    /// A page after `from`, up to `to`.
     fn read(from: u64, to: u64) -> Arc<Stretch> {
         Arc::new(Stretch::of_reading(from, to, (from + 1..=to).map(|seq| entry(seq, 1))))
     }
@@ -77,7 +77,7 @@ mod tests {
         requests.answer(&read(10, 200));
         assert!(early.try_recv().is_ok() && later.try_recv().is_ok() && far.try_recv().is_err());
         assert_eq!(requests.begin(None), Some(300));
-        // A reading that found nothing is an answer too.
+        // An empty page is an answer too.
         requests.answer(&read(300, 300));
         assert!(far.try_recv().is_ok() && requests.next(None, now).is_none());
     }

@@ -10,19 +10,19 @@ use crate::{
     telemetry::trace,
 };
 
-/// How long a publisher waits, at most, for members that are given more than they are sent.
+/// How long a publisher waits, at most, for overloaded members.
 const PATIENCE: Duration = Duration::from_millis(100);
 
 impl Hub {
-    /// Publishes to a channel, and delivers to this server's members, if it has any, in the message's place. When this
-    /// returns, the broker has the message, and it is in line for the members unless messages before it are still missing.
-    /// Where no history is kept it has no position, and is in line here before the broker has it.
+    /// Publishes to a channel, and delivers the message in its place to this server's members, if there are any. When
+    /// this returns, the broker has the message, and it is in line for the members unless earlier messages are still
+    /// missing. Without history it has no position, and is in line here before the broker has it.
     ///
-    /// A `sender` on this server is told `ack` if the draft has an id, behind everything that was in line for it in the
-    /// channel: so whatever it asks next is answered after that.
+    /// If the draft has an id, a `sender` on this server is told `ack`, after everything that was in line for it in the
+    /// channel. So the answer to its next command comes after that.
     ///
     /// # Errors
-    /// See [`Broker::publish`](crate::broker::Broker::publish). The sender has then been told nothing.
+    /// See [`Broker::publish`](crate::broker::Broker::publish). The sender has then not been told anything.
     pub async fn publish(
         &self,
         channel: &Channel,
@@ -50,7 +50,7 @@ impl Hub {
         draft: &Draft,
         sender: Option<&Client>,
     ) -> Result<Option<Position>, PublishError> {
-        // Members of a channel that is not open yet could not be given it.
+        // Members of a channel that is not open yet could not get it.
         let local = self.channels.peek(channel, |local| (local.is_closed_to_members(), local.known()));
         let (is_closed, known) = local.unwrap_or_default();
         if is_closed {
@@ -86,7 +86,7 @@ impl Hub {
             Published::Repeated(position) => {
                 self.metrics.publishes_repeated.inc();
                 let ack = ack(channel, draft, Some(position));
-                // The answer of the first try may have been lost on its way here, and its delivery with it.
+                // The first answer may have been lost, and the delivery with it.
                 self.deliver(channel, sender, ack, |local, now| local.observe(position, now));
                 position
             }
@@ -106,7 +106,8 @@ impl Hub {
         Ok(())
     }
 
-    /// Acts on a channel, if there is one here, and in the same moment sends the sender what is in line for it and its ack.
+    /// Acts on a channel, if this server has it, and under the same lock sends the sender what is in line for it and
+    /// its ack.
     fn deliver(
         &self,
         channel: &Channel,
@@ -123,13 +124,13 @@ impl Hub {
         }
     }
 
-    /// Hands a message that has no place in the order to the members.
+    /// Delivers a message without a place in the order to the members.
     pub(super) fn deliver_unplaced(&self, channel: &Channel, frame: &Frame) {
         self.channels.act(channel, |local, _| local.deliver_unplaced(frame.clone()));
     }
 
-    /// Waits a moment while the members of a channel are given more than they are sent. So whoever sends most is slowed, and
-    /// nobody in other channels.
+    /// Waits a moment while the members of a channel are overloaded. This slows those who send most, and nobody in
+    /// other channels.
     async fn relieve(&self, channel: &Channel) {
         if let Some(relieved) = self.channels.act(channel, |local, _| local.relieved()).flatten() {
             let _ = timeout(PATIENCE, relieved).await;
@@ -137,7 +138,7 @@ impl Hub {
     }
 }
 
-/// The ack of a message, if its sender has given it an id.
+/// The ack of a message, if its sender gave it an id.
 fn ack(channel: &Channel, draft: &Draft, position: Option<Position>) -> Option<Event> {
     draft.id().map(|id| Event::Ack { id: id.clone(), room: channel.room().cloned(), position })
 }

@@ -8,10 +8,10 @@ use tokio::time::Instant;
 use super::stretch::{Next, Stretch};
 use crate::{order::Publication, protocol::Frame};
 
-/// What a message takes beside its bytes, roughly: its place in the map and its share of the allocator's classes.
+/// About how much memory a message takes beside its bytes: its place in the map, and what the allocator rounds up.
 const OVERHEAD: usize = 128;
 
-/// How many bytes the recent messages of all channels of a server may take.
+/// The bytes that the recent messages of all channels may take.
 #[derive(Debug)]
 pub(super) struct Budget {
     max: usize,
@@ -27,7 +27,7 @@ impl Budget {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// How many bytes to give back, so that rooms that speak find memory for new messages.
+    /// How many bytes to free, so that active rooms find memory for new messages.
     pub(super) fn excess(&self) -> usize {
         let is_tight = self.used() > self.max / 8 * 7;
         if is_tight { self.used().saturating_sub(self.max / 4 * 3) } else { 0 }
@@ -38,11 +38,11 @@ impl Budget {
     }
 }
 
-/// The recent part of one channel's log, from which clients that come back are served without asking the broker.
+/// The recent part of one channel's log, which serves returning clients without the broker.
 ///
-/// It holds at most what the log holds, and all channels together keep to a [`Budget`]: a channel that speaks gives up
-/// its own oldest messages first, and those that have not been used for longest are emptied now and then. What is not
-/// here is read from the log.
+/// It holds at most what the log holds, and all channels together keep to a [`Budget`]: an active channel first gives
+/// up its own oldest messages, and the least recently used channels are emptied now and then. What is not here is read
+/// from the log.
 #[derive(Debug)]
 pub(super) struct Recent {
     stretch: Stretch,
@@ -52,7 +52,7 @@ pub(super) struct Recent {
     used: Instant,
 }
 
-/// What one channel keeps at most.
+/// The bounds of one channel.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RecentLimits {
     pub(super) length: usize,
@@ -86,7 +86,7 @@ impl Recent {
         self.shrink();
     }
 
-    /// Keeps what was read of the log, as far as the limits allow and up to `end`.
+    /// Keeps a page of the log, as far as the limits allow and up to `end`.
     pub(super) fn absorb(&mut self, read: &Stretch, end: u64, now: Instant) {
         self.used = now;
         self.stretch.gone = self.stretch.gone.max(read.gone.min(end));
@@ -94,7 +94,7 @@ impl Recent {
         self.shrink();
     }
 
-    /// The log has nothing up to this `seq` but what is here.
+    /// Up to this `seq`, the log has only what is here.
     pub(super) fn gone(&mut self, to: u64) {
         self.stretch.gone = self.stretch.gone.max(to);
     }
@@ -106,13 +106,13 @@ impl Recent {
         }
     }
 
-    /// Forgets everything: another epoch has begun, or others need the memory.
+    /// Forgets everything: a new epoch has begun, or others need the memory.
     pub(super) fn clear(&mut self) {
         self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
         (self.stretch, self.bytes) = (Stretch::default(), 0);
     }
 
-    /// How many bytes it takes, and when it was used last.
+    /// How many bytes it takes, and when it was last used.
     pub(super) fn usage(&self) -> (usize, Instant) {
         (self.bytes, self.used)
     }
@@ -204,7 +204,7 @@ pub(super) mod tests {
     }
 
     proptest! {
-        /// Whatever is kept, read and dropped: what is handed out is consecutive, and the books agree.
+        /// Whatever is kept, read and dropped: what it returns is consecutive, and the counts agree.
         #[test]
         fn what_follows_is_consecutive(
             steps in prop::collection::vec((0..40_u64, 1..8_u64, any::<bool>()), 0..40),

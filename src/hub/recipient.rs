@@ -8,19 +8,19 @@ use std::{
 use super::ClientId;
 use crate::protocol::{Batch, CloseCode};
 
-/// One who is sent what is delivered: the hub's view of a client's connection. No method waits.
+/// The hub's view of a client's connection. No method waits.
 pub trait Recipient: fmt::Debug + Send + Sync {
     /// Sends a batch. Batches arrive in the order of the calls, and each arrives whole, or the recipient is closed.
     fn deliver(&self, batch: &Batch);
 
-    /// Whether it has taken everything that it was sent.
+    /// Whether it has accepted everything that it was sent.
     fn is_free(&self) -> bool;
 
-    /// Ready with true once it has taken everything that it was sent, and with false once it is closed or about to be.
-    /// For one task at a time.
+    /// Waits until it has accepted everything that it was sent (true), or is closed or about to be (false). For one
+    /// task at a time.
     fn poll_free(&self, context: &mut Context<'_>) -> Poll<bool>;
 
-    /// Has the connection closed with this code, after everything that it was sent.
+    /// Asks for the connection to be closed with this code, after everything that it was sent.
     fn close(&self, code: CloseCode);
 }
 
@@ -37,7 +37,8 @@ impl Client {
         self.id
     }
 
-    /// Waits until it has taken everything that it was sent. Returns false if it is closed or about to be. Cancel-safe.
+    /// Waits until it has accepted everything that it was sent. Returns false if it is closed or about to be.
+    /// Cancel-safe.
     pub(super) async fn free(&self) -> bool {
         poll_fn(|context| self.recipient.poll_free(context)).await
     }
@@ -53,7 +54,7 @@ pub(super) mod tests {
     use super::*;
     use crate::protocol::{Frame, Item};
 
-    /// A recipient that keeps what it is sent, and no socket.
+    /// A recipient without a socket, which keeps what it is sent.
     #[derive(Debug, Default)]
     pub(crate) struct Listening {
         texts: Mutex<Vec<String>>,
@@ -67,17 +68,17 @@ pub(super) mod tests {
             (Client { id: ClientId(id), recipient: listening.clone() }, listening)
         }
 
-        /// What it has got, in order: messages as they are, of events the type and the `seq`.
+        /// What it got, in order: messages as they are, events as their type and `seq`.
         pub(crate) fn texts(&self) -> Vec<String> {
             self.texts.lock().unwrap().clone()
         }
 
-        /// In how many calls that came.
+        /// In how many calls it came.
         pub(crate) fn calls(&self) -> usize {
             self.calls.load(Ordering::Relaxed)
         }
 
-        /// Whether it has not taken what it was sent, from now on.
+        /// Sets whether it lags behind what it was sent.
         pub(crate) fn lags(&self, lags: bool) {
             self.lags.store(lags, Ordering::Relaxed);
         }
@@ -100,7 +101,7 @@ pub(super) mod tests {
         fn close(&self, _: CloseCode) {}
     }
 
-    /// A message with this text for its whole frame.
+    /// A message whose whole frame is this text.
     pub(crate) fn message(text: &str) -> Item {
         Item::Message(Frame::from(text.to_owned()))
     }

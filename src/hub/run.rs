@@ -38,7 +38,7 @@ mod tests {
 
     use super::*;
 
-    /// A server with a task less would be ready, and silent to a part of its members.
+    /// A server without one of its tasks would be ready, and yet silent to some of its members.
     #[tokio::test]
     async fn a_task_that_panics_ends_the_others_too() {
         let mut tasks = JoinSet::new();

@@ -5,8 +5,8 @@ use tokio::task::yield_now;
 use super::{Hub, agenda::Job, pace::TURN};
 
 impl Hub {
-    /// Writes to members what is in line for them, channel by channel and turn by turn. Several may do this side by side:
-    /// each channel is in the hands of one at a time.
+    /// Writes to members what is in line for them, channel by channel and turn by turn. Several workers may do this
+    /// side by side: each channel is with one of them at a time.
     pub(super) async fn serve_members(&self) -> Infallible {
         let mut written = 0;
         loop {

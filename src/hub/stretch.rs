@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use crate::{order::Publication, protocol::Frame};
 
-/// Most bytes of messages that are handed out at a time.
+/// Most bytes of messages to return at a time.
 pub(super) const CALL: usize = 64 * 1024;
 
 /// What follows a position.
@@ -10,24 +10,24 @@ pub(super) const CALL: usize = 64 * 1024;
 pub(super) enum Next {
     /// These messages, up to and with this `seq`.
     Messages { frames: Vec<Frame>, to: u64 },
-    /// Nothing up to this `seq`: the log no longer reaches back there.
+    /// Nothing up to this `seq`: the log no longer reaches back that far.
     Gone { to: u64 },
-    /// Only the log can tell.
+    /// Unknown: only the log can tell.
     Unknown,
 }
 
-/// A part of one epoch of a channel's log, perhaps with holes that nothing is known of.
+/// A part of one epoch of a channel's log, perhaps with unknown holes.
 #[derive(Debug, Default)]
 pub(super) struct Stretch {
     pub(super) entries: BTreeMap<u64, Publication<Frame>>,
-    /// What is not in `entries` up to this `seq` is not in the log either.
+    /// Up to this `seq`, what is not in `entries` is not in the log either.
     pub(super) gone: u64,
-    /// After which `seq` it was read, and up to where; nothing if it was not read in one go.
+    /// After which `seq` it was read, and up to which; `None` if it was not read at once.
     read: Option<(u64, u64)>,
 }
 
 impl Stretch {
-    /// What a reading of the log after `asked` found, with `top` as the last `seq` given out at that moment.
+    /// A page that was read after `asked`, with `top` as the last `seq` assigned by then.
     pub(super) fn of_reading(asked: u64, top: u64, entries: impl IntoIterator<Item = Publication<Frame>>) -> Self {
         let entries = entries.into_iter().filter(|entry| entry.position.seq > asked);
         let entries = entries.map(|entry| (entry.position.seq, entry));
@@ -39,7 +39,7 @@ impl Stretch {
         Self { entries, gone, read: Some((asked, to)) }
     }
 
-    /// Whether it is an answer to what comes after `seq`, be it that there is nothing.
+    /// Whether it says what comes after `seq`, even if that is nothing.
     pub(super) fn answers(&self, seq: u64) -> bool {
         self.read.is_some_and(|(asked, to)| seq == asked || (asked..to).contains(&seq))
     }
@@ -81,7 +81,7 @@ pub(super) mod tests {
         Publication { position, ts: seq, item: Frame::from("x".repeat(bytes)) }
     }
 
-    /// What `after` says, as a pair: how many messages, up to where; a gap has none.
+    /// The answer of `after` as a pair: how many messages, up to where; a gap has none.
     pub(crate) fn after(stretch: &Stretch, seq: u64, end: u64) -> Option<(usize, u64)> {
         match stretch.after(seq, end, 100) {
             Next::Messages { frames, to } => Some((frames.len(), to)),

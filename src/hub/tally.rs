@@ -1,24 +1,24 @@
 use crate::{protocol::ResetReason, telemetry::Metrics};
 
-/// What has happened in a channel and is counted. Deciding and counting are kept apart: the channel only writes it down.
+/// What happened in a channel, to be counted. The channel only notes it; others count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tally {
     /// Holes that did not close by themselves.
     pub(super) holes: u64,
     /// Messages that came from a reading of the log.
     pub(super) recovered: u64,
-    /// Messages without a place that nobody was sent.
+    /// Messages without a place that nobody got.
     pub(super) dropped: u64,
     resets: [u64; ResetReason::ALL.len()],
 }
 
 impl Tally {
-    /// A gap was told.
+    /// A gap was announced.
     pub(super) fn reset(&mut self, reason: ResetReason) {
         self.resets[reason as usize] += 1;
     }
 
-    /// How many gaps were told for this reason.
+    /// How many gaps were announced for this reason.
     pub(super) fn resets(&self, reason: ResetReason) -> u64 {
         self.resets[reason as usize]
     }

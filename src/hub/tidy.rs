@@ -5,14 +5,14 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::Hub;
 use crate::broker::unix_millis;
 
-/// How often the server gives back the memory of the messages that nobody needed for longest, if memory is short; and, each
-/// time of so many, that of messages that are too old.
+/// How often the server frees the memory of the least recently used messages, if memory is short; and after how many of
+/// these times it also frees messages that are too old.
 const INTERVAL: Duration = Duration::from_secs(1);
 const EXPIRE_EVERY: u32 = 30;
 
 impl Hub {
-    /// Gives back the memory of messages that are too old, and, when memory is short, of channels whose messages were not
-    /// used for longest, so that those that speak find some.
+    /// Frees the memory of messages that are too old and, when memory is short, of the least recently used channels, so
+    /// that active ones find some.
     pub(super) async fn tidy(&self) -> Infallible {
         let mut interval = interval(INTERVAL);
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);

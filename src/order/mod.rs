@@ -1,4 +1,4 @@
-//! One order for a channel: how publications that come over several ways are put in line.
+//! One order for a channel: how publications that arrive by several ways are put in line.
 //!
 //! Everything here is a pure state machine: no I/O, no clock, no tasks.
 

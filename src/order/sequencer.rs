@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::protocol::{Epoch, Position, ResetReason, Stamp};
 
-/// How many of the last publications are remembered by their time.
+/// How many of the last publications to remember by their time.
 const REMEMBERED: usize = 256;
 
 /// A publication in its place.
@@ -10,8 +10,8 @@ const REMEMBERED: usize = 256;
 pub struct Publication<T> {
     /// Where it stands.
     pub position: Position,
-    /// When it got its place, in Unix milliseconds by the broker's clock. A number that a wound back log gives out
-    /// a second time comes with another time.
+    /// When it got its place, in Unix milliseconds by the broker's clock. If a wound back log assigns a number a second
+    /// time, the time differs.
     pub ts: u64,
     /// What was published.
     pub item: T,
@@ -26,64 +26,64 @@ pub enum Effect<T> {
     Reset(Position, ResetReason),
 }
 
-/// From where to read a log, and what the reader knows of it.
+/// From where to read a log, and what the reader knows about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadFrom {
-    /// The last position the reader has. The entry there is read again, to see that it is still the same one.
+    /// The last position that the reader has. The entry there is read again, to check that it is still the same.
     pub position: Position,
-    /// The highest `seq` of this epoch that the reader knows to have been given out. A log whose top is lower was
-    /// wound back, and starts a new epoch.
+    /// The highest assigned `seq` of this epoch that the reader knows. A log whose top is lower was wound back, and
+    /// starts a new epoch.
     pub known: u64,
     /// The reader has seen two publications under one number, so the epoch is void, and a new one must begin.
     pub void: bool,
 }
 
-/// A part of a channel's log, as read at one moment.
+/// A part of a channel's log at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogSlice<T> {
-    /// The last position given out.
+    /// The last position assigned.
     pub top: Position,
-    /// Entries of this epoch in rising order: from the position that was asked for, if its epoch is still the same,
-    /// else from the start. There may be more after the last one.
+    /// Entries of this epoch in rising order: from the requested position, if its epoch still holds, else from the
+    /// start. There may be more after the last one.
     pub entries: Vec<Publication<T>>,
 }
 
-/// Makes one order of the publications of one channel.
+/// Puts the publications of one channel into one order.
 ///
-/// They come over two connections, as answers to own publishes and as pushes for those of others, and some may
-/// not come at all. The sequencer lets each through once, in the order of `seq`, keeps back what came early, and
-/// knows when the log has to be asked ([`Sequencer::is_behind`]).
+/// They arrive over two connections, as answers to this server's publishes and as pushes of others', and some may never
+/// arrive. The sequencer lets each through once, in the order of `seq`, holds back what came early, and knows when the
+/// log must be read ([`Sequencer::is_behind`]).
 ///
-/// It starts without a position and lets nothing through until the log has told it one.
-/// The idea of (epoch, offset) is Centrifugo's; the hold-back is the receive window of any reliable transport.
+/// It starts without a position, and lets nothing through until the log gives it one. The idea of (epoch, offset) is
+/// Centrifugo's; the hold-back is the receive window of any reliable transport.
 #[derive(Clone, Debug)]
 pub struct Sequencer<T> {
-    /// All up to here has been let through.
+    /// Everything up to here has been let through.
     at: Option<Position>,
     /// The highest `seq` of this epoch known to exist.
     top: u64,
     /// Publications of this epoch beyond the next one.
     held: BTreeMap<u64, Publication<T>>,
-    /// How many publications may be held. Those beyond are dropped, and read from the log when their turn comes.
+    /// How many publications it may hold. It drops further ones, and reads them from the log when their turn comes.
     capacity: usize,
-    /// A position that does not fit the epoch we are in. Only the log can tell which of the two holds now.
+    /// A position of another epoch. Only the log can tell which of the two is valid now.
     stray: Option<Position>,
-    /// The times of the last publications that were let through, that at `at` last.
+    /// The times of the last publications that were let through, up to the one at `at`.
     times: VecDeque<u64>,
-    /// A number that was let through came again under another publication.
+    /// A number that was let through came again, with another publication.
     void: bool,
-    /// From where the log was asked for last. While it is read, `at` may move on.
+    /// From where the log was last requested. While it is read, `at` may move on.
     asked: u64,
 }
 
 impl<T> Sequencer<T> {
-    /// A sequencer that waits for its first position and holds back at most `capacity` publications.
+    /// A sequencer without a position, which holds back at most `capacity` publications.
     pub fn new(capacity: usize) -> Self {
         let (held, times) = (BTreeMap::new(), VecDeque::new());
         Self { at: None, top: 0, held, capacity, stray: None, times, void: false, asked: 0 }
     }
 
-    /// Up to where everything has been let through; `None` before the log has been read for the first time.
+    /// The position up to which everything has been let through; `None` before the first reading of the log.
     pub fn position(&self) -> Option<Position> {
         self.at
     }
@@ -93,12 +93,12 @@ impl<T> Sequencer<T> {
         self.at.map(|at| Position::new(at.epoch, self.top))
     }
 
-    /// Whether something is known to exist that only the log can supply, unless it is still on its way.
+    /// Whether something exists that only the log can supply, unless it is still on its way.
     pub fn is_behind(&self) -> bool {
         self.void || self.stray.is_some() || self.at.is_none_or(|at| self.top > at.seq)
     }
 
-    /// A publication came.
+    /// Takes a publication that arrived.
     pub fn accept(&mut self, placed: Publication<T>, mut effect: impl FnMut(Effect<T>)) {
         let Some(at) = self.observe(placed.position) else { return };
         let seq = placed.position.seq;
@@ -114,7 +114,7 @@ impl<T> Sequencer<T> {
         }
     }
 
-    /// A position came to be known without its publication. Returns where the sequencer stands if the position
+    /// Takes a position that became known without its publication. Returns where the sequencer stands if the position
     /// is of the same epoch.
     pub fn observe(&mut self, position: Position) -> Option<Position> {
         let Some(at) = self.at.filter(|at| at.epoch == position.epoch) else {
@@ -128,8 +128,8 @@ impl<T> Sequencer<T> {
         Some(at)
     }
 
-    /// The top of the log was looked up. Returns whether the log has to be read because of it: it looks wound back,
-    /// though it may only have been looked up before the last publications.
+    /// Takes the top of the log. Returns whether the log must be read because of it: it looks wound back, although the
+    /// top may just be older than the last publications.
     pub fn compare(&mut self, top: Stamp) -> bool {
         let Some(at) = self.observe(top.position) else { return false };
         let seq = top.position.seq;
@@ -145,15 +145,15 @@ impl<T> Sequencer<T> {
         self.at.map(|position| ReadFrom { position, known: self.top, void: self.void })
     }
 
-    /// The log was read. It decides about the epoch, and about what is lost.
+    /// Takes a page of the log, which decides about the epoch and about what is lost.
     pub fn fill(&mut self, slice: LogSlice<T>, mut effect: impl FnMut(Effect<T>)) {
         let LogSlice { top, mut entries } = slice;
         let Some(at) = self.at else {
-            // Nobody is owed what came before the first position.
+            // Nobody needs what came before the first position.
             self.enter(top.epoch, top.seq, top.seq);
             return;
         };
-        // Whether the log had nothing after the position it was asked for, whatever has come since.
+        // Whether the log had nothing after the requested position, whatever has arrived since.
         let asked = if at.epoch == top.epoch { self.asked } else { 0 };
         let is_exhausted = entries.iter().all(|entry| entry.position.seq <= asked);
         if at.epoch == top.epoch {
@@ -163,7 +163,7 @@ impl<T> Sequencer<T> {
                 !seen
             });
             if self.void {
-                // What comes after a number that stands for two publications is not the order we were in.
+                // After a number that stands for two publications, another order begins.
                 return;
             }
         } else {
@@ -180,7 +180,7 @@ impl<T> Sequencer<T> {
             }
         }
         if is_exhausted {
-            // So what is missing up to its top is gone.
+            // So what is missing up to the top is gone.
             self.skip_to(top.seq, &mut effect);
         }
         self.release(&mut effect);
@@ -213,7 +213,7 @@ impl<T> Sequencer<T> {
         index.is_some_and(|index| self.times[index] != ts)
     }
 
-    /// Gives up what has not come up to `seq`, using what is held, and says so if anything is missing.
+    /// Lets through what it holds up to `seq`, gives up the rest, and says so if anything is missing.
     fn skip_to(&mut self, seq: u64, effect: &mut impl FnMut(Effect<T>)) {
         while let Some(at) = self.at.filter(|at| at.seq < seq) {
             self.release(effect);
@@ -252,7 +252,7 @@ mod tests {
     const OLD: Epoch = Epoch(1);
     const NEW: Epoch = Epoch(2);
 
-    /// A publication whose time is its number, unless a rewind gave the number out again.
+    /// A publication whose time is its number, unless a rewind assigned the number again.
     fn placed(epoch: Epoch, seq: u64) -> Publication<u64> {
         Publication { position: Position::new(epoch, seq), ts: seq, item: seq }
     }
@@ -273,7 +273,7 @@ mod tests {
         LogSlice { top: Position::new(epoch, top), entries }
     }
 
-    /// What members see of an effect.
+    /// What members see.
     #[derive(Clone, Debug, PartialEq, Eq)]
     enum Seen {
         Item(u64),
@@ -313,7 +313,7 @@ mod tests {
         assert!(accept(&mut sequencer, OLD, 6).is_empty());
         assert!(sequencer.is_behind());
         assert_eq!(after(&mut sequencer), None);
-        // One came while the log was read, and its push may have been the only one.
+        // One came while the log was being read, and its push may have been the only one.
         assert!(accept(&mut sequencer, OLD, 7).is_empty());
         assert!(fill(&mut sequencer, slice(OLD, 6, &[])).is_empty());
         assert_eq!(sequencer.position(), Some(Position::new(OLD, 6)));
@@ -378,7 +378,7 @@ mod tests {
         let reset = Seen::Reset(Position::new(NEW, 0), ResetReason::NewEpoch);
         assert_eq!(effects, [vec![reset], deliver([1, 2])].concat());
 
-        // A late answer from the old epoch is settled by the log without a word to the members.
+        // The log settles a late answer from the old epoch; members notice nothing.
         assert!(accept(&mut sequencer, OLD, 51).is_empty());
         sequencer.begin_read();
         assert!(fill(&mut sequencer, slice(NEW, 2, &[2])).is_empty());
@@ -414,7 +414,7 @@ mod tests {
             (1..=3).for_each(|seq| drop(accept(&mut sequencer, OLD, seq)));
             sequencer
         };
-        // As a push, as the top of the log, and in the log itself, which has grown past what was seen.
+        // It comes as a push, as the top of the log, and in the log itself, which has grown past what was seen.
         let mut by_push = seen(anchored(0));
         by_push.accept(again(2), |_| panic!("twice"));
         let mut by_top = seen(anchored(0));
@@ -469,21 +469,21 @@ mod tests {
     enum Step {
         /// The next publication gets its number, from a server that knows nothing of ours.
         Publish,
-        /// The push or answer for one of the last publications arrives, perhaps late, perhaps again.
+        /// A push or answer for one of the last publications arrives, perhaps late, perhaps again.
         Arrive(usize),
         /// An own echo tells of one of the last publications.
         Observe(usize),
-        /// The log is read; in parts of at most three. Its answer is under way until it arrives.
+        /// A page of at most three is read. It is under way until it arrives.
         Ask,
-        /// The last answer of the log arrives, if one is under way.
+        /// The page under way arrives, if there is one.
         Answer,
         /// The top of the log is looked up.
         Compare,
         /// The log loses all but its last few entries.
         Trim(usize),
-        /// The log loses its last few entries and will give their numbers out again.
+        /// The log loses its last few entries and will assign their numbers again.
         WindBack(usize),
-        /// All is lost and numbering begins anew.
+        /// Everything is lost and numbering begins anew.
         Forget,
     }
 
@@ -501,7 +501,7 @@ mod tests {
         ]
     }
 
-    /// The true log, which does as the brokers do.
+    /// The true log, which behaves like the brokers.
     struct Log {
         epoch: u64,
         top: u64,
@@ -613,7 +613,7 @@ mod tests {
             prop_assert_eq!(at, Position::new(Epoch(log.epoch), log.top));
             let last_in_log = log.entries.last().map(|entry| entry.item);
             let last_seen = since_gap.last().map(|(_, item)| *item);
-            // Of what was wound back and given out again, the newest is what the sequencer can and must tell.
+            // Of numbers that were assigned again, the sequencer can and must tell the newest.
             if let (Some(in_log), Some(seen)) = (last_in_log, last_seen) {
                 prop_assert_eq!(in_log, seen);
             }

@@ -4,13 +4,13 @@ use bytes::Bytes;
 
 use super::{Dialect, Event, Frame};
 
-/// About how many bytes an event takes on the wire, for accounts that are kept before it is encoded.
+/// About how many bytes an event takes on the wire, for limits that apply before it is encoded.
 const EVENT: usize = 128;
 
 /// One thing that a client is told.
 #[derive(Clone, Debug)]
 pub enum Item {
-    /// What somebody said: an envelope, which is the client's frame as it stands.
+    /// What somebody said: an envelope, which is also the client's frame.
     Message(Frame),
     /// What the server itself says.
     Event(Event),
@@ -25,7 +25,7 @@ impl Item {
         }
     }
 
-    /// Whether there is nothing to say; never so for an item of this protocol.
+    /// Whether it is empty; items of this protocol never are.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -49,12 +49,12 @@ impl Batch {
         Self(Arc::new(Shared { items, encoded: Default::default() }))
     }
 
-    /// What is in it.
+    /// Its items.
     pub fn items(&self) -> &[Item] {
         &self.0.items
     }
 
-    /// The batch as `encode` writes it in this dialect. Only the first call for a dialect encodes.
+    /// The bytes of the batch in this dialect. Only the first call for a dialect calls `encode`.
     pub fn encoded(&self, dialect: Dialect, encode: impl FnOnce(&[Item]) -> Bytes) -> &Bytes {
         self.0.encoded[dialect.index()].get_or_init(|| encode(&self.0.items))
     }

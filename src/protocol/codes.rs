@@ -2,15 +2,15 @@
 
 use serde::Serialize;
 
-/// The `code` of an `error` event. After an error the socket stays and nothing else is lost.
+/// The `code` of an `error` event. An error leaves the socket open and loses nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorCode {
     /// The frame is not a JSON object.
     BadJson,
-    /// There is no `type`, or it is not one that this server knows.
+    /// `type` is missing, or this server does not know it.
     UnknownType,
-    /// A field that this type needs is not there.
+    /// A field that this type needs is missing.
     MissingField,
     /// A field is not a string, or one with half of a surrogate pair.
     BadField,
@@ -22,19 +22,19 @@ pub enum ErrorCode {
     BadId,
     /// The text is longer than the server takes.
     TextTooLong,
-    /// `room` was left out by a client that is in no room or in several.
+    /// `room` is missing, and the client is in no room or in several.
     RoomNeeded,
     /// The sender is not a member of the room.
     NotMember,
-    /// This connection is a member of the room already.
+    /// This connection is already a member of the room.
     AlreadyMember,
     /// This connection is in as many rooms as the server allows.
     TooManyRooms,
-    /// The message id was used in this room for another message a short while ago.
+    /// The message id was recently used in this room for another message.
     IdConflict,
     /// The message may not have been kept. Send it again with the same `id`.
     Unavailable,
-    /// The room would be a new one, and there is no place for new rooms at the moment.
+    /// The room would be new, and there is no space for new rooms now.
     Overloaded,
 }
 
@@ -88,7 +88,7 @@ pub enum ResetReason {
     Trimmed,
     /// The log was lost or wound back, and numbering began anew.
     NewEpoch,
-    /// A client came back with a position that is of another epoch, or beyond the top.
+    /// A client came back with a position of another epoch, or beyond the top.
     UnknownPosition,
 }
 
@@ -106,8 +106,8 @@ impl ResetReason {
     }
 }
 
-/// Why a socket is closed. The number tells a client what to do: those of RFC 6455 mean what they mean there;
-/// of ours, 4000 to 4499 say "come back", 4500 to 4999 "do not come back like this".
+/// Why a socket is closed. The number tells a client what to do. Those of RFC 6455 mean what they mean there; of ours,
+/// 4000 to 4499 say "come back", 4500 to 4999 "do not come back like this".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CloseCode {
     /// 1000: the client closed and this is the answer.
@@ -120,11 +120,11 @@ pub enum CloseCode {
     NotUtf8,
     /// 1009: a frame over the limit.
     TooBig,
-    /// 1012: the server stops or restarts; another one, or this one in a moment, takes the client back.
+    /// 1012: the server stops or restarts; the client should come back, to any server.
     ServiceRestart,
-    /// 1013: all clients together have more on the way than the server takes, and this one has more than its share.
+    /// 1013: all clients together send more than the server can hold, and this one has more than its share.
     Overloaded,
-    /// 4001: nothing came from the client for two ping intervals, not even a pong, and it took nothing.
+    /// 4001: nothing came from the client for two ping intervals, not even a pong, and it accepted nothing.
     Idle,
     /// 4002: a message took too long from its first byte to its last.
     SlowSender,

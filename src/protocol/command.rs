@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::{Epoch, ErrorCode, Event, Limits, MessageId, NameError, Position, RoomId, Username};
 
-/// A frame from a client, checked: every name in it keeps to the limits.
+/// A checked frame from a client: every name in it keeps to the limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "docs/protocol.md documents each field, and a test parses its examples")]
 pub enum Command<'a> {
@@ -23,18 +23,18 @@ pub enum Command<'a> {
     Ping,
 }
 
-/// What a client wants to have of the messages from before it joins.
+/// Which earlier messages a client wants when it joins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum History {
     /// Nothing.
     None,
-    /// All after this position, which is the last it has: it was a member before.
+    /// All after this position, the last that it has from an earlier membership.
     After(Position),
     /// The last ones: this many, or as many as there are.
     Last(u64),
 }
 
-/// Why a frame was refused, and which message or room it was about, if that much could be read.
+/// Why a frame was refused, and which message or room it was about, if that could be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {
     /// For programs.
@@ -48,7 +48,7 @@ pub struct Rejection {
 }
 
 impl Rejection {
-    /// A rejection that is about no room and no message; the fields can be set afterwards.
+    /// A rejection without room and message; set those fields afterwards.
     pub fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
         Self { code, message: message.into(), id: None, room: None }
     }
@@ -63,7 +63,7 @@ impl Rejection {
 impl<'a> Command<'a> {
     /// Reads one text frame. Unknown fields are ignored, and `null` counts as left out.
     pub fn decode(text: &'a str, limits: &Limits) -> Result<Self, Rejection> {
-        // A JSON array would do for serde, which reads it as the fields in their order.
+        // serde would accept a JSON array too, as the fields in their order.
         if !text.trim_ascii_start().starts_with('{') {
             return Err(Rejection::new(ErrorCode::BadJson, "a frame must be one JSON object"));
         }
@@ -71,7 +71,7 @@ impl<'a> Command<'a> {
             .map_err(|error| Rejection::new(ErrorCode::BadJson, format!("not valid JSON: {error}")))?;
 
         fields.command(limits).map_err(|rejection| {
-            // What can be read of the id and the room goes into the error, so that the client knows what failed.
+            // The id and the room go into the error if they can be read, so that the client knows what failed.
             let id = string(fields.id, "id").ok().flatten().and_then(|id| MessageId::parse(&id, limits.id).ok());
             let room = string(fields.room, "room").ok().flatten();
             let room = room.and_then(|room| RoomId::parse(&room, limits.room).ok());
@@ -80,8 +80,7 @@ impl<'a> Command<'a> {
     }
 }
 
-/// The fields of all commands, each of any JSON type and not yet read, so that one bad field does not hide the
-/// others.
+/// The fields of all commands, each still unparsed JSON, so that one bad field does not hide the others.
 #[derive(Clone, Copy, Deserialize)]
 struct Fields<'a> {
     #[serde(rename = "type", default, borrow)]
@@ -94,7 +93,7 @@ struct Fields<'a> {
     text: Field<'a>,
     #[serde(default, borrow)]
     id: Field<'a>,
-    // These two are read no further before it is known that the command has them.
+    // These two are parsed only for commands that have them.
     #[serde(default, borrow)]
     after: Option<&'a RawValue>,
     #[serde(default, borrow)]
@@ -198,8 +197,8 @@ type Field<'a> = Option<&'a RawValue>;
 #[derive(Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// Reads a field that must be a string. JSON lets a string have half of a surrogate pair (`"\ud800"`), which a
-/// JavaScript client sends if it cuts a text within an emoji, and which no UTF-8 can hold.
+/// Reads a field that must be a string. In JSON a string may have half of a surrogate pair (`"\ud800"`), which UTF-8
+/// cannot express. JavaScript clients send one if they cut a text within an emoji.
 fn string<'a>(field: Field<'a>, name: &str) -> Result<Option<Cow<'a, str>>, Rejection> {
     let Some(value) = field.map(RawValue::get) else { return Ok(None) };
     match serde_json::from_str::<Text<'a>>(value) {
@@ -211,11 +210,11 @@ fn string<'a>(field: Field<'a>, name: &str) -> Result<Option<Cow<'a, str>>, Reje
     }
 }
 
-/// Reads a number that is whole and not negative, however JSON writes it: `2`, `2.0`, `20e-1`. One that is larger than any
-/// position counts as the largest.
+/// Reads a whole number that is not negative, in any JSON notation: `2`, `2.0`, `20e-1`. A number beyond every position
+/// counts as the largest one.
 fn whole_number(value: &RawValue) -> Option<u64> {
     let (digits, exponent) = match value.get().split_once(['e', 'E']) {
-        // Where the exponent itself is too large, only its sign matters.
+        // If the exponent itself is too large, only its sign matters.
         Some((digits, exponent)) => {
             let limit = if exponent.starts_with('-') { i64::MIN / 2 } else { i64::MAX / 2 };
             (digits, exponent.parse().map_or(limit, |exponent: i64| exponent.clamp(i64::MIN / 2, i64::MAX / 2)))
@@ -228,7 +227,7 @@ fn whole_number(value: &RawValue) -> Option<u64> {
     if digits.is_empty() || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
         return None;
     }
-    // Zeros at the end belong to the exponent, so that what is left is whole if that is not negative.
+    // Trailing zeros go into the exponent, so that the number is whole exactly if the exponent is not negative.
     let significant = digits.trim_end_matches('0');
     if significant.is_empty() {
         return Some(0);

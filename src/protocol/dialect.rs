@@ -1,8 +1,9 @@
-/// How a connection's frames are written. Each connection has one, chosen when it is upgraded.
+/// How a connection's frames are encoded. Each connection has one dialect, chosen at its upgrade.
 ///
-/// This is the one seam for encodings: the hub hands out values, and the socket writes them in the dialect of its client.
-/// What goes to many is encoded once for each dialect and shared by all who speak it ([`Batch`](super::Batch)). A slimmer
-/// or a compressed frame is one more variant here and one more arm where the socket encodes; the hub stays as it is.
+/// This is the one seam for encodings: the hub hands out values, and the socket encodes them in its client's dialect.
+/// What goes to many clients is encoded once for each dialect and shared ([`Batch`](super::Batch)). A slimmer or
+/// compressed frame would be one more variant here and one more arm in the socket's encoder, without a change to the
+/// hub.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Dialect {
     /// Plain JSON, each value in a text frame of its own.

@@ -9,26 +9,26 @@ use sha2::{Digest, Sha256};
 
 use super::{Epoch, Frame, MessageId, Position, RoomId, Stamp, Username};
 
-/// A message of this server's client that has no place in the order yet.
+/// A message from a client of this server that has no place in the order yet.
 ///
-/// It holds the envelope but for its head, which the broker knows only when it has numbered the message. Both
-/// the script in Redis and [`Draft::numbered`] put the same head in front, so that what the others hear and what
-/// this server's own members get are the same bytes.
+/// It holds the envelope without its head, which the broker knows only when it has numbered the message. The script in
+/// Redis and [`Draft::numbered`] put the same head in front, so the other servers and this server's own members get the
+/// same bytes.
 #[derive(Clone, Debug)]
 pub struct Draft {
     tail: String,
     identity: Option<Identity>,
 }
 
-/// By what a message is known again that is sent a second time.
+/// How to recognise a message that is sent again.
 #[derive(Clone, Debug)]
 pub struct Identity {
-    /// Whose id it is: nobody can take, block or probe that of another. A broadcast has no sender in this sense.
+    /// Whose id it is, so that nobody can take, block or probe another's id. A broadcast has no sender here.
     pub sender: Option<Username>,
-    /// What the client calls the message.
+    /// The client's id for the message.
     pub id: MessageId,
-    /// Tells the message from another one that came under the same id: a hash of its sender and its text, the same on
-    /// every server, for which nobody can find a second text.
+    /// Distinguishes the message from another with the same id: a cryptographic hash of sender and text, the same on
+    /// every server.
     pub fingerprint: u128,
 }
 
@@ -61,7 +61,8 @@ impl Draft {
         let mut tail = serde_json::to_string(&tail).expect("a draft has only strings");
         // The head brings the opening brace.
         tail.remove(0);
-        // Who repeats a broadcast over a new connection may not have joined anywhere again, and so have no name yet.
+        // A client that repeats a broadcast over a new connection may have no name yet, because it has not joined
+        // again.
         let sender = username.filter(|_| room.is_some());
         let identity = id.map(|id| Identity {
             sender: sender.cloned(),
@@ -71,9 +72,9 @@ impl Draft {
         Self { tail, identity }
     }
 
-    /// Lets a trace context (W3C `traceparent`) ride along.
+    /// Adds a trace context (W3C `traceparent`).
     pub fn set_traceparent(&mut self, traceparent: &str) {
-        // The text of a trace context has no character that JSON escapes.
+        // A trace context has no character that JSON escapes.
         let closing_brace = self.tail.len() - 1;
         self.tail.insert_str(closing_brace, &format!(r#","traceparent":"{traceparent}""#));
     }
@@ -83,17 +84,17 @@ impl Draft {
         &self.tail
     }
 
-    /// What the client calls this message, if it gave it a name.
+    /// The client's id for this message, if it gave one.
     pub fn id(&self) -> Option<&MessageId> {
         self.identity.as_ref().map(|identity| &identity.id)
     }
 
-    /// By what it is known again, if it has an id.
+    /// How to recognise it, if it has an id.
     pub fn identity(&self) -> Option<&Identity> {
         self.identity.as_ref()
     }
 
-    /// The envelope of a message that gets no place, since no history is kept. `ts` is Unix time in milliseconds.
+    /// The envelope of a message without a place, because no history is kept. `ts` is Unix time in milliseconds.
     pub fn unnumbered(&self, ts: u64) -> Frame {
         format!(r#"{{"ts":{ts},{}"#, self.tail).into()
     }
@@ -104,7 +105,7 @@ impl Draft {
     }
 }
 
-/// The first half of a SHA-256. The length in front tells where the name ends.
+/// The first half of a SHA-256. The length in front says where the name ends.
 fn fingerprint(username: &str, text: &str) -> u128 {
     let mut hash = Sha256::new();
     hash.update((username.len() as u64).to_be_bytes());
@@ -114,21 +115,20 @@ fn fingerprint(username: &str, text: &str) -> u128 {
     hash.iter().take(16).fold(0, |number, byte| number << 8 | u128::from(*byte))
 }
 
-/// What came over a channel from some server, perhaps one that is not roomcast.
+/// What came over a channel, from roomcast or from a server of another kind.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Envelope<'a> {
     /// The server that published it.
     pub origin_server: Cow<'a, str>,
-    /// Its place in the order, and when it got it; a foreign server's message has none.
+    /// Its place in the order, and when it got it; messages of foreign servers have none.
     pub stamp: Option<Stamp>,
     /// The room that it says it is of.
     pub room: Option<Cow<'a, str>>,
-    /// Its trace context, which the one who uses it has to check: any text may be in it.
+    /// Its trace context. It may be any text, so check it before use.
     pub traceparent: Option<&'a str>,
 }
 
-/// Types of what a server says of itself to its clients, and of what it may come to say. Nobody else may say such things to
-/// them.
+/// Types of a server's own events, and of those it may get later. Nobody else may send them to clients.
 const OF_SERVERS: [&str; 15] = [
     "ack",
     "authenticated",
@@ -151,7 +151,7 @@ const OF_SERVERS: [&str; 15] = [
 struct Header<'a> {
     #[serde(rename = "originServer", borrow)]
     origin_server: Cow<'a, str>,
-    // Whatever a foreign server means by these names must not make its message unreadable.
+    // Whatever a foreign server puts under these names must not make its message unreadable.
     #[serde(default, borrow)]
     epoch: Option<&'a RawValue>,
     #[serde(default, borrow)]
@@ -167,7 +167,7 @@ struct Header<'a> {
 }
 
 impl Frame {
-    /// An envelope without `epoch` and `seq`: what it says of its place is not so.
+    /// The envelope without `epoch` and `seq`, because it claims a place that it does not have.
     pub fn without_place(&self) -> Self {
         let fields: Result<BTreeMap<Cow<'_, str>, &RawValue>, _> = serde_json::from_slice(self.as_bytes());
         let placeless = fields.and_then(|mut fields| {
@@ -179,11 +179,11 @@ impl Frame {
 }
 
 impl<'a> Envelope<'a> {
-    /// Reads what the server needs to know; the rest of the object is skipped.
+    /// Reads the fields that the server needs, and skips the rest.
     ///
     /// # Errors
-    /// If this is not a JSON object with a text called `originServer`, or if its `type` is one that clients take for the
-    /// word of their server.
+    /// If this is not a JSON object with a string `originServer`, or if clients would take its `type` for an event of
+    /// their own server.
     pub fn read(frame: &'a Frame) -> Result<Self, serde_json::Error> {
         let bytes = frame.as_bytes();
         // A JSON array would do for serde, which reads it as the fields in their order.
@@ -198,11 +198,11 @@ impl<'a> Envelope<'a> {
         let number = |raw: Option<&RawValue>| raw?.get().parse().ok();
         let epoch: Option<Epoch> = header.epoch.and_then(|raw| serde_json::from_str(raw.get()).ok());
         let stamp = match (epoch, number(header.seq), number(header.ts)) {
-            // Clients go by these two alone, so it claims a place even if it does not say when it got it.
+            // Clients look at these two alone, so it claims a place even without a time.
             (Some(epoch), Some(seq), ts) => Some(Stamp { position: Position::new(epoch, seq), ts: ts.unwrap_or(0) }),
             _ => None,
         };
-        // A trace context has nothing that JSON escapes, so what stands between the quotes is the text itself.
+        // A trace context has nothing that JSON escapes, so the text between the quotes is the context itself.
         let traceparent = header.traceparent.and_then(|raw| raw.get().strip_prefix('"')?.strip_suffix('"'));
         Ok(Self { origin_server: header.origin_server, stamp, room: text(header.room), traceparent })
     }

@@ -1,4 +1,4 @@
-//! What the server says to a client, but for `message` and `broadcast`, which are envelopes.
+//! What the server says to a client, except `message` and `broadcast`, which are envelopes.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -17,22 +17,22 @@ pub enum Event {
         room: RoomId,
         #[serde(flatten)]
         position: Option<Position>,
-        /// The last `seq`, of the epoch that the room has now, of the history that the client asked for; later
-        /// messages are live. Only if any of that history follows.
+        /// The last `seq` of the requested history, in the room's current epoch; later messages are live. Only if any
+        /// of that history follows.
         #[serde(skip_serializing_if = "Option::is_none")]
         until: Option<u64>,
         members: usize,
         /// The server that this connection leads to.
         #[serde(rename = "originServer")]
         origin_server: Arc<str>,
-        /// Whether what it missed follows without a gap; only for those that said what they have.
+        /// Whether everything that the client missed follows without a gap; only if it gave its position.
         #[serde(skip_serializing_if = "Option::is_none")]
         resumed: Option<bool>,
     },
     /// The client is no longer a member of the room; nothing of that room follows.
     Left {
         room: RoomId,
-        /// Why the server ended the membership; nothing if the client asked for it.
+        /// Why the server ended the membership; absent if the client asked for it.
         #[serde(skip_serializing_if = "Option::is_none")]
         reason: Option<&'static str>,
     },
@@ -44,7 +44,7 @@ pub enum Event {
         #[serde(flatten)]
         position: Option<Position>,
     },
-    /// What was not delivered up to `seq` is lost; the stream goes on from there.
+    /// Messages up to `seq` that were not delivered are lost; the stream goes on from there.
     Reset {
         #[serde(skip_serializing_if = "Option::is_none")]
         room: Option<RoomId>,
@@ -52,7 +52,7 @@ pub enum Event {
         position: Option<Position>,
         reason: ResetReason,
     },
-    /// Something the client sent was refused.
+    /// The server refused something that the client sent.
     Error {
         code: ErrorCode,
         message: Cow<'static, str>,
@@ -61,7 +61,7 @@ pub enum Event {
         #[serde(skip_serializing_if = "Option::is_none")]
         room: Option<RoomId>,
     },
-    /// This server is going away, and closes the connection after this time; the client is to come back then.
+    /// This server stops, and closes the connection after this time; the client should then come back.
     Reconnect { after_ms: u64, reason: &'static str },
     /// The answer to a `ping`.
     Pong,

@@ -2,13 +2,12 @@
 
 use bytes::Bytes;
 
-/// One text frame: a JSON object in UTF-8, encoded once and shared by all who get it. Cloning it copies a
-/// pointer, never the text.
+/// One text frame: a JSON object in UTF-8, encoded once and shared by all who get it. Cloning it copies a pointer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame(Bytes);
 
 impl Frame {
-    /// Wraps bytes that must be UTF-8, as a text frame has to be.
+    /// Wraps bytes, which must be UTF-8.
     pub fn new(bytes: Bytes) -> Result<Self, std::str::Utf8Error> {
         std::str::from_utf8(&bytes)?;
         Ok(Self(bytes))
@@ -24,7 +23,7 @@ impl Frame {
         self.0.len()
     }
 
-    /// Whether there is no text; never so for a frame of this protocol.
+    /// Whether it is empty; frames of this protocol never are.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -1,8 +1,8 @@
 //! What goes over the wire: commands from clients, events to clients, envelopes between servers.
 //!
-//! This module turns bytes into checked values and values into bytes, and knows nothing of sockets, Redis or
-//! tasks. Every code that a client can see, in an `error` or in a close frame, is in [`codes`].
-//! `docs/protocol.md` describes the same for people; a test parses every example on that page.
+//! This module turns bytes into checked values and values into bytes, and knows nothing about sockets, Redis or tasks.
+//! Every code that a client can see, in an `error` or in a close frame, is in [`codes`]. `docs/protocol.md` describes
+//! the same for people; a test parses every example on that page.
 
 mod batch;
 pub mod codes;

@@ -1,4 +1,4 @@
-//! Names that are checked once, where they come in, and trusted afterwards.
+//! Names that are checked once, at the edge, and trusted afterwards.
 
 use std::{fmt, sync::Arc};
 
@@ -17,10 +17,10 @@ pub struct Limits {
     pub text: usize,
 }
 
-/// Why a name was refused; the text is meant for the person who sent it.
+/// Why a name was refused; the text is for the person who sent it.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
-    /// There is nothing in it.
+    /// It is empty.
     #[error("must not be empty")]
     Empty,
     /// It has more characters than allowed.
@@ -32,10 +32,10 @@ pub enum NameError {
     /// It has a control character.
     #[error("must not have control characters")]
     Control,
-    /// It begins with what would be drawn over whatever stands before it.
+    /// It begins with a mark that would be drawn over the character before it.
     #[error("must not begin with a combining mark")]
     Mark,
-    /// It has a character without a form of its own.
+    /// It has an invisible character.
     #[error(
         "must not have characters that cannot be seen, such as zero-width, direction-changing and private-use ones"
     )]
@@ -69,14 +69,14 @@ impl RoomId {
         Ok(Self(name.into()))
     }
 
-    /// The id as it stands in JSON and in channel names.
+    /// The id as in JSON and in channel names.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// What a client calls a message of its own, so that sending it again makes no second one. It must be unique in
-/// its room (a UUID, say): 1 to 128 (a setting) characters, no control characters.
+/// A client's id for its own message, so that sending it again makes no second one. It must be unique in its room (for
+/// example a UUID): 1 to 128 (a setting) characters, no control characters.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct MessageId(Arc<str>);
 
@@ -90,7 +90,7 @@ impl MessageId {
         Ok(Self(id.into()))
     }
 
-    /// The id as it stands in JSON and in keys.
+    /// The id as in JSON and in keys.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -115,8 +115,8 @@ impl Channel {
     }
 }
 
-/// One life of a channel's numbering. Two positions can be compared only within one epoch; a log that was lost
-/// or wound back gets another. On the wire: 16 hexadecimal digits.
+/// One life of a channel's numbering. Positions can be compared only within one epoch; a log that was lost or wound
+/// back gets a new one. On the wire: 16 hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Epoch(pub u64);
 

@@ -26,11 +26,11 @@ impl fmt::Display for Position {
     }
 }
 
-/// A position, and when the broker gave it out.
+/// A position, and when the broker assigned it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
     /// The position.
     pub position: Position,
-    /// Unix milliseconds by the broker's clock. A log that was wound back gives a number out again with another time.
+    /// Unix milliseconds by the broker's clock. A log that was wound back assigns a number again with another time.
     pub ts: u64,
 }

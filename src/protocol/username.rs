@@ -19,16 +19,16 @@ const EMOJI_STYLE: char = '\u{fe0f}';
 const KEYCAP: char = '\u{20e3}';
 const BLANK_BRAILLE: char = '\u{2800}';
 
-/// A name of a member: 1 to 64 (a setting) characters that can be seen, and blanks between them.
+/// A member's name: 1 to 64 (a setting) visible characters, with blanks between them.
 ///
-/// It is in one form, whatever its sender's keyboard made of it: composed (NFC), with one ordinary space for any blanks
-/// between words and none at the ends (the rules of RFC 8266 for blanks). The profiles of PRECIS (RFC 8265, RFC 8266) are
-/// too narrow for what people call themselves: they refuse `❤️` and every emoji that is joined of several.
+/// It has one normal form, whatever the sender's keyboard produces: composed (NFC), with one ordinary space for any
+/// blanks between words and none at the ends (the blank rules of RFC 8266). The PRECIS profiles (RFC 8265, RFC 8266)
+/// are too narrow for real names: they refuse `❤️` and every joined emoji.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct Username(Arc<str>);
 
 impl Username {
-    /// Brings a name into its form, and checks its length, in characters, and that each of them can be seen.
+    /// Normalises a name, and checks its length in characters and that each of them is visible.
     pub fn parse(name: &str, max: usize) -> Result<Self, NameError> {
         let words = name.split(|c| category(c) == GeneralCategory::SpaceSeparator).filter(|word| !word.is_empty());
         let name = words.collect::<Vec<_>>().join(" ");
@@ -38,7 +38,7 @@ impl Username {
         Ok(Self(name.into()))
     }
 
-    /// The name as it stands in JSON.
+    /// The name as in JSON.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -60,7 +60,7 @@ fn check_characters(name: &str) -> Result<(), NameError> {
     Ok(())
 }
 
-/// Whether a character is there for the reader: it has a form, and the same one for everybody.
+/// Whether a character is visible: it has a form, the same for everybody.
 fn is_seen(c: char) -> bool {
     let has_no_form = matches!(
         category(c),
@@ -74,8 +74,8 @@ fn is_seen(c: char) -> bool {
     !has_no_form && !is_ignored && c != BLANK_BRAILLE
 }
 
-/// Whether a character without a form changes how its neighbours look, as it does within emoji and in the scripts that
-/// need it. Anywhere else it would only make two names of one.
+/// Whether an invisible character changes how its neighbours look, as within emoji and in the scripts that need it.
+/// Elsewhere it would only let two different names look the same.
 fn shows(before: char, c: char, after: Option<char>) -> bool {
     let Some(after) = after.filter(|after| *after != ' ' && (is_seen(*after) || is_selector(*after))) else {
         return is_selector(c) && varies(before, c);
@@ -105,7 +105,7 @@ fn is_selector(c: char) -> bool {
     CodePointSetData::new::<VariationSelector>().contains(c)
 }
 
-/// How a letter has to be joined, as in Arabic and Mongolian, so that it is joined to the next one.
+/// The joining types of a letter, as in Arabic and Mongolian, that join it to the next one.
 const TO_THE_NEXT: [JoiningType; 2] = [JoiningType::DualJoining, JoiningType::LeftJoining];
 
 /// The same for the one before it.
@@ -115,7 +115,7 @@ fn joins(c: char, how: &[JoiningType]) -> bool {
     how.contains(&CodePointMapData::<JoiningType>::new().get(c))
 }
 
-/// What makes two consonants one, as in Devanagari.
+/// What joins two consonants, as in Devanagari.
 fn is_virama(c: char) -> bool {
     CodePointMapData::<CanonicalCombiningClass>::new().get(c) == CanonicalCombiningClass::Virama
 }
@@ -223,7 +223,7 @@ mod tests {
                     "ann\u{200e}",
                     "ann\u{200f}",
                     "ann\u{61c}",
-                    // Lines, tags, annotations, private use, and what is no character.
+                    // Lines, tags, annotations, private use, and noncharacters.
                     "ann\u{2028}admin",
                     "ann\u{2029}admin",
                     "\u{e0041}",
@@ -232,7 +232,7 @@ mod tests {
                     "\u{e000}",
                     "\u{10fffd}",
                     "\u{ffff}",
-                    // What joins or varies nothing.
+                    // Joiners and variation selectors without effect.
                     "a\u{200d}nn",
                     "a\u{200c}nn",
                     "ann\u{200d}",

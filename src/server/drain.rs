@@ -20,8 +20,8 @@ impl Drain {
         Self { rate, time }
     }
 
-    /// Tells every client when it will be closed, and closes it then. Returns when all have been told to close, which
-    /// they may take a moment for.
+    /// Tells every client when it will be closed, and closes it then. Returns when all have been told to close; they
+    /// may take a moment to do so.
     pub(super) async fn run(self, hub: &Hub) {
         let clients = hub.recipients();
         let plan = DrainPlan::new(clients.len(), self.rate, self.time);
@@ -36,15 +36,14 @@ impl Drain {
             clients[closed..due].iter().for_each(|client| client.close(CloseCode::ServiceRestart));
             closed = due;
         }
-        // Those too that were on their way in when the plan was made.
+        // This includes clients that were on their way in when the plan was made.
         hub.close_all(CloseCode::ServiceRestart);
     }
 }
 
-/// When each connection is closed after the server has been told to stop: one after another at a steady pace.
+/// When to close each connection of a server that stops: one after another, at a steady pace.
 ///
-/// The pace is the rate that was asked for; if all connections do not fit into the time at that rate, it is just
-/// fast enough that they do.
+/// The pace is the requested rate, or just fast enough for all connections to fit into the time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct DrainPlan {
     count: usize,
@@ -59,12 +58,12 @@ impl DrainPlan {
         Self { count, gap: at_rate.min(in_time) }
     }
 
-    /// How long after the start this connection is closed.
+    /// How long after the start to close this connection.
     pub(super) fn delay(self, index: usize) -> Duration {
         self.gap * u32::try_from(index).unwrap_or(u32::MAX)
     }
 
-    /// How many connections are closed after `elapsed`.
+    /// How many connections are closed by `elapsed`.
     pub(super) fn due(self, elapsed: Duration) -> usize {
         if self.gap.is_zero() {
             return self.count;

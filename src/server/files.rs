@@ -1,36 +1,35 @@
-//! How many files this process may open, and what it opens them for: every connection is one.
+//! How many files this process may open, and for what: every connection is one.
 
-/// Files that are kept from clients, so that what the server itself has to open is never refused: standard streams, the
-/// sockets that it listens on and those of signals, four of each of two runtimes, connections to Redis (each twice, as
-/// a new one is made before the old one has gone), to name servers and a collector of traces, and what `/metrics` reads
-/// in `/proc`.
+/// Files reserved for the server itself: standard streams, listening sockets and those of signals, four for each of two
+/// runtimes, connections to Redis (each twice, because a new one is made before the old one has gone), to name servers
+/// and a collector of traces, and what `/metrics` reads in `/proc`.
 const RESERVE: u64 = 40;
 
-/// Most connections to the address of the probes, if they have one. They are kept from clients in any case.
+/// Most connections to the probes' own address. They are reserved even if there is no such address.
 pub(super) const PROBES: usize = 8;
 
-/// Most connections that have not been upgraded, where there are files enough.
+/// Most connections before their upgrade, if there are enough files.
 const PLAIN: u64 = 1024;
 
-/// Most clients of a server that was not told how many, where there are files enough.
+/// Most clients if no setting says how many, and if there are enough files.
 pub(super) const MOST_CLIENTS: usize = 100_000;
 
-/// How many connections a server takes.
+/// How many connections a server may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Capacity {
     /// WebSocket clients.
     pub(super) clients: usize,
-    /// Connections that have not been upgraded.
+    /// Connections before their upgrade.
     pub(super) plain: usize,
 }
 
 impl Capacity {
-    /// For a process that may open `files` files, and a server that accepts at most `max_clients`.
+    /// The numbers for a process that may open `files` files, and a server for at most `max_clients` clients.
     pub(super) fn new(files: Option<u64>, max_clients: usize) -> Self {
         let free = files.unwrap_or(u64::MAX).saturating_sub(RESERVE + PROBES as u64);
         let plain = PLAIN.min(free / 4);
         let clients = usize::try_from(free - plain).unwrap_or(usize::MAX);
-        // A server with too few files for anything still says so to whoever asks.
+        // Even a server with too few files for anything must be able to say so.
         Self { clients: max_clients.min(clients), plain: usize::try_from(plain).unwrap_or(usize::MAX).max(2) }
     }
 }

@@ -1,4 +1,4 @@
-//! Wires everything together, runs it until it is told to stop, and ends it in order.
+//! Wires everything together, runs it until it must stop, and ends it in order.
 
 mod drain;
 mod files;
@@ -31,12 +31,12 @@ use crate::{
     telemetry::{Metrics, trace::Tracer},
 };
 
-/// A server that has its address and is about to serve.
+/// A server that has bound its address and is about to serve.
 #[derive(Debug)]
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
-    /// The address of the probes, if they have one of their own, and what listens there.
+    /// The probes' own address, if they have one, and its listener.
     probes: Option<(SocketAddr, net::TcpListener)>,
     hub: Arc<Hub>,
     app: App,
@@ -53,30 +53,30 @@ pub enum StartError {
     /// The server cannot listen on an address.
     #[error("{setting} is {address}, but roomcast cannot listen there ({source}); choose a free address and port")]
     Listen {
-        /// The setting that has it.
+        /// The setting.
         setting: &'static str,
         /// The address in the setting.
         address: SocketAddr,
         /// What the system says.
         source: io::Error,
     },
-    /// The URL is not one of Redis. It is not shown, as it may hold a password.
+    /// The URL is not a Redis URL. It is not shown, because it may hold a password.
     #[error("ROOMCAST_REDIS_URL (hidden) is not a Redis URL ({0}); write it like redis://:password@redis:6379/0")]
     RedisUrl(BadUrl),
 }
 
 impl Server {
-    /// Takes its addresses and prepares everything, without connecting to Redis yet: a server starts without it,
-    /// and is ready when it is there. It accepts only as many connections as `files` allows, the number of files that
-    /// this process may open. Call it within a runtime.
+    /// Binds its addresses and prepares everything, without connecting to Redis: a server starts without Redis, and
+    /// becomes ready with it. It accepts only as many connections as `files` allows, the number of files that this
+    /// process may open. Call it within a runtime.
     ///
     /// # Errors
-    /// If a setting cannot be put to use.
+    /// If a setting cannot be used.
     pub fn bind(config: &Config, files: Option<u64>) -> Result<Self, StartError> {
         let (listener, address) = listen("ROOMCAST_LISTEN", config.listen)?;
         let probes = config.probe_listen.map(|address| {
             let (listener, actual) = listen("ROOMCAST_PROBE_LISTEN", address)?;
-            // It goes to the runtime of the probes.
+            // It moves to the probes' runtime.
             Ok((actual, listener.into_std().map_err(failed("ROOMCAST_PROBE_LISTEN", address))?))
         });
         let probes = probes.transpose()?;
@@ -118,17 +118,17 @@ impl Server {
         })
     }
 
-    /// Where it listens; the port is a real one even if 0 was asked for.
+    /// The address it listens on; the port is the real one even if the setting is 0.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Where it answers probes: the same address, unless they have one of their own.
+    /// The address of the probes: the same, unless they have their own.
     pub fn probe_address(&self) -> SocketAddr {
         self.probes.as_ref().map_or(self.address, |(address, _)| *address)
     }
 
-    /// How many WebSocket clients it takes.
+    /// How many WebSocket clients it may have.
     pub fn max_clients(&self) -> usize {
         self.capacity.clients
     }
@@ -138,12 +138,12 @@ impl Server {
         self.hub.origin_server()
     }
 
-    /// Serves until `shutdown` completes. Then it refuses new clients, tells those it has when to come back, closes
-    /// them one after another with 1012, still answers probes until they are gone, and ends: at the latest after the
-    /// shutdown timeout.
+    /// Serves until `shutdown` completes. Then it refuses new clients, tells its clients when to come back, closes them
+    /// one after another with 1012, answers probes until they are gone, and ends, at the latest after the shutdown
+    /// timeout.
     ///
     /// # Errors
-    /// If a part of it ended by itself, as by a panic. It ends then as if it had been told to.
+    /// If a part of it ended by itself, for example by a panic. The server then ends as if told to stop.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), Broken> {
         let (stop_http, stop_hub) = (CancellationToken::new(), CancellationToken::new());
         let (mut parts, connections) = (Parts::default(), TaskTracker::new());

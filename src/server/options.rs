@@ -1,4 +1,4 @@
-//! What each part of a server needs of the settings. The parts own these types and know nothing of [`Config`].
+//! What each part of a server needs from the settings. The parts own these types and know nothing about [`Config`].
 
 use std::sync::Arc;
 
@@ -44,7 +44,7 @@ impl From<&Config> for hub::Options {
             line_messages: config.outbox_messages,
             line_bytes: config.outbox_bytes,
             max_last: config.max_last as u64,
-            // A join waits for a subscription and for a reading of the log.
+            // A join waits for a subscription and a reading of the log.
             join_timeout: 2 * config.redis_command_timeout,
         }
     }
@@ -71,7 +71,7 @@ pub fn redis(config: &Config, url: &str) -> RedisOptions {
     }
 }
 
-/// What the sessions of a server of this name go by.
+/// The options of this server's sessions.
 pub fn session(config: &Config, origin_server: &str, metrics: &Metrics) -> session::Options {
     let sent = metrics.messages_sent.clone();
     session::Options {

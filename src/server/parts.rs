@@ -2,15 +2,15 @@ use std::collections::HashMap;
 
 use tokio::task::{Id, JoinError, JoinSet};
 
-/// The tasks without which a server is none. Each runs until it is told to stop; one that ends before is a fault, and
-/// one that panics in any case.
+/// The tasks that a server cannot do without. Each runs until it is told to stop. It is a fault if one ends earlier, or
+/// panics at any time.
 #[derive(Debug, Default)]
 pub(super) struct Parts {
     tasks: JoinSet<()>,
     names: HashMap<Id, &'static str>,
 }
 
-/// A part of the server has ended though nobody told it to. What is left of the server cannot do its job.
+/// A part of the server ended before it was told to. The rest of the server cannot do its job.
 #[derive(Debug, thiserror::Error)]
 #[error("the {name} task ended by itself ({how})")]
 pub struct Broken {
@@ -24,7 +24,7 @@ impl Parts {
         self.names.insert(id, name);
     }
 
-    /// Waits until a part ends that has not been told to.
+    /// Waits until a part ends before it was told to.
     pub(super) async fn broken(&mut self) -> Broken {
         match self.tasks.join_next_with_id().await {
             Some(Ok((id, ()))) => Broken { name: self.name(id), how: "without an error".to_owned() },
@@ -33,10 +33,10 @@ impl Parts {
         }
     }
 
-    /// Waits for the end of all, which have been told to stop.
+    /// Waits for the end of all parts, which have been told to stop.
     ///
     /// # Errors
-    /// If one did not end in order.
+    /// If one of them failed.
     pub(super) async fn ended(&mut self) -> Result<(), Broken> {
         let mut result = Ok(());
         while let Some(ended) = self.tasks.join_next().await {

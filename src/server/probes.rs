@@ -10,8 +10,8 @@ use crate::{
     telemetry::Counter,
 };
 
-/// Serves the probes until `stop`, on a thread and a runtime of their own: they are answered however much the others
-/// have to do.
+/// Serves the probes until `stop`, on a thread and a runtime of their own, so that they are answered however busy the
+/// server is.
 pub(super) async fn serve(listener: net::TcpListener, router: Router, displaced: Counter, stop: CancellationToken) {
     let serving = async move {
         let (listener, connections) = (TcpListener::from_std(listener)?, TaskTracker::new());

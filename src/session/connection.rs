@@ -17,7 +17,7 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// After this many frames, or this many KiB, a connection lets others have their turn.
+/// After this many frames, or this many KiB, a connection lets others take their turn.
 const TURN: usize = 64;
 
 /// Options of every connection of a server.
@@ -25,19 +25,19 @@ const TURN: usize = 64;
 pub struct Options {
     /// What a client may ask for.
     pub rules: Rules,
-    /// How much may wait for a client, and for all together.
+    /// How much may wait for a client, and for all clients together.
     pub bounds: Arc<Bounds>,
-    /// What is taken of what clients send.
+    /// How much clients may send.
     pub intake: Intake,
-    /// How much the system holds for one client.
+    /// How much the system may hold for one client.
     pub buffers: Buffers,
-    /// How long a client may take nothing of what waits for it.
+    /// How long a client may accept nothing of what waits for it.
     pub write_timeout: Duration,
-    /// How often a client is sent a ping.
+    /// How often to ping a client.
     pub ping_interval: Duration,
 }
 
-/// What a connection needs of its server, made once and shared by all.
+/// What a connection needs from its server; all connections share it.
 #[derive(Debug)]
 pub struct Context {
     hub: Arc<Hub>,
@@ -45,9 +45,9 @@ pub struct Context {
     metrics: Arc<Metrics>,
 }
 
-/// Something that is under way outside for this client. There is one at a time, and the next message is held back
-/// until it has ended: this keeps the order of a client's messages, and slows a client that sends faster than
-/// they are kept. What waits for the client is written, and its control frames are seen, all the while.
+/// A command of this client that waits for the hub. There is one at a time, and the next message is held back until it
+/// ends: this keeps a client's messages in order, and slows a client that sends faster than the broker keeps up.
+/// Meanwhile the client gets what waits for it, and its control frames are seen.
 enum Outcome {
     Joined(RoomId, Username, Result<Membership, JoinError>),
     Published,
@@ -57,13 +57,13 @@ enum Outcome {
 type Pending = Option<BoxFuture<'static, Outcome>>;
 
 impl Context {
-    /// What every connection to this hub needs.
+    /// Makes what every connection to this hub needs.
     pub fn new(hub: Arc<Hub>, options: Options, metrics: Arc<Metrics>) -> Self {
         Self { hub, options, metrics }
     }
 
-    /// Serves one client until either side closes. `unread` is what it has sent already. What the client was a
-    /// member of, it has left when this returns, and also if the future is dropped.
+    /// Serves one client until either side closes. `unread` is what it has sent already. When this returns, or is
+    /// dropped, the client has left all its rooms.
     pub async fn serve(self: Arc<Self>, stream: TcpStream, unread: Bytes) {
         self.metrics.connections.inc();
         self.options.buffers.bound(&stream);
@@ -85,7 +85,7 @@ impl Context {
             context: self,
         };
         let Err(end) = connection.run().await;
-        // Boxed, as it is large and most of a connection's life it is not needed.
+        // Boxed, because it is large and rarely there.
         Box::pin(connection.close(end)).await;
     }
 }
@@ -100,12 +100,12 @@ struct Connection {
     /// Every client is a member of the broadcast channel.
     broadcasts: Membership,
     pending: Pending,
-    /// Answers that go out together before anything else is done or waited for.
+    /// Answers that go out together, before anything else happens.
     answers: Vec<Item>,
     heartbeat: Interval,
-    /// How many heartbeats ago the client gave a sign of life.
+    /// For how many heartbeats the client has given no sign of life.
     silent_beats: u32,
-    /// How much has been done since others had their turn.
+    /// How much was done since others had their turn.
     turn: usize,
 }
 
@@ -122,7 +122,7 @@ impl Connection {
             if self.turn >= TURN {
                 self.turn = 0;
                 self.inbound.answer_pings();
-                // What others wait for from outside is looked at before this one goes on.
+                // Other tasks' events come first, before this connection goes on.
                 yield_now().await;
                 continue;
             }
@@ -146,7 +146,7 @@ impl Connection {
                 self.act(text);
             }
             Received::Binary => self.context.metrics.messages_received.inc(),
-            // Pings are answered, and what ends the connection ends it, in time.
+            // Answers pings, and ends the connection when its time has come.
             Received::Part | Received::Ping(_) | Received::Pong | Received::Close(_) => {}
         }
     }
@@ -182,7 +182,7 @@ impl Connection {
         }
     }
 
-    /// Takes the outcome in, and tells the client what the hub has not told it.
+    /// Takes the outcome in, and tells the client what the hub did not tell it.
     fn conclude(&mut self, outcome: Outcome) {
         match outcome {
             Outcome::Joined(room, username, Ok(membership)) => self.session.joined(room, username, membership),
@@ -205,7 +205,7 @@ impl Connection {
     }
 
     fn beat(&mut self) -> Result<(), End> {
-        // We do not read while a command is pending, so silence then does not mean that the client is dead.
+        // The server does not read while a command is pending, so silence then does not mean that the client is dead.
         if self.inbound.is_alive() || !self.inbound.may_read(self.pending.is_some()) {
             self.silent_beats = 0;
         } else {
@@ -218,12 +218,12 @@ impl Connection {
         Ok(())
     }
 
-    /// Finishes what is under way, leaves everything, writes what still waits, and says goodbye.
+    /// Finishes what is under way, leaves all rooms, writes what still waits, and closes.
     async fn close(mut self, mut end: End) {
         let outbox = self.outbox.clone();
-        // Whoever waits to send something to the client need wait no longer.
+        // Nobody needs to wait any more to send something to this client.
         outbox.close(CloseCode::Normal);
-        // A message that was taken is published even if its sender has gone; the broker's deadline bounds this.
+        // An accepted message is published even if its sender has gone; the broker's deadline bounds this.
         let mut pending = self.pending.take();
         if !matches!(end, End::Closed(_))
             && let Some(pending) = pending.take()
@@ -241,7 +241,7 @@ impl Connection {
             end = CloseCode::SlowConsumer.into();
         }
         self.context.metrics.disconnected(end.code());
-        // A client that has closed does not wait for what it can no longer be told.
+        // A client that has closed cannot be told anything, so nothing waits for it.
         let finished = async {
             if let Some(pending) = pending {
                 pending.await;
@@ -258,7 +258,7 @@ async fn ended(pending_outcome: &mut Pending) -> Outcome {
     }
 }
 
-/// Beats at a random phase, so that the pings of clients that came together do not go out together.
+/// It starts at a random phase, so that pings to clients that came together do not go out together.
 fn heartbeat(period: Duration) -> Interval {
     let mut heartbeat = interval_at(Instant::now() + period.mul_f64(rand::random_range(0.5..1.0)), period);
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -291,7 +291,7 @@ mod tests {
         Arc::new(Context::new(Arc::new(hub), options, metrics.clone()))
     }
 
-    /// How many messages of these frames are dealt with, at most, between two turns of others.
+    /// The most messages of these frames that are handled between two turns of others.
     async fn longest_turn(frames: Vec<u8>, messages: u64) -> u64 {
         let metrics = Arc::new(Metrics::new());
         let connection = context(&metrics);

@@ -18,7 +18,7 @@ pub struct Rules {
     pub max_rooms: usize,
 }
 
-/// What one client is: the rooms it is in, its name in each, and what keeps it a member there (`M`).
+/// One client's state: its rooms, its name in each, and what keeps it a member there (`M`).
 #[derive(Debug)]
 pub(super) struct Session<M> {
     rooms: Vec<Joined<M>>,
@@ -31,7 +31,7 @@ struct Joined<M> {
     membership: M,
 }
 
-/// What is done about a frame.
+/// What to do about a frame.
 #[derive(Debug)]
 pub(super) enum Action<M> {
     /// Answer it with this.
@@ -57,7 +57,7 @@ impl<M> Session<M> {
             Command::Leave { room } => self.leave(room),
             Command::Message { room, text, id } => self.message(room, &text, id, rules),
             Command::Broadcast { text, id } => {
-                // A broadcast belongs to no room; its sender has the name that it took last.
+                // A broadcast belongs to no room; its sender has the name of its last join.
                 let username = self.rooms.last().map(|joined| &joined.username);
                 let draft = Draft::new(&rules.origin_server, None, username, &text, id.as_ref());
                 Ok(Action::Publish(Channel::Broadcast, draft))
@@ -126,7 +126,7 @@ impl<M> Session<M> {
     }
 }
 
-/// [`Action::Join`] failed. Returns what the client is told.
+/// [`Action::Join`] failed. Returns what to tell the client.
 pub(super) fn not_joined(room: RoomId, why: &RecoverError) -> Rejection {
     match why {
         RecoverError::Overloaded => about(room, ErrorCode::Overloaded, NO_NEW_ROOMS),
@@ -136,13 +136,13 @@ pub(super) fn not_joined(room: RoomId, why: &RecoverError) -> Rejection {
     }
 }
 
-/// [`Action::Join`] succeeded, but the history that was asked for could not be read to its end. Returns what the client is
-/// told: it goes on from what it has had.
+/// [`Action::Join`] succeeded, but the requested history could not be read to its end. Returns what to tell the client,
+/// which goes on from what it got.
 pub(super) fn put_out(room: RoomId) -> Event {
     Event::Left { room, reason: Some(ErrorCode::Unavailable.as_str()) }
 }
 
-/// [`Action::Publish`] failed. Returns what the client is told.
+/// [`Action::Publish`] failed. Returns what to tell the client.
 pub(super) fn not_published(channel: &Channel, id: Option<MessageId>, why: &PublishError) -> Rejection {
     let rejection = match why {
         PublishError::IdConflict => {

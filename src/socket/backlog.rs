@@ -4,16 +4,16 @@ use bytes::Bytes;
 
 use super::{piece::Piece, wire};
 
-/// Most pieces that are written with one call.
+/// Most pieces to write with one call.
 const PIECES: usize = 32;
 
-/// What waits for one client, in the order in which it is written. With nothing in it, it owns no memory but itself.
+/// What waits for one client, in the order of writing. An empty backlog owns no memory.
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
     pieces: VecDeque<Piece>,
     messages: usize,
     bytes: usize,
-    /// A part of the first piece has been written, so that the rest of it must follow.
+    /// A part of the first piece has been written, so the rest of it must follow.
     is_cut: bool,
 }
 
@@ -26,7 +26,7 @@ impl Backlog {
         self.bytes
     }
 
-    /// How many messages, or pieces that are none, as these take their memory too.
+    /// The number of messages; other pieces count as one each, because they take memory too.
     pub(super) fn weight(&self) -> usize {
         self.messages.max(self.pieces.len())
     }
@@ -39,7 +39,7 @@ impl Backlog {
         self.pieces.push_back(piece);
     }
 
-    /// Puts a pong ahead of the messages, in the place of one that waits.
+    /// Puts a pong ahead of the messages, in place of one that waits there.
     pub(super) fn push_pong(&mut self, pong: Bytes) {
         let (pong, at) = (Piece::new(pong, 0), usize::from(self.is_cut));
         self.bytes += pong.wire().len();
@@ -52,17 +52,17 @@ impl Backlog {
         }
     }
 
-    /// The first piece, which is written next.
+    /// The first piece, which goes out next.
     pub(super) fn first(&self) -> Option<&Bytes> {
         self.pieces.front().map(Piece::wire)
     }
 
-    /// What is written next with one call.
+    /// What to write next with one call.
     pub(super) fn next(&self) -> Vec<IoSlice<'_>> {
         self.pieces.iter().take(PIECES).map(|piece| IoSlice::new(piece.wire())).collect()
     }
 
-    /// So many bytes have been written. Returns how many messages are complete with that.
+    /// Removes this many written bytes. Returns how many messages that completes.
     pub(super) fn written(&mut self, mut length: usize) -> usize {
         self.bytes -= length;
         let before = self.messages;
@@ -77,12 +77,12 @@ impl Backlog {
             self.is_cut = false;
             self.pieces.pop_front();
         }
-        // What was needed for once is not kept for the rest of a connection's life.
+        // Memory that was needed once must not stay for the rest of a connection's life.
         self.pieces = VecDeque::new();
         before - self.messages
     }
 
-    /// Drops everything, but for the rest of what the client has had a part of.
+    /// Drops everything except the rest of a piece of which the client has a part.
     pub(super) fn shed(&mut self) {
         let rest = if self.is_cut { self.pieces.pop_front() } else { None };
         *self = Self::default();
@@ -132,7 +132,7 @@ mod tests {
     }
 
     proptest! {
-        /// However it is written: the accounts agree with what is there.
+        /// However pieces are written, the counts agree with the contents.
         #[test]
         fn the_accounts_are_right(steps in prop::collection::vec((0..3_u8, 1..20_usize), 0..60)) {
             let mut backlog = Backlog::default();

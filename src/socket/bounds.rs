@@ -1,8 +1,8 @@
 use super::Total;
 use crate::telemetry::Counter;
 
-/// What all outboxes of a server share: how much may wait, for one client and for all together, and the count of what
-/// was sent.
+/// What all outboxes of a server share: how much may wait, for one client and for all together, and the count of sent
+/// messages.
 #[derive(Debug)]
 pub struct Bounds {
     max_messages: usize,
@@ -13,7 +13,7 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// Bounds by messages and bytes for each client, and by bytes for all. What was sent is counted in `sent`.
+    /// Bounds messages and bytes for each client, and bytes for all. `sent` counts what was sent.
     pub fn new(max_messages: usize, max_bytes: usize, max_total: usize, sent: Counter) -> Self {
         Self { max_messages, max_bytes, total: Total::new(max_total), sent }
     }

@@ -6,10 +6,10 @@ use tokio::{task::yield_now, time::timeout};
 use super::{Inbound, Received, Receiving, Sending, Violation, wire};
 use crate::protocol::CloseCode;
 
-/// How long a client that sends nothing may take for its close frame and for the end of the connection.
+/// How long a silent client may take for its close frame, and for the end of the connection.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// How much of what a client goes on sending is read and thrown away.
+/// How much of what a client keeps sending is read and thrown away.
 const DISCARDED: usize = 16 << 20;
 
 /// How a connection comes to its end.
@@ -19,7 +19,7 @@ pub enum End {
     Refused(Violation),
     /// The client closed it. This is the payload of the close frame that answers its own.
     Closed(Bytes),
-    /// It broke.
+    /// The connection broke.
     Lost,
 }
 
@@ -30,7 +30,7 @@ impl From<CloseCode> for End {
 }
 
 impl End {
-    /// The code that it counts as; `None` if there was none.
+    /// The code under which it counts; `None` if there was none.
     pub fn code(&self) -> Option<CloseCode> {
         match self {
             Self::Refused(violation) => Some(violation.code),
@@ -50,16 +50,16 @@ impl End {
 }
 
 impl<R: Receiving, S: Sending> Inbound<R, S> {
-    /// Closes the connection: writes what waits for the client, then the close frame, and waits a moment for its answer
-    /// and the end of what it sends.
+    /// Closes the connection: writes what waits for the client, then the close frame, and waits a moment for the
+    /// client's close frame and the end of its side.
     ///
-    /// A client that does not take that within `write_timeout` is reset, so that what the system holds for it is free at
-    /// once. What it has taken from us and the system not delivered yet has as long again.
+    /// A client that does not accept all this within `write_timeout` is reset, so that the system frees its buffers at
+    /// once. What is in the system's buffers by then has the same time again to arrive.
     pub async fn close(mut self, end: &End, write_timeout: Duration) {
         self.answer_pings();
         self.keep_nothing();
         if let Some(goodbye) = end.goodbye() {
-            // A slow client could not take what waits in time.
+            // A slow client could not accept what waits in time.
             self.outbox.finish(&goodbye, end.code() == Some(CloseCode::SlowConsumer));
             if timeout(write_timeout, self.outbox.drained()).await.is_err() {
                 self.socket.reset_at_end();
@@ -75,11 +75,11 @@ impl<R: Receiving, S: Sending> Inbound<R, S> {
         self.socket.give_up_after(write_timeout);
     }
 
-    /// Waits for the client's close frame, says that nothing follows, and waits for the end of its side. Returns whether
+    /// Waits for the client's close frame, ends this side, and waits for the end of the client's side. Returns whether
     /// that came.
     ///
-    /// A system resets a connection that is closed while the client still sends, and the reset takes from the client what
-    /// it has not read yet: the close frame that would have told it why.
+    /// If a connection is closed while the client still sends, the system resets it, and the client loses what it has
+    /// not read yet: the close frame that says why.
     async fn linger(&mut self, mut is_done: bool) -> bool {
         let mut discarded = 0;
         loop {
@@ -104,7 +104,7 @@ impl<R: Receiving, S: Sending> Inbound<R, S> {
             if discarded > DISCARDED {
                 return false;
             }
-            // What comes here is of no use to anybody, so others go first.
+            // What comes here is useless, so other tasks go first.
             yield_now().await;
         }
     }
@@ -140,7 +140,7 @@ mod tests {
         peer: Peer,
     }
 
-    /// A connection on which `capacity` bytes are on their way to the client at most.
+    /// A connection with at most `capacity` bytes on their way to the client.
     fn stage(capacity: usize) -> Stage {
         let ((sending, receiving), peer) = memory::connection(capacity);
         let bounds = Arc::new(Bounds::new(1000, 1 << 20, 1 << 20, Counter::default()));

@@ -5,18 +5,18 @@ use super::{
 };
 use crate::protocol::CloseCode;
 
-/// How much of a message that is too long the decoder still reads to find its id: this many times the limit.
+/// How much of an oversized message the decoder still reads to find its id: this many times the limit.
 const READ_ON: usize = 8;
 
-/// Takes apart what a client sends (RFC 6455): frames, messages in parts, UTF-8, control frames, close codes.
+/// Decodes what a client sends (RFC 6455): frames, messages in parts, UTF-8, control frames, close codes.
 ///
-/// It is given bytes as they come and keeps what belongs to a message that is not complete. It owns no more memory than
-/// has come of that message, twice that while it grows, and none between messages.
+/// It takes bytes as they arrive and keeps those of an incomplete message. It owns as much memory as has arrived of
+/// that message, up to twice that while it grows, and none between messages.
 #[derive(Debug)]
 pub struct Decoder {
     max_message: usize,
     head: PartialHead,
-    /// The frame whose payload is coming.
+    /// The frame whose payload is arriving.
     frame: Option<Payload>,
     /// The payload of a control frame, which may stand between the parts of a message.
     control: Vec<u8>,
@@ -29,29 +29,29 @@ pub struct Decoder {
 pub enum Received {
     /// A whole message.
     Text(String),
-    /// A whole message of the kind that is not taken, so it has been thrown away.
+    /// A whole message that was not wanted, so it has been thrown away.
     Binary,
-    /// A part of a message that has not come to its end.
+    /// A part of a message whose end has not arrived.
     Part,
-    /// The client wants this back.
+    /// A ping, whose payload the client wants back.
     Ping(Vec<u8>),
-    /// An answer to a ping.
+    /// A pong.
     Pong,
     /// The client closes the connection, with this code and reason, which is also the answer.
     Close(Vec<u8>),
 }
 
-/// What a client is closed for.
+/// Why a client is closed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// The code to close with.
+    /// The close code.
     pub code: CloseCode,
-    /// The `id` of the message that it is about, where it could be read.
+    /// The `id` of the message, if it could be read.
     pub id: Option<String>,
 }
 
 impl Violation {
-    /// The reason in the close frame: the code's name, and the id where it fits behind it.
+    /// The reason in the close frame: the code's name, and the id if there is room for it.
     pub fn reason(&self) -> String {
         let name = self.code.reason();
         let named = self.id.as_ref().map(|id| format!("{name} id={id}"));
@@ -65,7 +65,7 @@ impl From<CloseCode> for Violation {
     }
 }
 
-/// What is to come of a frame.
+/// What is missing of a frame.
 #[derive(Debug)]
 struct Payload {
     opcode: Opcode,
@@ -74,28 +74,28 @@ struct Payload {
     mask: [u8; 4],
 }
 
-/// A message that is coming.
+/// A message that is arriving.
 #[derive(Debug)]
 struct Message {
-    /// How long all its parts so far are, and the one that is coming.
+    /// Length of all its parts, including the one that is arriving.
     length: u64,
     body: Body,
 }
 
 #[derive(Debug)]
 enum Body {
-    /// It is UTF-8 up to `checked`.
+    /// It is valid UTF-8 up to `checked`.
     Text {
         bytes: Vec<u8>,
         checked: usize,
     },
-    /// It is not kept.
+    /// It is thrown away.
     Skipped,
     Oversized(Box<Oversized>),
 }
 
 impl Decoder {
-    /// Nothing has come yet. A message may have at most `max_message` bytes.
+    /// A decoder for messages of at most `max_message` bytes.
     pub fn new(max_message: usize) -> Self {
         Self {
             max_message,
@@ -107,8 +107,8 @@ impl Decoder {
         }
     }
 
-    /// Takes bytes from the front of the input until a frame is complete; `None` if that needs more. After a violation
-    /// nothing that follows has a meaning, and nothing may be asked.
+    /// Takes bytes from the front of the input until a frame is complete; `None` if that needs more. After a violation,
+    /// what follows has no meaning, and this must not be called again.
     pub fn next(&mut self, input: &mut &[u8]) -> Result<Option<Received>, Violation> {
         if self.frame.is_none() {
             let Some(head) = self.head.take(input)? else { return Ok(None) };
@@ -131,7 +131,7 @@ impl Decoder {
         }
     }
 
-    /// From now on messages are read and thrown away.
+    /// From now on, reads messages and throws them away.
     pub fn discard(&mut self) {
         self.keeps_messages = false;
         if let Some(message) = &mut self.message {
@@ -139,7 +139,7 @@ impl Decoder {
         }
     }
 
-    /// Whether a part of a frame or of a message has come, and the rest has not.
+    /// Whether a frame or a message is incomplete.
     pub fn is_within(&self) -> bool {
         self.head.is_within() || self.frame.is_some() || self.message.is_some()
     }
@@ -153,7 +153,7 @@ impl Decoder {
         self.control.capacity() + message
     }
 
-    /// The rest of the message did not come in time, or is not waited for.
+    /// The violation of a message whose rest did not come in time, or is not awaited.
     pub fn give_up(&self) -> Violation {
         match self.oversized() {
             Some(oversized) => too_big(oversized),
@@ -161,7 +161,7 @@ impl Decoder {
         }
     }
 
-    /// Whether the message that is coming is too long already, and is read on only for its id.
+    /// Whether the arriving message is too long already, and is read only for its id.
     pub fn is_oversized(&self) -> bool {
         self.oversized().is_some()
     }
@@ -180,7 +180,7 @@ impl Decoder {
         if opcode.is_control() {
             return Ok(());
         }
-        // A message goes on with parts, and only with them.
+        // Only parts of the same kind continue a message.
         if self.message.is_some() != (opcode == Opcode::Continuation) {
             return Err(CloseCode::ProtocolError.into());
         }
@@ -233,14 +233,14 @@ impl Message {
         }
     }
 
-    /// More of a frame's payload has come, which `frame` no longer counts as remaining.
+    /// Takes more of a frame's payload, which `frame` no longer counts as remaining.
     fn append(&mut self, chunk: &[u8], frame: &mut Payload) -> Result<(), Violation> {
         match &mut self.body {
             Body::Skipped => Ok(()),
             Body::Text { bytes, checked } => {
                 reserve(bytes, chunk.len(), frame.remaining);
                 append(bytes, chunk, &mut frame.mask);
-                // The end of a message is checked with all of it.
+                // The end of a message completes the check of its UTF-8.
                 if frame.remaining == 0 && frame.is_final { Ok(()) } else { check(bytes, checked) }
             }
             Body::Oversized(oversized) => {
@@ -267,8 +267,8 @@ fn too_big(oversized: &Oversized) -> Violation {
     Violation { code: CloseCode::TooBig, id: oversized.id().map(str::to_owned) }
 }
 
-/// Makes room for what has come. A frame's announced length is not believed before it is there, but no more than that is
-/// taken: a buffer doubles until the whole frame fits.
+/// Makes room for what has arrived. A frame's announced length is not allocated in advance, but it is the upper bound:
+/// a buffer doubles until the whole frame fits.
 fn reserve(bytes: &mut Vec<u8>, come: usize, remaining: u64) {
     if bytes.capacity() - bytes.len() < come {
         let ahead = usize::try_from(remaining).unwrap_or(usize::MAX).min(bytes.len());
@@ -276,7 +276,7 @@ fn reserve(bytes: &mut Vec<u8>, come: usize, remaining: u64) {
     }
 }
 
-/// Adds a part of a payload in plain, and turns the mask to where the next part begins.
+/// Adds a part of a payload without its mask, and turns the mask to where the next part begins.
 fn append(bytes: &mut Vec<u8>, chunk: &[u8], mask: &mut [u8; 4]) {
     let from = bytes.len();
     bytes.extend_from_slice(chunk);
@@ -288,7 +288,7 @@ fn append(bytes: &mut Vec<u8>, chunk: &[u8], mask: &mut [u8; 4]) {
     mask.rotate_left(chunk.len() % 4);
 }
 
-/// Checks what has not been checked yet, but for a character whose end is still to come.
+/// Checks what has not been checked yet, except a character that is still incomplete.
 fn check(bytes: &[u8], checked: &mut usize) -> Result<(), Violation> {
     match std::str::from_utf8(&bytes[*checked..]) {
         Ok(_) => *checked = bytes.len(),
@@ -308,8 +308,8 @@ fn close(payload: Vec<u8>) -> Result<Received, Violation> {
     }
 }
 
-/// Whether a code may be in a close frame: those that are registered for it, and those of libraries and applications.
-/// The others are for reports only (1005, 1006, 1015) or have no meaning.
+/// Whether a code may be in a close frame: the registered ones, and those of libraries and applications. The others are
+/// only for reports (1005, 1006, 1015) or have no meaning.
 fn may_be_sent(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
@@ -332,8 +332,7 @@ mod tests {
 
     const MAX: usize = 1000;
 
-    /// What a client of another make writes for these messages, of which the long ones are in parts with a ping in
-    /// between.
+    /// What another library's client writes for these messages; long ones are in parts with a ping in between.
     fn written(texts: &[String]) -> Vec<u8> {
         let mut client = WebSocket::from_raw_socket(Cursor::new(Vec::new()), Role::Client, None);
         for text in texts {
@@ -355,7 +354,7 @@ mod tests {
         client.get_ref().get_ref().clone()
     }
 
-    /// What comes of bytes that arrive in pieces of this size, up to the first violation.
+    /// What the decoder makes of bytes in pieces of this size, up to the first violation.
     fn decoded(bytes: &[u8], size: usize) -> (Vec<Received>, Option<Violation>) {
         let (mut decoder, mut all) = (Decoder::new(MAX), Vec::new());
         for mut piece in bytes.chunks(size) {
@@ -380,7 +379,7 @@ mod tests {
         texts.collect()
     }
 
-    /// The texts that a server of another make reads.
+    /// The texts that another library's server reads.
     fn read_by_another(bytes: &[u8]) -> Vec<String> {
         struct Wire(Cursor<Vec<u8>>);
         impl Read for Wire {
@@ -497,7 +496,7 @@ mod tests {
         let without = [b'x'; 3 * MAX];
         assert_eq!(decoded(&frame(0x81, &without), 100).1, too_big(None));
         assert_eq!(decoded(&frame(0x82, &without), 100).1, too_big(None));
-        // One that never ends is not read for ever, and nothing of it is kept.
+        // A message that never ends is not read for ever, and none of it is kept.
         let mut decoder = Decoder::new(MAX);
         let mut head: &[u8] = &[0x81, 0xff, 0x7f, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         assert_eq!(decoder.next(&mut head), Ok(None));

@@ -1,7 +1,7 @@
 use super::Violation;
 use crate::protocol::CloseCode;
 
-/// What a frame is. The numbers are those on the wire.
+/// The kind of a frame, with its number on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Opcode {
     Continuation = 0x0,
@@ -46,7 +46,7 @@ impl Head {
             }
             [] => (0, 0),
         };
-        // It has to be written in as few bytes as it takes, and its first bit is none of it.
+        // The length must take as few bytes as possible, and its first bit must be 0.
         if !(least..1 << 63).contains(&length) {
             return Err(CloseCode::ProtocolError.into());
         }
@@ -57,7 +57,7 @@ impl Head {
 
 const MASK: usize = 4;
 
-/// The head of a frame as it comes in, be it byte by byte.
+/// The head of a frame as it arrives, perhaps byte by byte.
 #[derive(Debug, Default)]
 pub(super) struct PartialHead {
     bytes: [u8; 2 + 8 + MASK],
@@ -65,12 +65,12 @@ pub(super) struct PartialHead {
 }
 
 impl PartialHead {
-    /// Whether a part of a head has come.
+    /// Whether a part of a head has arrived.
     pub(super) fn is_within(&self) -> bool {
         self.count > 0
     }
 
-    /// Takes from the input until the head is complete, and checks what can be said about a frame alone.
+    /// Takes from the input until the head is complete, and checks what needs no other frame.
     pub(super) fn take(&mut self, input: &mut &[u8]) -> Result<Option<Head>, Violation> {
         while self.count < self.size() {
             let Some((byte, rest)) = input.split_first() else { return Ok(None) };
@@ -86,7 +86,7 @@ impl PartialHead {
         Ok(Some(head))
     }
 
-    /// How many bytes are needed, as far as is known.
+    /// How many bytes the head has, as far as is known.
     fn size(&self) -> usize {
         let long = match self.bytes[1] & 0x7f {
             126 => 2,
@@ -97,7 +97,7 @@ impl PartialHead {
     }
 }
 
-/// What is wrong with a frame is said as soon as its first two bytes show it.
+/// A mistake is reported as soon as the first two bytes show it.
 fn check(first: u8, second: u8) -> Result<(), Violation> {
     let (is_final, has_reserved_bits) = (first & 0x80 != 0, first & 0x70 != 0);
     let (is_masked, length) = (second & 0x80 != 0, second & 0x7f);

@@ -17,65 +17,65 @@ use tokio::{
 use super::{Decoder, End, Outbox, Received, Receiving, Sending, Total, wire};
 use crate::protocol::CloseCode;
 
-/// How much is read from a socket with one call.
+/// Most bytes to read from a socket with one call.
 const CALL: usize = 8 * 1024;
 
-/// Messages that are held back while the client's command before them is under way, in bytes. Beyond, nothing is read.
+/// Most bytes of messages to hold back while a command of the client is under way. Beyond, nothing is read.
 const HELD: usize = CALL;
 
-/// How long an end waits for what the client asked for before it.
+/// How long the end of a connection waits for what the client requested before.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// How often a client whose message is not complete is looked at: whether it holds more than its share, or whether the
-/// rest of a message that is too long is worth waiting for.
+/// How often to check a client with an incomplete message: whether it holds more than its share, and whether the rest
+/// of an oversized message is worth waiting for.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// What holds for what all clients of a server send.
+/// The limits on what all clients of a server send.
 #[derive(Clone, Debug)]
 pub struct Intake {
     /// Longest message in bytes.
     pub max_message: usize,
     /// Longest time from its first byte to its last.
     pub message_timeout: Duration,
-    /// What is kept of messages that are not complete or wait for their turn, of all clients.
+    /// What all clients hold here together: messages that are incomplete or wait for their turn.
     pub total: Arc<Total>,
 }
 
 /// The receiving side of one client's socket.
 ///
-/// What has been read is taken apart in steps that never wait ([`next`](Self::next)), so that its owner decides how much
-/// is done at a time. Pings are answered by the way. While a command of the client is under way its messages are held
-/// back, and control frames are still seen: the client gets its pongs, and is heard when it closes.
+/// It decodes what it has read in steps that never wait ([`next`](Self::next)), so its owner decides how much happens
+/// at a time. It answers pings itself. While a command of the client is under way, it holds back messages but still
+/// sees control frames: the client gets its pongs, and its close is noticed.
 ///
-/// A client that sends nothing owns no buffer here. What is kept of a message that is not complete, or that waits, counts
-/// in the [`Intake::total`] of all clients.
+/// A silent client owns no buffer here. Messages that are incomplete or wait count in the [`Intake::total`] of all
+/// clients.
 #[derive(Debug)]
 pub struct Inbound<R: Receiving = OwnedReadHalf, S: Sending = OwnedWriteHalf> {
     pub(super) socket: R,
     pub(super) outbox: Arc<Outbox<S>>,
     pub(super) decoder: Decoder,
-    /// Has been read, and not taken apart yet.
+    /// Read, but not decoded yet.
     pub(super) unread: Bytes,
     held: VecDeque<String>,
     held_bytes: usize,
-    /// How long the message is that was handed out last, and may be under way still.
+    /// Length of the last message that was handed out, which may still be under way.
     taken: usize,
-    /// Answers to pings that go out together, and where the last of them begins.
+    /// Pongs that go out together, and where the last of them begins.
     pongs: BytesMut,
     last_pong: usize,
-    /// Nothing more is read, for this reason. What came before is dealt with first, until the time given here.
+    /// Why reading has ended. What came before is handled first, until this time.
     end: Option<(End, Instant)>,
-    /// When the message that is coming must be there.
+    /// When the arriving message must be complete.
     due: Option<Instant>,
     has_heard: bool,
-    /// What comes cannot be understood any more.
+    /// After a violation, what comes has no meaning.
     pub(super) has_failed: bool,
     intake: Intake,
     account: usize,
 }
 
 impl<R: Receiving, S: Sending> Inbound<R, S> {
-    /// `unread` is what the client has sent after its request.
+    /// Reads this client; `unread` is what it has sent after its request.
     pub fn new(socket: R, unread: Bytes, outbox: Arc<Outbox<S>>, intake: &Intake) -> Self {
         Self {
             socket,
@@ -96,11 +96,11 @@ impl<R: Receiving, S: Sending> Inbound<R, S> {
         }
     }
 
-    /// The next of what has been read already; `None` if there is nothing more. It is one frame at most. While the
-    /// client `is_busy` with a command, messages are held back.
+    /// The next message of what has been read; `None` if there is none. Decodes at most one frame. While the client
+    /// `is_busy` with a command, messages are held back.
     ///
     /// # Errors
-    /// How the connection ends, after everything that came before the end.
+    /// How the connection ends, once everything before the end has been returned.
     pub fn next(&mut self, is_busy: bool) -> Result<Option<Received>, End> {
         if !is_busy {
             self.taken = 0;
@@ -196,19 +196,19 @@ impl<R: Receiving, S: Sending> Inbound<R, S> {
         }
     }
 
-    /// Whether a byte has come from the client, or was taken by it of what waits for it, since this was asked last.
+    /// Whether the client has sent a byte, or accepted one of what waits for it, since the last call.
     pub fn is_alive(&mut self) -> bool {
         std::mem::take(&mut self.has_heard) | self.outbox.has_moved()
     }
 
-    /// Whether the client is read from, or would be if it sent something.
+    /// Whether the server reads from this client now.
     pub fn may_read(&self, is_busy: bool) -> bool {
-        // A message that has begun is read to its end, as its time runs.
+        // The rest of a message is read, because its deadline runs.
         !is_busy || self.decoder.is_within() || self.held_bytes < HELD && !self.intake.total.is_over()
     }
 
-    /// Answers all pings that have come since this was done last. Those that the client is not ready for yield to the
-    /// latest (RFC 6455, 5.5.3).
+    /// Answers all pings since the last call. If the client does not accept the pongs, only the latest is kept (RFC
+    /// 6455, 5.5.3).
     pub fn answer_pings(&mut self) {
         if !self.pongs.is_empty() {
             let pongs = std::mem::take(&mut self.pongs).freeze();
@@ -220,7 +220,7 @@ impl<R: Receiving, S: Sending> Inbound<R, S> {
         self.end = Some((end, Instant::now() + GRACE));
     }
 
-    /// Counts what is kept here in what is kept for all clients, and the time of a message.
+    /// Updates this client's part in the total, and the deadline of its message.
     fn keep_account(&mut self) -> Result<(), End> {
         let kept = self.decoder.kept() + self.unread.len() + self.held_bytes + self.taken;
         if kept != self.account {
@@ -238,7 +238,7 @@ impl<R: Receiving, S: Sending> Inbound<R, S> {
         Err(CloseCode::Overloaded.into())
     }
 
-    /// Throws away what is kept here, and what will come.
+    /// Throws away what is held here, and what will come.
     pub(super) fn keep_nothing(&mut self) {
         self.decoder.discard();
         self.held = VecDeque::new();
@@ -268,7 +268,7 @@ impl<R: Receiving, S: Sending> Inbound<R, S> {
     }
 }
 
-/// What a message takes that is held back.
+/// Memory of a message that is held back.
 fn cost(text: &str) -> usize {
     text.len() + size_of::<String>()
 }

@@ -1,4 +1,4 @@
-//! A connection in memory, for tests: its buffers are as small as a test wants them, and nothing in between has a clock.
+//! A connection in memory, for tests: its buffers are as small as a test wants, and nothing in between has a clock.
 
 use std::{
     collections::VecDeque,
@@ -17,7 +17,7 @@ use super::transport::{Receiving, Sending};
 struct Pipe {
     bytes: VecDeque<u8>,
     capacity: usize,
-    /// How much has to be free before the system says that there is room, as Linux has it for TCP.
+    /// How much must be free before the system reports room, as Linux does for TCP.
     lowat: usize,
     is_shut: bool,
     is_broken: bool,
@@ -25,7 +25,7 @@ struct Pipe {
     writer: Option<Waker>,
 }
 
-/// What the server has of a connection: both halves.
+/// The server's end: both halves.
 pub(crate) type Halves = (MemorySending, MemoryReceiving);
 
 #[derive(Debug)]
@@ -44,7 +44,7 @@ pub(crate) struct Peer {
     to_server: Arc<Mutex<Pipe>>,
 }
 
-/// A connection on which `capacity` bytes are on their way to the client at most.
+/// A connection with at most `capacity` bytes on their way to the client.
 pub(crate) fn connection(capacity: usize) -> (Halves, Peer) {
     let pipe = |capacity, lowat| {
         Arc::new(Mutex::new(Pipe {
@@ -109,7 +109,7 @@ impl Sending for MemorySending {
     fn try_write_vectored(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut pipe = lock(&self.0);
         if !pipe.is_broken && !pipe.has_room() {
-            // What is asked of the system when it has not said that there is room.
+            // Writes even if the system has not reported room.
             return Err(ErrorKind::WouldBlock.into());
         }
         let mut written = 0;
@@ -175,12 +175,12 @@ impl Peer {
         lock(&self.to_server).end(false);
     }
 
-    /// Takes at most `most` of the bytes that are there.
+    /// Takes at most `most` of the bytes that have arrived.
     pub(crate) fn take(&self, most: usize) -> Vec<u8> {
         lock(&self.to_client).take(most)
     }
 
-    /// Whether nothing follows what is there; then also whether the connection was reset.
+    /// Whether nothing follows what has arrived, and if so, whether the connection was reset.
     pub(crate) fn end(&self) -> Option<bool> {
         let pipe = lock(&self.to_client);
         pipe.is_shut.then_some(pipe.is_broken)

@@ -1,8 +1,8 @@
-//! One client's bytes: what is read from its socket, what is written to it, and how both come to an end.
+//! One client's bytes: how its socket is read, written and closed.
 //!
-//! [`Inbound`] reads: a pure [`Decoder`] takes frames apart, and around it is one task's worth of reading, deadlines
-//! and accounts. [`Outbox`] writes. What both may hold is bounded, for each client and for all together.
-//! [`Inbound::close`] is the one way in which a connection ends.
+//! [`Inbound`] reads: around a pure [`Decoder`] of frames it has the reading, the deadlines and the accounts of one
+//! client. [`Outbox`] writes. What both may hold is bounded, for each client and for all together. [`Inbound::close`]
+//! is the only way to end a connection.
 
 mod backlog;
 mod bounds;

@@ -17,22 +17,22 @@ use tokio::{
 use super::{Bounds, Phase, backlog::Backlog, piece::Piece, transport::Sending, wire};
 use crate::protocol::{Batch, CloseCode, Dialect};
 
-/// How often within its time a client that seems to take nothing is looked at more closely.
+/// How often, within its write timeout, to check a client that seems to accept nothing.
 const LOOKS: u32 = 4;
 
 /// The sending side of one client's socket, and what waits for it.
 ///
-/// Whoever has something for the client writes it there and then, as long as the system takes it: a message to a room
-/// costs one call for each member, and no task has to be woken. What the system does not take waits here, and the
-/// client's session writes it when there is room again. What was pushed first is written first.
+/// A push writes to the socket at once, if the system accepts it: a message to a room costs one call for each member
+/// and wakes no task. What the system does not accept waits here, and the client's session writes it when there is room
+/// again. What was pushed first is written first.
 ///
-/// What waits is bounded by messages and by bytes, its own and those of all clients. A client that lets it overflow is
-/// closed with [`CloseCode::SlowConsumer`], and what waited is dropped: it comes back and goes on from its last
-/// position. Pushing never waits, so a slow client delays no other.
+/// What waits is bounded in messages and in bytes, for this client and for all together. A client whose outbox
+/// overflows is closed with [`CloseCode::SlowConsumer`], and what waited is dropped: it comes back and resumes from its
+/// last position. A push never waits, so a slow client delays no other.
 #[derive(Debug)]
 pub struct Outbox<S: Sending = OwnedWriteHalf> {
     state: Mutex<State<S>>,
-    /// How it writes.
+    /// How values become bytes.
     dialect: Dialect,
     bounds: Arc<Bounds>,
 }
@@ -41,16 +41,16 @@ pub struct Outbox<S: Sending = OwnedWriteHalf> {
 struct State<S> {
     /// `None` once the connection is lost.
     socket: Option<S>,
-    /// How far it is on the way to its end, as long as there is a socket.
+    /// The stage on the way to the end, while there is a socket.
     phase: Phase,
     backlog: Backlog,
-    /// Since when the client takes nothing of the backlog.
+    /// Since when the client has accepted nothing of the backlog.
     stuck_since: Option<Instant>,
-    /// The client has taken something of the backlog since this was asked last.
+    /// Whether the client has accepted something of the backlog since the last question.
     has_moved: bool,
-    /// The session, which waits for a backlog or an end.
+    /// Wakes the session, which waits for a backlog or an end.
     session: Option<Waker>,
-    /// Whoever waits for the backlog to be gone.
+    /// Wakes the writer that waits for the backlog to empty.
     writer: Option<Waker>,
 }
 
@@ -69,8 +69,8 @@ impl<S: Sending> Outbox<S> {
         Self { state: Mutex::new(state), dialect, bounds }
     }
 
-    /// Sends all that is in a batch, in one call if the client takes it. It is dropped if the outbox has ended, or ends it
-    /// by overflowing.
+    /// Sends a whole batch, in one call if the system accepts it. If the outbox has ended, or overflows with this, the
+    /// batch is dropped.
     pub fn deliver(&self, batch: &Batch) {
         let wire = batch.encoded(self.dialect, |items| wire::encode(self.dialect, items));
         let state = self.state();
@@ -79,13 +79,13 @@ impl<S: Sending> Outbox<S> {
         }
     }
 
-    /// Sends a ping. Not counted, and sent after the end too.
+    /// Sends a ping. It does not count, and goes out even after the end.
     pub fn ping(&self) {
         self.write_or_keep(self.state(), Piece::new(wire::PING, 0));
     }
 
-    /// Sends pongs, of which the last one begins at `last`. If something waits, only that one does, in the place of one
-    /// that waited before and ahead of the messages: the client cannot have many of them piled up here.
+    /// Sends pongs, the last of which begins at `last`. If something waits already, only the last pong joins it, ahead
+    /// of the messages and in place of an earlier pong. So a client cannot pile up pongs here.
     pub(super) fn push_pongs(&self, pongs: Bytes, last: usize) {
         let mut state = self.state();
         if state.backlog.is_empty() {
@@ -97,7 +97,7 @@ impl<S: Sending> Outbox<S> {
     fn write_or_keep(&self, mut state: MutexGuard<'_, State<S>>, mut piece: Piece) {
         let Some(socket) = &state.socket else { return };
         if !state.backlog.is_empty() {
-            // What is about to be closed needs no more than its close frame.
+            // A connection that is about to close needs only its close frame.
             if !self.keep(&mut state, piece, false) && state.phase.takes_messages() {
                 self.change(&mut state, Backlog::shed);
                 state.phase = state.phase.overflow();
@@ -116,14 +116,13 @@ impl<S: Sending> Outbox<S> {
         };
         piece.advance(written);
         state.stuck_since = Some(Instant::now());
-        // It is on its way already; only what comes behind it can be too much.
+        // It is partly sent already; only what follows can be too much.
         self.keep(&mut state, piece, written > 0);
         wake(state);
     }
 
-    /// Adds to the backlog. Returns false if that is too much, for this client or for all together; in the latter
-    /// case for those that have more than their share, so that a client that keeps up does not pay for others that
-    /// do not.
+    /// Adds to the backlog. Returns false if that is too much for this client, or for all together and this client has
+    /// more than its share: a client that keeps up must not pay for others that do not.
     fn keep(&self, state: &mut State<S>, piece: Piece, is_cut: bool) -> bool {
         self.change(state, |backlog| backlog.push(piece, is_cut));
         let (bounds, backlog) = (&self.bounds, &state.backlog);
@@ -132,13 +131,13 @@ impl<S: Sending> Outbox<S> {
             && bounds.total.allows(backlog.bytes())
     }
 
-    /// Whether the client has taken all that it was sent.
+    /// Whether the system has accepted everything for this client.
     pub fn is_free(&self) -> bool {
         self.state().backlog.is_empty()
     }
 
-    /// Ready with true once nothing waits any more, and with false once the outbox has ended or is about to. For one writer
-    /// at a time.
+    /// Waits until the backlog is empty (true) or the outbox has ended or is about to (false). For one writer at a
+    /// time.
     pub fn poll_free(&self, context: &mut Context<'_>) -> Poll<bool> {
         let mut state = self.state();
         if state.phase() != Phase::Open {
@@ -151,14 +150,14 @@ impl<S: Sending> Outbox<S> {
         Poll::Pending
     }
 
-    /// Has the connection closed with this code. The first code given stands, unless the outbox overflows.
+    /// Asks the session to close the connection with this code. The first code stands, unless the outbox overflows.
     pub fn close(&self, code: CloseCode) {
         let mut state = self.state();
         state.phase = state.phase.close(code);
         wake(state);
     }
 
-    /// Takes no more messages, and has the close frame follow on those that wait, or take their place.
+    /// Takes no more messages. The close frame follows those that wait, or replaces them.
     pub(super) fn finish(&self, goodbye: &Bytes, drop_backlog: bool) {
         let mut state = self.state();
         state.phase = state.phase.finish();
@@ -173,11 +172,10 @@ impl<S: Sending> Outbox<S> {
         self.lose(&mut self.state());
     }
 
-    /// Writes what waits whenever the client takes it, until the connection has to be closed: returns the code, or
-    /// `None` if it is broken. A client that takes nothing for `write_timeout` is one to be closed. For the session
-    /// alone; cancel-safe.
+    /// Writes what waits whenever there is room, until the connection must be closed: returns the code, or `None` if it
+    /// is broken. A client that accepts nothing for `write_timeout` must be closed. For the session alone; cancel-safe.
     pub async fn attend(&self, write_timeout: Duration) -> Option<CloseCode> {
-        // Seldom needed, so it is made when it is.
+        // It is rarely needed, so it is made on demand.
         let mut deadline: Option<Pin<Box<Sleep>>> = None;
         poll_fn(|context| {
             loop {
@@ -210,22 +208,22 @@ impl<S: Sending> Outbox<S> {
         .await
     }
 
-    /// How far it is on the way to its end.
+    /// The stage on the way to the end.
     pub fn phase(&self) -> Phase {
         self.state().phase()
     }
 
-    /// Whether the client was too slow for it, so that messages were dropped or are about to be.
+    /// Whether the client was too slow, so that messages were dropped or are about to be.
     pub fn has_overflowed(&self) -> bool {
         self.phase().code() == Some(CloseCode::SlowConsumer)
     }
 
-    /// Whether the client has taken something of what waited since this was asked last.
+    /// Whether the client has accepted something of what waited since the last call.
     pub(super) fn has_moved(&self) -> bool {
         std::mem::take(&mut self.state().has_moved)
     }
 
-    /// Writes what waits whenever the client takes it, for ever. For the session alone; cancel-safe.
+    /// Writes what waits whenever there is room. Never ends. For the session alone; cancel-safe.
     pub async fn keep_writing(&self) -> Infallible {
         poll_fn(|context| {
             let mut state = self.state();
@@ -241,7 +239,7 @@ impl<S: Sending> Outbox<S> {
         poll_fn(|context| self.poll_write(&mut self.state(), context)).await;
     }
 
-    /// Writes until nothing waits, the client takes no more, or the connection turns out to be broken.
+    /// Writes until nothing waits, there is no more room, or the connection turns out to be broken.
     fn poll_write(&self, state: &mut State<S>, context: &mut Context<'_>) -> Poll<()> {
         while !state.backlog.is_empty() {
             let Some(socket) = &state.socket else { break };
@@ -258,8 +256,8 @@ impl<S: Sending> Outbox<S> {
         Poll::Ready(())
     }
 
-    /// Writes whatever the system takes. It says that there is room only when a good part of its buffer is free, which a
-    /// client on a slow line may take long for. Returns whether there was any.
+    /// Writes what the system accepts even though it reports no room: it reports room only when a good part of its
+    /// buffer is free, which may take long on a slow line. Returns whether it accepted anything.
     fn insist(&self) -> bool {
         let (mut state, mut has_moved) = (self.state(), false);
         while let (Some(socket), Some(first)) = (&state.socket, state.backlog.first()) {
@@ -278,13 +276,13 @@ impl<S: Sending> Outbox<S> {
         self.bounds.sent.inc_by(messages as u64);
     }
 
-    /// The connection is of no use any more.
+    /// The connection is broken.
     fn lose(&self, state: &mut State<S>) {
         state.socket = None;
         self.change(state, |backlog| *backlog = Backlog::default());
     }
 
-    /// Changes what waits, and keeps the books of it.
+    /// Changes the backlog, and the total with it.
     fn change<T>(&self, state: &mut State<S>, change: impl FnOnce(&mut Backlog) -> T) -> T {
         let before = state.backlog.bytes();
         let value = change(&mut state.backlog);
@@ -313,7 +311,7 @@ impl<S: Sending> Drop for Outbox<S> {
     }
 }
 
-/// Tells the session that there is something for it to do, and a writer that waits in vain.
+/// Wakes the session, which has something to do, and a writer that waits in vain.
 fn wake<S>(mut state: MutexGuard<'_, State<S>>) {
     let (session, is_closing) = (state.session.take(), state.phase() != Phase::Open);
     let writer = if is_closing { state.writer.take() } else { None };

@@ -1,12 +1,12 @@
-/// Most bytes of an id as it stands in JSON; a longer one would not fit into a close frame.
+/// Most bytes of an id as written in JSON; a longer one would not fit into a close frame.
 const LONGEST: usize = 6 * super::wire::REASON;
 
-/// What is still of interest in a message that is too long: its `id`, so that its sender can be told which one it was.
+/// Finds the `id` of an oversized message, so that its sender can be told which message it was.
 ///
-/// It reads JSON as it streams by, and keeps no more than one name or id of it.
+/// It reads JSON as a stream, and keeps at most one name or id.
 #[derive(Debug)]
 pub(super) struct Oversized {
-    /// How many bytes are still worth reading.
+    /// How many more bytes are worth reading.
     patience: usize,
     id: Option<String>,
     depth: usize,
@@ -21,7 +21,7 @@ pub(super) struct Oversized {
 }
 
 impl Oversized {
-    /// Nothing has been read yet; at most `patience` bytes are worth reading.
+    /// Reads at most `patience` bytes.
     pub(super) fn new(patience: usize) -> Self {
         Self {
             patience,
@@ -35,7 +35,7 @@ impl Oversized {
         }
     }
 
-    /// Whether there is nothing to be gained by reading on.
+    /// Whether reading on is useless.
     pub(super) fn is_done(&self) -> bool {
         self.id.is_some() || self.patience == 0
     }
@@ -52,7 +52,7 @@ impl Oversized {
         }
     }
 
-    /// The message's id, if that has come by.
+    /// The message's id, if it was found.
     pub(super) fn id(&self) -> Option<&str> {
         self.id.as_deref()
     }
@@ -101,7 +101,7 @@ impl Oversized {
 mod tests {
     use super::*;
 
-    /// Whatever the pieces are in which it comes.
+    /// It may arrive in any pieces.
     fn id(text: &str) -> Option<String> {
         let ids: Vec<_> = [1, 2, 7, text.len().max(1)]
             .map(|size| {

@@ -1,20 +1,20 @@
 use crate::protocol::CloseCode;
 
-/// How far the way of an outbox to its end has come.
+/// The stages of an outbox on the way to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// It takes messages.
     Open,
     /// It still takes messages, and the session closes it with this code.
     Closing(CloseCode),
-    /// It takes no more messages. This code was asked for, or is why.
+    /// It takes no more messages, and closes with this code.
     Ended(CloseCode),
     /// Nothing can be written any more.
     Lost,
 }
 
 impl Phase {
-    /// The code with which the connection is closed, if it is.
+    /// The code with which the connection closes, if it does.
     pub(super) fn code(self) -> Option<CloseCode> {
         match self {
             Self::Closing(code) | Self::Ended(code) => Some(code),
@@ -26,13 +26,13 @@ impl Phase {
         matches!(self, Self::Open | Self::Closing(_))
     }
 
-    /// Somebody asks for an end. The first code given stands.
+    /// Somebody asks for the end. The first code stands.
     #[must_use]
     pub(super) fn close(self, code: CloseCode) -> Self {
         if self == Self::Open { Self::Closing(code) } else { self }
     }
 
-    /// The client was too slow, whatever else was asked for.
+    /// The client was too slow; this overrides any other code.
     #[must_use]
     pub(super) fn overflow(self) -> Self {
         if self.takes_messages() { Self::Ended(CloseCode::SlowConsumer) } else { self }

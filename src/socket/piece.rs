@@ -8,7 +8,7 @@ pub(super) struct Piece {
 }
 
 impl Piece {
-    /// Bytes that are `messages` complete messages; none, if they are part of the WebSocket protocol itself.
+    /// Bytes of `messages` complete messages; 0 for control frames.
     pub(super) fn new(wire: Bytes, messages: usize) -> Self {
         Self { wire, messages }
     }
@@ -18,12 +18,12 @@ impl Piece {
         &self.wire
     }
 
-    /// How many messages it is.
+    /// The number of messages in it.
     pub(super) fn messages(&self) -> usize {
         self.messages
     }
 
-    /// Takes bytes that have been written away from the front.
+    /// Removes written bytes from the front.
     pub(super) fn advance(&mut self, written: usize) {
         self.wire.advance(written);
     }

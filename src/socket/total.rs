@@ -2,8 +2,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A bound on the bytes of one kind that all clients of a server hold together.
 ///
-/// When they hold more, those that have more than their share have to go, so that a client that keeps up does not pay
-/// for others that do not.
+/// When they hold more, those with more than their share must go, so that a client that keeps up does not pay for
+/// others.
 #[derive(Debug)]
 pub struct Total {
     max: usize,
@@ -13,12 +13,12 @@ pub struct Total {
 }
 
 impl Total {
-    /// Nothing is held yet, and at most `max` bytes may be.
+    /// A total of at most `max` bytes, of which none is held.
     pub fn new(max: usize) -> Self {
         Self { max, bytes: AtomicUsize::new(0), holders: AtomicUsize::new(0) }
     }
 
-    /// One client holds `to` bytes, where it was `from`.
+    /// One client now holds `to` bytes instead of `from`.
     pub(super) fn change(&self, from: usize, to: usize) {
         match (from, to) {
             (0, 1..) => _ = self.holders.fetch_add(1, Ordering::Relaxed),
@@ -32,12 +32,12 @@ impl Total {
         }
     }
 
-    /// Whether all hold more than they may.
+    /// Whether the clients hold more than the bound.
     pub(super) fn is_over(&self) -> bool {
         self.bytes.load(Ordering::Relaxed) > self.max
     }
 
-    /// Whether a client may go on holding so much: there is room for all, or it has no more than its share.
+    /// Whether a client may hold this much: the bound is not reached, or the client has at most its share.
     pub(super) fn allows(&self, own: usize) -> bool {
         !self.is_over() || own <= self.max / self.holders.load(Ordering::Relaxed).max(1)
     }

@@ -12,47 +12,47 @@ use tokio::{
     net::tcp::{OwnedReadHalf, OwnedWriteHalf},
 };
 
-/// The sending half of a client's connection, as an [`Outbox`](super::Outbox) needs one: no call waits. Dropping it says
-/// to the client that nothing follows.
+/// The sending half of a client's connection, for an [`Outbox`](super::Outbox): no call waits. Dropping it tells the
+/// client that nothing follows.
 pub trait Sending: fmt::Debug + Send + Sync + 'static {
-    /// Writes what the system takes at once.
+    /// Writes what the system accepts at once.
     ///
     /// # Errors
-    /// `WouldBlock` if that is nothing; anything else means that the connection is broken.
+    /// `WouldBlock` if it accepts nothing; anything else means that the connection is broken.
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize>;
 
-    /// The same, of several pieces one behind the other.
+    /// The same for several pieces, one after another.
     ///
     /// # Errors
     /// See [`try_write`](Self::try_write).
     fn try_write_vectored(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize>;
 
-    /// Ready when the system may take more, after it took nothing.
+    /// Waits until the system may accept more.
     ///
     /// # Errors
     /// If the connection is broken.
     fn poll_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>>;
 
-    /// Writes what the system takes, even while it does not say that there is room: it says so only when a good part of
-    /// its buffer is free.
+    /// Writes what the system accepts, even while it reports no room: it reports room only when a good part of its
+    /// buffer is free.
     ///
     /// # Errors
     /// See [`try_write`](Self::try_write).
     fn insist(&self, bytes: &[u8]) -> io::Result<usize>;
 }
 
-/// The receiving half of a client's connection, as an [`Inbound`](super::Inbound) needs one.
+/// The receiving half of a client's connection, for an [`Inbound`](super::Inbound).
 pub trait Receiving: fmt::Debug + Send + 'static {
-    /// Reads what has come; ready with nothing at the end of what the client sends.
+    /// Reads what has arrived; leaves `buffer` as it is at the end of what the client sends.
     ///
     /// # Errors
     /// If the connection is broken.
     fn poll_read(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>>;
 
-    /// Has the connection reset when it is dropped, so that what the system holds for it is free at once.
+    /// Makes the drop reset the connection, so that the system frees its buffers at once.
     fn reset_at_end(&self);
 
-    /// Has the system give up after this time on what the client does not acknowledge.
+    /// Makes the system give up after this time if the client acknowledges nothing.
     fn give_up_after(&self, patience: Duration);
 }
 

@@ -13,11 +13,11 @@ const HEAD: usize = 10;
 /// Most bytes of the reason in a close frame.
 pub(super) const REASON: usize = 123;
 
-/// Items as they go over the socket in this dialect: the one place where values become bytes.
+/// Encodes items in this dialect: the one place where values become bytes.
 pub(super) fn encode(dialect: Dialect, items: &[Item]) -> Bytes {
     match dialect {
         Dialect::Json => {
-            // A message is the frame that other servers got; only the server's own events have still to be written.
+            // A message is the frame that other servers got; only the server's own events still need encoding.
             let mut wire = BytesMut::with_capacity(items.iter().map(|item| item.len() + HEAD).sum());
             for item in items {
                 match item {
@@ -51,12 +51,12 @@ fn put_text(wire: &mut BytesMut, frame: &Frame) {
 /// A ping without a payload.
 pub(super) const PING: Bytes = Bytes::from_static(&[FINAL | Opcode::Ping as u8, 0]);
 
-/// Adds the answer to a ping with this payload.
+/// Adds a pong with this payload.
 pub(super) fn put_pong(wire: &mut BytesMut, payload: &[u8]) {
     put_control(wire, Opcode::Pong, payload);
 }
 
-/// Whether these bytes are the beginning of a pong.
+/// Whether these bytes begin a pong.
 pub(super) fn is_pong(wire: &[u8]) -> bool {
     wire.first() == Some(&(FINAL | Opcode::Pong as u8))
 }

@@ -24,7 +24,7 @@ use super::trace::TARGET;
 /// Longest wait for the collector when the server ends.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What sends the spans of this process to the collector. Nothing is sent if no collector is set.
+/// Sends the spans of this process to the collector, if one is set.
 #[derive(Debug)]
 pub struct Traces(Option<SdkTracerProvider>);
 
@@ -40,14 +40,14 @@ impl Traces {
             .build();
         let provider = SdkTracerProvider::builder()
             .with_resource(resource)
-            // A span without a parent is one for which the lot has been drawn.
+            // A span without a parent was chosen by chance already.
             .with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOn)))
             .with_batch_exporter(exporter)
             .build();
         Ok(Self(Some(provider)))
     }
 
-    /// What collects the spans, and only those of [`TARGET`], whatever the log's filter says.
+    /// The layer that collects the spans of [`TARGET`] alone, whatever the log's filter says.
     pub(super) fn layer(&self) -> Option<impl Layer<Registry> + Send + Sync + use<>> {
         let tracer = self.0.as_ref()?.tracer("roomcast");
         let layer = tracing_opentelemetry::layer().with_tracer(tracer).with_context_activation(false);
@@ -55,12 +55,12 @@ impl Traces {
         Some(layer.with_filter(Targets::new().with_target(TARGET, LevelFilter::INFO)))
     }
 
-    /// Sends what is left, for at most `bound`; what the collector has not taken by then is lost. To be called
-    /// outside the async runtime, as it blocks.
+    /// Sends the remaining spans, for at most `bound`; the rest is lost. It blocks, so call it outside the async
+    /// runtime.
     pub fn end(self, bound: Duration) {
         let Some(provider) = self.0 else { return };
         let (done, ended) = mpsc::sync_channel(1);
-        // In a thread of its own, as the SDK waits without a bound for its HTTP client to end.
+        // It runs in its own thread, because the SDK waits for its HTTP client without a bound.
         thread::spawn(move || {
             let _ = provider.shutdown();
             let _ = done.send(());
@@ -71,7 +71,7 @@ impl Traces {
     }
 }
 
-/// Sends spans, and logs once for each outage that it cannot: the SDK would do so for every batch.
+/// Sends spans, and logs a failure once for each outage; the SDK would log one for every batch.
 #[derive(Debug)]
 struct Exporter {
     sender: opentelemetry_otlp::SpanExporter,

@@ -1,20 +1,20 @@
-//! Counters and gauges as the rest of the server sees them. The crate behind them is named in `telemetry` alone.
+//! Counters and gauges for the rest of the server. Only `telemetry` names the crate behind them.
 
 use std::time::Duration;
 
-/// Counts what has happened. Cloning it gives another handle to the same count.
+/// Counts events. A clone is another handle to the same count.
 #[derive(Clone, Debug)]
 pub struct Counter(pub(super) prometheus::IntCounter);
 
-/// Shows how many there are now. Cloning it gives another handle to the same number. It decides nothing.
+/// Shows a current number. A clone is another handle to the same number. It decides nothing.
 #[derive(Clone, Debug)]
 pub struct Gauge(pub(super) prometheus::IntGauge);
 
-/// Shows a measure that is no whole number, such as a share or seconds.
+/// Shows a measure with fractions, such as a share or seconds.
 #[derive(Clone, Debug)]
 pub struct Level(pub(super) prometheus::Gauge);
 
-/// Counts durations by how long they are.
+/// Counts durations in buckets.
 #[derive(Clone, Debug)]
 pub struct Durations(pub(super) prometheus::Histogram);
 

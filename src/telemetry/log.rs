@@ -1,4 +1,4 @@
-//! What is logged goes to standard error, as lines for people or as JSON for collectors.
+//! The log goes to standard error, as lines for people or as JSON for collectors.
 
 use std::{
     fmt::{self, Write},
@@ -21,12 +21,12 @@ use tracing_subscriber::{
 
 use super::{Traces, trace};
 
-/// What is logged, how, and where spans go.
+/// What to log, in which format, and where spans go.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// A level, or a filter as `tracing` reads it.
+    /// A level, or a filter in the syntax of `tracing`.
     pub filter: String,
-    /// How a line looks.
+    /// The format of a line.
     pub format: Format,
     /// Base URL of the collector for spans; `None` makes no spans.
     pub collector: Option<String>,
@@ -45,9 +45,9 @@ pub enum Format {
 /// async runtime.
 ///
 /// # Errors
-/// If the collector's URL cannot be put to use.
+/// If the collector's URL cannot be used.
 pub fn start(options: &Options, origin_server: &str) -> Result<Traces, ExporterBuildError> {
-    // A filter that gave no level as its highest would have every record of the `log` crate looked at.
+    // Without a highest level from the filter, every record of the `log` crate would be examined.
     let fits = filter_fn(fits_the_log).with_max_level_hint(LevelFilter::TRACE);
     let filter = EnvFilter::new(&options.filter).and(fits);
     let format: Box<dyn Layer<Registry> + Send + Sync> = match options.format {
@@ -67,8 +67,8 @@ pub fn start(options: &Options, origin_server: &str) -> Result<Traces, ExporterB
     Ok(traces)
 }
 
-/// Writes what an event says in one line. Libraries log what clients and Redis send as it came, with line breaks and
-/// escape sequences in it, which could pass for other lines of the log.
+/// Writes an event in one line. Libraries log what clients and Redis send unchanged; line breaks and escape sequences
+/// in it could imitate other lines of the log.
 struct OneLine;
 
 impl<'writer> FormatFields<'writer> for OneLine {
@@ -77,7 +77,7 @@ impl<'writer> FormatFields<'writer> for OneLine {
     }
 }
 
-/// Passes on what it is given, with control characters and what ends a line as Rust would write them.
+/// Passes text on, with control characters and line ends escaped as in Rust.
 struct Escaped<'a, W>(&'a mut W);
 
 impl<W: Write> Write for Escaped<'_, W> {
@@ -92,8 +92,8 @@ impl<W: Write> Write for Escaped<'_, W> {
     }
 }
 
-/// Spans that are traced are not logged. Of OpenTelemetry itself only warnings are, and nothing of its exporter,
-/// which warns for every batch: [`Traces`] says once when a collector fails.
+/// Traced spans are not logged. OpenTelemetry itself may log only warnings, and its exporter nothing, as it warns for
+/// every batch: [`Traces`] says once when a collector fails.
 fn fits_the_log(metadata: &Metadata<'_>) -> bool {
     let target = metadata.target();
     let from_opentelemetry = target.starts_with("opentelemetry");
@@ -137,7 +137,7 @@ mod tests {
         });
         let log = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
         let shown = r"one\r\n2026-11-26T00:00:00Z  INFO forged\u{1b}[2J\u{9b}31m\u{2028}é";
-        // The library has a way of its own for escapes in a message.
+        // The library escapes a message in its own way.
         let message = shown.replace(r"\u{1b}", r"\x1b");
         assert!(log.ends_with(&format!(" {message} field={shown} plain=7\n")), "{log}");
         assert_eq!(log.lines().count(), 1);

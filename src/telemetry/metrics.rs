@@ -13,7 +13,7 @@ pub enum EnvelopeKind {
     Numbered,
     /// This server's own.
     OwnEcho,
-    /// From another server, with a place in the order that Redis does not vouch for.
+    /// From another server, with a place in the order for which Redis does not vouch.
     Unvouched,
     /// From a server that gives no place in the order.
     Foreign,
@@ -78,8 +78,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// A fresh set, all at zero. Every series with a label is there from the start, so that a rate over it has a
-    /// beginning.
+    /// A new set, all at zero. Every labelled series exists from the start, so that a rate over it has a beginning.
     pub fn new() -> Self {
         let registry = Registry::new();
         #[cfg(target_os = "linux")]
@@ -191,7 +190,7 @@ impl Metrics {
         self.info.with_label_values(&[broker, env!("CARGO_PKG_VERSION")]).set(1);
     }
 
-    /// A connection ended with this close code, or, with `None`, without one.
+    /// A connection ended with this close code; `None` means without one.
     pub fn disconnected(&self, code: Option<CloseCode>) {
         self.disconnects.with_label_values(&[code.map_or("lost", CloseCode::reason)]).inc();
     }
@@ -206,7 +205,7 @@ impl Metrics {
         self.envelopes[kind as usize].inc();
     }
 
-    /// So many gaps were told for this reason.
+    /// This many gaps were announced for this reason.
     pub fn resets(&self, reason: ResetReason, count: u64) {
         self.resets.with_label_values(&[reason.as_str()]).inc_by(count);
     }

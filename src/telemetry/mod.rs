@@ -1,4 +1,4 @@
-//! What operators see: metrics, logs and traces. Nothing here knows of rooms or sockets.
+//! What operators see: metrics, logs and traces. Nothing here knows about rooms or sockets.
 
 mod export;
 mod instruments;

@@ -1,5 +1,5 @@
-//! Traces: a span on the server that publishes a message and one on each server that hears it. Which messages are
-//! traced is decided when they are published, and the other servers follow.
+//! Traces: a span on the server that publishes a message, and one on each server that hears it. The publishing server
+//! decides which messages are traced, and the others follow.
 
 use std::{collections::HashMap, fmt::Display};
 
@@ -10,10 +10,10 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use crate::protocol::Channel;
 
-/// The target of every span that is traced, and of nothing else: the exporter's own spans make no more of them.
+/// The target of all traced spans and of nothing else, so that the exporter's own spans cause no further ones.
 pub(super) const TARGET: &str = "roomcast::trace";
 
-/// Makes the spans of messages. A span that is not wanted is [`Span::none`], which costs nothing to use or to drop.
+/// Makes the spans of messages. An unwanted span is [`Span::none`], which costs nothing to use or drop.
 #[derive(Clone, Copy, Debug)]
 pub struct Tracer {
     enabled: bool,
@@ -21,7 +21,7 @@ pub struct Tracer {
     system: &'static str,
 }
 
-/// Makes a span with what the two kinds have in common. It has no parent, whatever span it is made in.
+/// Makes a span with what both kinds have in common. It has no parent, even inside another span.
 macro_rules! message_span {
     ($name:literal, $kind:literal, $operation:literal, $system:expr, $channel:expr) => {
         tracing::info_span!(
@@ -41,24 +41,24 @@ macro_rules! message_span {
 
 impl Tracer {
     /// Makes spans for this share of the messages, 0 to 1, and for those that other servers trace; `None` makes none.
-    /// `broker` is the kind of what carries the messages.
+    /// `broker` is the broker's kind.
     pub fn new(ratio: Option<f64>, broker: &'static str) -> Self {
-        // Messages that stay within the server are carried by roomcast itself.
+        // roomcast itself carries messages that stay within the server.
         let system = if broker == "memory" { "roomcast" } else { broker };
         Self { enabled: ratio.is_some(), ratio: ratio.unwrap_or(0.0), system }
     }
 
-    /// The span of a message that a client of this server publishes, for the share of them that is traced.
+    /// The span of a message that a client of this server publishes, if chance chooses it.
     pub fn publish(&self, channel: &Channel) -> Span {
-        // The lot is drawn before there is a span: one that the SDK's sampler turns down has been allocated by then.
+        // Chance decides before a span is made, because a span that the SDK's sampler refuses is already allocated.
         if self.ratio == 0.0 || rand::random::<f64>() >= self.ratio {
             return Span::none();
         }
         message_span!("publish", "producer", "send", self.system, channel)
     }
 
-    /// The span of a message that came from another server, if that server traces it. It links to the span of the
-    /// publisher, and as there is one message and one publisher, it is also its child: both show in one trace.
+    /// The span of a message from another server, if that server traces it. It links to the publisher's span and is
+    /// also its child, because a message has one publisher: both show in one trace.
     pub fn deliver(&self, channel: &Channel, traceparent: Option<&str>) -> Span {
         let Some(traceparent) = traceparent.filter(|_| self.enabled) else { return Span::none() };
         let carrier = HashMap::from([("traceparent".to_owned(), traceparent.to_owned())]);
@@ -68,14 +68,14 @@ impl Tracer {
             return Span::none();
         }
         let span = message_span!("deliver", "consumer", "process", self.system, channel);
-        // This fails only if nobody collects spans, and then there is nothing to join.
+        // This fails only if nobody collects spans; then there is nothing to join.
         let _ = span.set_parent(publisher);
         span.add_link(context);
         span
     }
 }
 
-/// How other servers can refer to this span (W3C `traceparent`); `None` if it is not traced.
+/// The reference to this span for other servers (W3C `traceparent`); `None` if it is not traced.
 pub fn traceparent(span: &Span) -> Option<String> {
     if span.is_disabled() {
         return None;
@@ -86,7 +86,7 @@ pub fn traceparent(span: &Span) -> Option<String> {
     carrier.remove("traceparent").filter(|_| context.span().span_context().is_sampled())
 }
 
-/// Says in a span that what it stands for failed.
+/// Marks a span as failed.
 pub fn failed(span: &Span, error: &dyn Display) {
     span.record("otel.status_code", "ERROR");
     span.record("otel.status_description", tracing::field::display(error));

@@ -11,24 +11,24 @@ use crate::{
     protocol::{Draft, Epoch, Frame, MessageId, Position, Stamp, Username},
 };
 
-/// What an entry takes beside its frame. Both places in the queue, as it grows by doubling, and the frame's own head.
+/// Memory of an entry beside its frame: two places in the queue, which grows by doubling, and the frame's own head.
 const ENTRY: usize = 2 * size_of::<(Instant, Publication<Frame>)>() + 64;
 
-/// What an id takes beside its own bytes and its sender's, in both of the places where it is.
+/// Memory of an id beside its own bytes and its sender's, in both places that hold it.
 const ID: usize = 2 * (size_of::<(Instant, Key)>() + size_of::<(Key, (Position, u128))>()) + 64;
 
 /// Whose id it is, if its sender has a name, and the id.
 type Key = (Option<Username>, MessageId);
 
-/// One channel's numbering, its last publications and the ids they came under.
+/// One channel's numbering, its last publications and their ids.
 #[derive(Debug)]
 pub(super) struct Log {
     epoch: Epoch,
     top: u64,
     touched: Instant,
-    /// Somebody has members there, for whom the epoch must not be forgotten.
+    /// A room with members must not lose its epoch.
     is_held: bool,
-    /// When the top was given out, in Unix milliseconds.
+    /// When the top was assigned, in Unix milliseconds.
     ts: u64,
     entries: VecDeque<(Instant, Publication<Frame>)>,
     bytes: usize,
@@ -114,7 +114,7 @@ impl Log {
     pub(super) fn shed(&mut self) {
         let (entry, id) = (self.entries.front().map(|(at, _)| *at), self.ids_by_age.front().map(|(at, _)| *at));
         match (entry, id) {
-            // An entry and its id come at one time. The id is worth more: it keeps a message from being doubled.
+            // An entry and its id have the same time. The id is worth more: it prevents a second copy of a message.
             (Some(entry), Some(id)) if id < entry => self.forget_id(),
             (Some(_), _) => self.forget_entry(),
             (None, _) => self.forget_id(),
@@ -139,7 +139,7 @@ impl Log {
     }
 
     fn start_anew(&mut self) {
-        // A message of an earlier epoch may be in no log any more, so its id proves nothing.
+        // No log may still hold a message of an earlier epoch, so its id proves nothing.
         *self = Self::new();
     }
 
@@ -161,11 +161,12 @@ impl Log {
         Published::New(placed)
     }
 
-    /// The entries from there on, but for the first `expired` ones, and no more than one reading returns.
+    /// The entries from there on, without the first `expired` ones, and at most one page.
     fn page(&self, from: Position, expired: usize) -> Vec<Publication<Frame>> {
         let start = if from.epoch == self.epoch { from.seq } else { 0 };
         let start = self.entries.partition_point(|(_, entry)| entry.position.seq < start).max(expired);
-        // The entry at the position itself tells nothing new, so one more has to come with it, however long they are.
+        // The entry at the position itself tells nothing new, so at least one more comes with it, however long they
+        // are.
         let (mut bytes, mut count) = (0, 0);
         let fits = |(_, entry): &&(Instant, Publication<Frame>)| {
             bytes += entry.item.len();

@@ -3,19 +3,18 @@ use std::collections::{BTreeSet, HashMap};
 use super::{super::Retention, log::Log};
 use crate::protocol::Channel;
 
-/// What a log takes that has no entry and no id, beside its channel's name, in all the places where it is.
+/// Memory of an empty log beside its channel's name, in all places that hold it.
 const EMPTY: usize = 2 * size_of::<(Channel, Log)>() + 2 * size_of::<(usize, Channel)>() + 64;
 
 /// The logs of all channels, and a bound on what they take together.
 ///
-/// Beyond it the largest log gives up its oldest entries and ids, then whichever is the largest by then: so one flooded
-/// room costs the quiet ones nothing, and many that grow together end up with the same share. What a log takes without
-/// entries cannot be given up, as its channel's numbering is in it: when that is half of the bound, there are no more
-/// logs.
+/// Beyond the bound, the largest log gives up its oldest entries and ids, then whichever log is the largest by then. So
+/// one flooded room costs the quiet ones nothing, and many that grow together end up with equal shares. An empty log
+/// stays, because it holds its channel's numbering: when empty logs take half of the bound, no more logs are made.
 #[derive(Debug)]
 pub(super) struct Logs {
     by_channel: HashMap<Channel, Log>,
-    /// Those that have something to give up, by how much it is.
+    /// The logs with something to give up, ordered by how much.
     by_weight: BTreeSet<(usize, Channel)>,
     /// What all entries and ids take.
     weight: usize,
@@ -24,7 +23,7 @@ pub(super) struct Logs {
     max_bytes: usize,
 }
 
-/// There is no place for one more log.
+/// There is no room for one more log.
 #[derive(Debug)]
 pub(super) struct NoPlace;
 
@@ -33,7 +32,7 @@ impl Logs {
         Self { by_channel: HashMap::new(), by_weight: BTreeSet::new(), weight: 0, empty_weight: 0, max_bytes }
     }
 
-    /// Acts on the log of a channel, which is made if it is not there.
+    /// Acts on the log of a channel, and makes it first if there is none.
     pub(super) fn with<T>(&mut self, channel: &Channel, action: impl FnOnce(&mut Log) -> T) -> Result<T, NoPlace> {
         if !self.by_channel.contains_key(channel) {
             let empty = empty_weight(channel);
@@ -91,7 +90,7 @@ impl Logs {
         }
     }
 
-    /// Writes down that a log has grown or shrunk.
+    /// Accounts for a log that has grown or shrunk.
     fn weighs(&mut self, channel: &Channel, before: usize, after: usize) {
         if before == after {
             return;

@@ -19,11 +19,10 @@ use crate::{
     protocol::{Channel, Draft, Frame, Position},
 };
 
-/// How often logs are looked through for what has expired.
+/// How often the broker looks for expired entries.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
 
-/// The memory broker: the promises of [`RedisBroker`](super::RedisBroker), within one process and for as long
-/// as it lives.
+/// The memory broker: the same promises as [`RedisBroker`](super::RedisBroker), within one process and until it ends.
 #[derive(Debug)]
 pub struct MemoryBroker {
     interest: Interest,

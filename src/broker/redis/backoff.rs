@@ -3,8 +3,8 @@ use std::time::Duration;
 const FIRST: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_secs(1);
 
-/// How long to wait before the next try: twice as long each time up to a bound, and each wait drawn at random
-/// between half of that and all of it, so that the servers of a fleet do not come back in step.
+/// How long to wait before the next retry: twice as long each time, up to a bound. Each wait is random between half of
+/// that and all of it, so that the servers do not all come back in step.
 #[derive(Debug)]
 pub(super) struct Backoff {
     next: Duration,

@@ -21,19 +21,19 @@ impl Connector {
     /// Connects to nothing yet.
     ///
     /// # Errors
-    /// If the URL is not one of Redis.
+    /// If the URL is not a Redis URL.
     pub(super) fn new(options: &Options) -> Result<Self, RedisError> {
-        // For `rediss://`. If another part of the process has made its choice before, that one holds.
+        // This is for `rediss://`. If another part of the process has installed a provider before, that one stays.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let info = options.url.as_str().into_connection_info()?;
         let tcp = info.tcp_settings().clone().set_nodelay(true);
-        // Pushes come between answers only in RESP3.
+        // Only RESP3 has pushes between answers.
         let mut settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
         if let Some(password) = &options.password {
             settings = settings.set_password(password);
         }
         let info = info.set_tcp_settings(tcp).set_redis_settings(settings);
-        // Whatever else is wrong with the URL shows here, at the start.
+        // This finds other mistakes in the URL, at the start.
         Client::open(info.clone())?;
         Ok(Self { info, connect_timeout: options.connect_timeout, command_timeout: options.command_timeout })
     }
@@ -43,11 +43,11 @@ impl Connector {
         self.command_timeout
     }
 
-    /// Makes one connection that many share. What Redis pushes on it, and its end, goes to `pushed` at once, in the task
-    /// that reads the connection.
+    /// Makes one connection that many callers share. The task that reads it hands what Redis pushes, and its end, to
+    /// `pushed` at once.
     ///
     /// # Errors
-    /// If there is none within the connect timeout.
+    /// If that fails or exceeds the connect timeout.
     pub(super) async fn connect<E>(
         &self,
         pushed: impl Fn(PushInfo) -> Result<(), E> + Send + Sync + 'static,
@@ -58,10 +58,10 @@ impl Connector {
         Ok(timeout(self.connect_timeout, connecting).await.map_err(|_| Failure::Late(self.connect_timeout))??)
     }
 
-    /// A pool of connections, each for one caller at a time. It makes them as they are needed, and again when they break.
+    /// A pool of connections, each for one caller at a time. It makes them when needed, and replaces broken ones.
     ///
     /// # Errors
-    /// If the URL is not one of Redis.
+    /// If the URL is not a Redis URL.
     pub(super) fn pool(&self, size: usize) -> Result<Pool, RedisError> {
         let manager = Manager::new_with_config(self.info.clone(), self.config())?;
         let pool = Pool::builder(manager)
@@ -75,7 +75,7 @@ impl Connector {
     }
 
     fn config(&self) -> AsyncConnectionConfig {
-        // Whoever waits for an answer has a deadline of its own.
+        // Each caller has its own deadline.
         AsyncConnectionConfig::new().set_connection_timeout(Some(self.connect_timeout)).set_response_timeout(None)
     }
 }

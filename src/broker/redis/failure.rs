@@ -4,7 +4,7 @@ use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use super::super::Unavailable;
 
-/// Why a command has no answer, or none that is of use.
+/// Why a command has no usable answer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
     #[error("no connection to Redis")]
@@ -13,27 +13,27 @@ pub(super) enum Failure {
     Late(Duration),
     #[error(transparent)]
     Redis(#[from] RedisError),
-    /// Redis answered, and not as it should.
+    /// Redis gave an unexpected answer.
     #[error("{0}")]
     Unfit(String),
 }
 
 impl Failure {
-    /// Whether the connection is broken, or leads to a server that cannot do its job. Anything else is about the one
-    /// command, such as a key of the wrong type, an answer that is of no use, or a Redis whose memory is full.
+    /// Whether the connection is broken, or leads to a server that cannot do its job. Other failures concern one
+    /// command: a key of the wrong type, an unusable answer, a Redis without free memory.
     pub(super) fn condemns_connection(&self) -> bool {
         let Self::Redis(error) = self else { return matches!(self, Self::Late(_)) };
         match error.kind() {
             ErrorKind::Server(kind) => {
                 matches!(kind, ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown | ServerErrorKind::BusyLoading)
             }
-            // The bytes were read well, or nothing would have come of them; what they say is no answer to this.
+            // The bytes were valid RESP; they just do not answer this command.
             ErrorKind::Parse | ErrorKind::UnexpectedReturnType => false,
             _ => error.is_io_error() || error.is_unrecoverable_error(),
         }
     }
 
-    /// Whether Redis was there and said no, or something that is no answer.
+    /// Whether Redis was there and refused, or gave no usable answer.
     pub(super) fn is_refusal(&self) -> bool {
         match self {
             Self::NoConnection | Self::Late(_) => false,

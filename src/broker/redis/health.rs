@@ -6,7 +6,7 @@ use std::sync::{
 use super::outage::{Outages, Part};
 use crate::telemetry::Gauge;
 
-/// Whether one of the ways to Redis worked when it was last used. Readiness depends on this; the gauge only shows it.
+/// Whether one way to Redis worked when it was last used. Readiness depends on it; the gauge only shows it.
 #[derive(Debug)]
 pub(super) struct Health {
     part: Part,
@@ -16,7 +16,7 @@ pub(super) struct Health {
 }
 
 impl Health {
-    /// Not seen to work yet.
+    /// It has not worked yet.
     pub(super) fn new(part: Part, gauge: Gauge, outages: Arc<Outages>) -> Self {
         Self { part, is_up: AtomicBool::new(false), gauge, outages }
     }

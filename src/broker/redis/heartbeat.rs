@@ -15,8 +15,8 @@ use super::{
 };
 use crate::telemetry::Metrics;
 
-/// Sees, time and again, whether a Redis can do its job: whether it takes writes and keeps them, how full it is, and
-/// whether it is one that this server can use at all. Learns the secret by which servers vouch on the way.
+/// Checks regularly whether a Redis can do its job: whether it takes writes and keeps them, how full it is, and whether
+/// this server can use it at all. It also learns the secret by which servers vouch.
 #[derive(Debug)]
 pub(super) struct Heartbeat {
     key: String,
@@ -53,12 +53,12 @@ impl Heartbeat {
         }
     }
 
-    /// Waits until Redis is found to have lost its last writes. Cancel-safe.
+    /// Waits until a check finds that Redis has lost its last writes. Cancel-safe.
     pub(super) async fn writes_lost(&self) {
         self.writes_lost.notified().await;
     }
 
-    /// Fails if Redis cannot do its job, in its own words. A full one can, for rooms that exist.
+    /// Fails, in Redis' own words, if Redis cannot do its job. A full one can, for existing rooms.
     pub(super) async fn check(&self, mut connection: MultiplexedConnection) -> Result<(), Failure> {
         let vouch = self.vouching.current();
         let (mark, number) = self.marks.lock().unwrap_or_else(PoisonError::into_inner).next();
@@ -90,7 +90,7 @@ impl Heartbeat {
             Err(error) if is_of_another_type(&error) => self.spoilt(&self.key, &error),
             Err(error) => return Err(error.into()),
         }
-        // With none in Redis, as it is full, this server's own does until there is one.
+        // If Redis is full and has no secret, this server uses its own until there is one.
         match secret.and_then(read::<Option<String>>) {
             Ok(Some(secret)) if self.vouching.adopt(&secret) => tracing::debug!("using the secret of this Redis"),
             Ok(Some(secret)) if self.vouching.current().secret() != secret => {
@@ -103,7 +103,7 @@ impl Heartbeat {
         created.map(drop).or_else(|error| if is_out_of_memory(&error) { Ok(()) } else { Err(error.into()) })
     }
 
-    /// Somebody else has put something under a name of ours. The server can do without.
+    /// Another program has stored something under this name. The server can do without.
     fn spoilt(&self, key: &str, why: &dyn std::fmt::Display) {
         if !self.is_spoilt.swap(true, Ordering::Relaxed) {
             tracing::warn!(key, error = %why, "somebody else wrote a key of this server in Redis; delete it");

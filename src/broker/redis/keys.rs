@@ -2,8 +2,8 @@ use crate::protocol::{Channel, Identity, RoomId, Username};
 
 /// The names of channels and keys in Redis.
 ///
-/// Every key of a channel has the channel's name as its hash tag, so that on a Redis Cluster all of them, and a
-/// sharded channel of that name, are in one slot.
+/// Every key of a channel has the channel's name as its hash tag, so that on a Redis Cluster all of them, and a sharded
+/// channel of that name, are in the same slot.
 #[derive(Clone, Debug)]
 pub(super) struct Keys {
     prefix: String,
@@ -26,17 +26,17 @@ impl Keys {
         format!("{}:probe:{origin_server}", self.prefix)
     }
 
-    /// A string: what the servers of this Redis vouch with for what they push.
+    /// A string: the secret with which Redis vouches for pushes.
     pub(super) fn secret(&self) -> String {
         format!("{}:secret", self.prefix)
     }
 
-    /// A string that a server writes time and again to see that Redis takes writes and keeps them.
+    /// A string that a server writes regularly, to see that Redis takes writes and keeps them.
     pub(super) fn mark(&self, origin_server: &str) -> String {
         format!("{}:mark:{origin_server}", self.prefix)
     }
 
-    /// The channel of that name; `None` if it does not belong to roomcast.
+    /// The channel with this name; `None` if it is not one of roomcast's.
     pub(super) fn parse(&self, name: &[u8]) -> Option<Channel> {
         let rest = std::str::from_utf8(name).ok()?.strip_prefix(self.prefix.as_str())?.strip_prefix(':')?;
         match rest.strip_prefix("room:") {
@@ -45,7 +45,7 @@ impl Keys {
         }
     }
 
-    /// A hash: `epoch` and `seq`, the last position given out.
+    /// A hash: `epoch` and `seq`, the last position assigned.
     pub(super) fn meta(&self, channel: &str) -> String {
         format!("{}:meta:{{{channel}}}", self.prefix)
     }
@@ -55,8 +55,8 @@ impl Keys {
         format!("{}:log:{{{channel}}}", self.prefix)
     }
 
-    /// A string: the position and the fingerprint of the message that came from this sender under this id. The length
-    /// in front of the sender's name tells where it ends.
+    /// A string: the position and the fingerprint of the message with this sender and id. The length before the
+    /// sender's name says where the name ends.
     pub(super) fn id(&self, channel: &str, identity: &Identity) -> String {
         let sender = identity.sender.as_ref().map_or("", Username::as_str);
         format!("{}:id:{{{channel}}}:{}:{sender}:{}", self.prefix, sender.len(), identity.id.as_str())

@@ -7,8 +7,8 @@ use tokio::time::Instant;
 
 use super::{failure::Failure, outage::Outages};
 
-/// Says in the log what Redis refused of one kind, at most one line in each interval: a Redis that refuses everything
-/// must not make every message a line.
+/// Logs what Redis refused of one kind, at most one line in each interval, so that a Redis that refuses everything does
+/// not cause a line for every message.
 #[derive(Debug)]
 pub(super) struct Refusals {
     what: &'static str,
@@ -21,9 +21,9 @@ impl Refusals {
         Self { what, lines: Mutex::new(Lines { interval, last: None, left_out: 0 }), outages }
     }
 
-    /// Redis refused this on a channel or a key of that name.
+    /// Redis refused something on a channel or key with this name.
     pub(super) fn log(&self, name: &str, failure: &Failure) {
-        // Why there is an outage has been said with its beginning.
+        // The log has said why there is an outage when it began.
         if !failure.is_refusal() || self.outages.is_one() {
             return;
         }
@@ -39,12 +39,12 @@ impl Refusals {
 struct Lines {
     interval: Duration,
     last: Option<Instant>,
-    /// How many were not written since.
+    /// How many lines were left out since.
     left_out: u64,
 }
 
 impl Lines {
-    /// Whether a line is written now, and how many before it were not.
+    /// Whether to write a line now, and how many were left out before it.
     fn next(&mut self, now: Instant) -> Option<u64> {
         if self.last.is_some_and(|last| now.saturating_duration_since(last) < self.interval) {
             self.left_out += 1;

@@ -11,26 +11,26 @@ use tokio::{
 
 use super::{backoff::Backoff, connector::Connector, failure::Failure, health::Health};
 
-/// How often Redis is asked whether it can do its job.
+/// How often the link checks whether Redis can do its job.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The connection for what is published.
 ///
-/// All publishes share one multiplexed connection, so those of many sessions travel together and none waits for another.
-/// One loop ([`Link::keep_up`]) is all that makes connections, one after the other: each is checked, time and again, and
-/// at once when a command has failed. While there is no connection commands fail at once.
+/// All publishes share one multiplexed connection, so those of many sessions travel together and none waits for
+/// another. One loop ([`Link::keep_up`]) makes the connections, one after the other. It checks each of them regularly,
+/// and at once when a command has failed. Without a connection, commands fail at once.
 pub(super) struct Link {
     connector: Arc<Connector>,
     health: Health,
     shared: Mutex<Shared>,
-    /// The connection has to be looked at now.
+    /// The connection must be checked now.
     suspected: Arc<Notify>,
 }
 
 #[derive(Default)]
 struct Shared {
     connection: Option<MultiplexedConnection>,
-    /// Which of all that were made it is, so that the failure of an earlier one is not blamed on a later one.
+    /// Its number, so that the failure of an earlier connection does not count against a later one.
     generation: u64,
 }
 
@@ -44,7 +44,7 @@ impl Link {
         self.health.is_up()
     }
 
-    /// Keeps a connection that passes the check, for ever: checks it regularly, and makes another one when it is broken.
+    /// Keeps a connection that passes the check: checks it regularly and replaces it when it breaks. Never ends.
     pub(super) async fn keep_up<F>(&self, check: impl Fn(MultiplexedConnection) -> F)
     where
         F: Future<Output = Result<(), Failure>>,
@@ -75,7 +75,7 @@ impl Link {
         }
     }
 
-    /// Makes a connection if there is none, checks it, and has commands go over it if it passes.
+    /// Makes a connection if there is none, checks it, and uses it for commands if it passes.
     async fn attend<F>(
         &self,
         connection: &mut Option<MultiplexedConnection>,
@@ -130,7 +130,7 @@ impl Link {
         timeout(deadline, answer).await.unwrap_or(Err(Failure::Late(deadline)))
     }
 
-    /// Has a connection replaced, unless it has been already.
+    /// Has a connection replaced, unless that has happened already.
     fn give_up(&self, generation: u64, why: &Failure) {
         let mut shared = self.shared();
         if shared.generation == generation && shared.connection.take().is_some() {
@@ -167,7 +167,7 @@ pub(super) mod tests {
     };
     use crate::{broker::Retention, telemetry::Gauge};
 
-    /// A Redis that answers `SLOW` only with what is asked next, and all else at once.
+    /// A Redis that answers `SLOW` only together with the next command, and everything else at once.
     async fn serve(mut stream: TcpStream) {
         let mut waits = false;
         loop {
@@ -175,7 +175,7 @@ pub(super) mod tests {
             let Ok(length @ 1..) = stream.read(&mut part).await else { return };
             let text = String::from_utf8(part[..length].to_vec()).unwrap();
             for command in text.split('*').skip(1) {
-                // Its words stand between their lengths.
+                // A command's words alternate with their lengths.
                 let words: Vec<&str> = command.split("\r\n").skip(2).step_by(2).collect();
                 let answer = match &words[..] {
                     ["SLOW", ..] => {
@@ -185,7 +185,7 @@ pub(super) mod tests {
                     ["HELLO", ..] => "%1\r\n+proto\r\n:3\r\n".to_owned(),
                     words => {
                         let late = if std::mem::take(&mut waits) { "+late\r\n" } else { "" };
-                        // The pool has its own words given back to it.
+                        // The pool sends text and expects it back.
                         let word = words.get(1).filter(|word| !word.is_empty()).unwrap_or(&"PONG");
                         format!("{late}+{word}\r\n")
                     }
@@ -210,8 +210,8 @@ pub(super) mod tests {
         }
     }
 
-    /// Runs a test against a Redis that may answer late. The test gets a connector to it, and how many connections it has
-    /// accepted.
+    /// Runs a test against a Redis that may answer late. The test gets a connector and the number of connections that
+    /// this Redis has accepted.
     pub(crate) async fn with_slow_redis(test: impl AsyncFnOnce(Arc<Connector>, &AtomicU64)) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("redis://{}/?protocol=resp3", listener.local_addr().unwrap());

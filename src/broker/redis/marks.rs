@@ -5,36 +5,36 @@ use tokio::time::Instant;
 /// How long Redis keeps a mark.
 pub(super) const LIFE: Duration = Duration::from_secs(60);
 
-/// A mark that is this old may have expired by the time it is looked for.
+/// A mark of this age may have expired when the next one replaces it.
 const CERTAIN: Duration = Duration::from_secs(50);
 
-/// How often in a row another process' mark is found before it counts as another server. One that has just been
-/// replaced may have written its last one late.
+/// How often in a row a server must find another process' mark before it counts as another server. A process that was
+/// just replaced may have written its last mark late.
 const OTHERS: u32 = 3;
 
-/// What a server learns from the marks that it leaves in Redis, each in the place of the one before, under its name.
+/// What a server learns from the marks that it leaves in Redis under its name, each in the place of the one before.
 ///
-/// The mark that is found has to be the one that was left last. An earlier one, or none, says that Redis has lost its
-/// last writes. If it is another process's mark again and again, another server has the same name.
+/// Each time, it should find the mark that it left last. An earlier one, or none, means that Redis has lost its last
+/// writes. Another process' mark, several times in a row, means that another server has the same name.
 #[derive(Debug)]
 pub(super) struct Marks {
-    /// What tells this process from others.
+    /// Distinguishes this process from others.
     process: u64,
     left: u64,
-    /// The last mark that Redis is known to have taken, and when.
+    /// The last mark that Redis has confirmed, and when.
     taken: Option<(u64, Instant)>,
-    /// How often in a row another's was found.
+    /// How often in a row another process' mark was there.
     others: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Finding {
-    /// All is as it should be.
+    /// All is well.
     Fine,
-    /// Redis has lost what was written last.
+    /// Redis has lost its last writes.
     WritesLost,
-    /// There is another process' mark: what was there before this server came is there again, or another server begins
-    /// to go by this name.
+    /// There is another process' mark: either Redis went back to a time before this server, or another server has taken
+    /// this name.
     OtherFound,
     /// Another server has the same name.
     NameShared,
@@ -51,9 +51,9 @@ impl Marks {
         (format!("{:016x} {}", self.process, self.left), self.left)
     }
 
-    /// Redis took the mark of that number, in the place of `found`.
+    /// Redis took the mark with this number, in the place of `found`.
     pub(super) fn took(&mut self, number: u64, found: Option<&str>, now: Instant) -> Finding {
-        // What was there before this process' first mark is of an earlier one.
+        // What this process' first mark replaces is an earlier process' mark.
         let Some((taken, at)) = self.taken.replace((number, now)) else { return Finding::Fine };
         let Some(found) = found else {
             return if now.saturating_duration_since(at) < CERTAIN { Finding::WritesLost } else { Finding::Fine };
@@ -62,7 +62,7 @@ impl Marks {
         match own {
             Some(own) => {
                 self.others = self.others.saturating_sub(1);
-                // One that is later than the last known to be taken was taken without an answer.
+                // A mark later than the last confirmed one: Redis took it, but its answer was lost.
                 if own < taken { Finding::WritesLost } else { Finding::Fine }
             }
             None => {
@@ -81,7 +81,7 @@ impl Marks {
 mod tests {
     use super::*;
 
-    /// Writes a mark over another; returns the mark and what that shows.
+    /// Replaces a mark; returns the new one and what the old one shows.
     fn leave(marks: &mut Marks, found: Option<&str>, now: Instant) -> (String, Finding) {
         let (mark, number) = marks.next();
         let finding = marks.took(number, found, now);
@@ -91,14 +91,14 @@ mod tests {
     #[test]
     fn a_mark_that_is_gone_or_older_than_the_last_one_shows_that_writes_were_lost() {
         let (mut marks, mut now) = (Marks::new(1), Instant::now());
-        // An earlier process of this name may have left something.
+        // An earlier process of this name may have left a mark.
         let (first, finding) = leave(&mut marks, Some("00000000000000ff 7"), now);
         assert_eq!(finding, Finding::Fine);
         let (second, finding) = leave(&mut marks, Some(&first), now);
         assert_eq!(finding, Finding::Fine);
         assert_eq!(leave(&mut marks, Some(&first), now).1, Finding::WritesLost, "the second was lost");
         assert_eq!(leave(&mut marks, None, now).1, Finding::WritesLost);
-        // Nobody knows whether this one is taken, so neither it nor the one before shows a loss.
+        // Nobody knows whether Redis took this one, so neither it nor the one before shows a loss.
         let (unknown, _) = marks.next();
         assert_eq!(leave(&mut marks, Some(&unknown), now).1, Finding::Fine);
         now += LIFE;
@@ -120,7 +120,7 @@ mod tests {
         }
         assert_eq!(findings.iter().filter(|finding| **finding == Finding::NameShared).count(), 6, "{findings:?}");
         assert_eq!(&findings[8..], [Finding::NameShared; 4]);
-        // The other is stopped, and this one finds its own again.
+        // The other server stops, and this one finds its own mark again.
         for _ in 0..10 {
             let (mark, finding) = leave(&mut one, last.as_deref(), now);
             last = Some(mark);

@@ -4,11 +4,11 @@ use crate::telemetry::Level;
 
 use crate::protocol::Channel;
 
-/// What part of their length and bytes logs keep at the watermark. From there it goes down to nothing.
+/// The part of their length and bytes that logs keep at the watermark. Above, it falls to nothing.
 const SHORTENED: f64 = 0.25;
 
-/// How full Redis is, and what follows from that: above the watermark there are no new rooms, and logs get shorter the
-/// fuller it is, so that rooms that exist go on.
+/// How full Redis is, and what follows: above the watermark there are no new rooms, and logs get the shorter the fuller
+/// Redis is, so that existing rooms go on.
 #[derive(Debug)]
 pub(super) struct Memory {
     watermark: f64,
@@ -23,8 +23,8 @@ impl Memory {
         Self { watermark, ratio: AtomicU64::new(0), was_refused: AtomicBool::new(false), gauge }
     }
 
-    /// Redis was asked for its memory; or, where `info` is missing, only for a write, which it refused for want of memory
-    /// or not.
+    /// Takes in what `INFO` says about memory. Without it, `is_full` says whether Redis refused a write for want of
+    /// memory.
     pub(super) fn observed(&self, info: Option<&str>, is_full: bool) {
         let full = if is_full { 1.0 } else { 0.0 };
         let ratio = info.and_then(ratio).unwrap_or(0.0).max(full);
@@ -44,7 +44,7 @@ impl Memory {
         }
     }
 
-    /// Redis does not say how full it is. It may be that nobody may ask.
+    /// Redis does not say how full it is; perhaps this user must not ask.
     pub(super) fn not_told(&self, why: &redis::RedisError) {
         if !self.was_refused.swap(true, Ordering::Relaxed) {
             tracing::warn!(
@@ -58,12 +58,12 @@ impl Memory {
         self.share() < 1.0
     }
 
-    /// Whether a channel that is not there yet may be made. Everybody is on the broadcast channel, so it always may.
+    /// Whether a new channel may be made. The broadcast channel always may, because everybody is on it.
     pub(super) fn takes(&self, channel: &Channel) -> bool {
         channel.room().is_none() || !self.is_short()
     }
 
-    /// What part of their length and bytes logs keep now.
+    /// The part of their length and bytes that logs keep now.
     pub(super) fn share(&self) -> f64 {
         share(f64::from_bits(self.ratio.load(Ordering::Relaxed)), self.watermark)
     }
@@ -74,11 +74,11 @@ fn share(ratio: f64, watermark: f64) -> f64 {
         return 1.0;
     }
     let left = (1.0 - ratio).max(0.0);
-    // With a watermark of 1 there is nothing between it and full.
+    // With a watermark of 1, nothing is between it and full.
     if left == 0.0 { 0.0 } else { SHORTENED * left / (1.0 - watermark) }
 }
 
-/// The share of `maxmemory` that counts against it, from what `INFO memory` says; `None` without a limit.
+/// The share of `maxmemory` in use, from `INFO memory`; `None` without a limit.
 fn ratio(info: &str) -> Option<f64> {
     let number = |name: &str| {
         let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));

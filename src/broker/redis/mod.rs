@@ -1,8 +1,8 @@
-//! The broker between servers. What is in Redis, and under which names, is in `keys.rs`; what happens there is in the
-//! scripts.
+//! The broker between servers. `keys.rs` lists what is in Redis and under which names; the scripts say what happens
+//! there.
 //!
-//! A [`Shard`] works with one Redis master, by three kinds of connection, all made by the `Connector`: one that only
-//! subscribes, one that many share for what is published, and a few, each for one caller at a time, for what is asked.
+//! A [`Shard`] works with one Redis master. Its `Connector` makes three kinds of connection: one that only subscribes,
+//! one that all publishes share, and a few for queries, each for one caller at a time.
 
 mod backoff;
 mod connector;
@@ -39,7 +39,7 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// Why a URL is not one of Redis. It does not say what is in the URL.
+/// Why a URL is not a Redis URL. It does not quote the URL, which may hold a password.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct BadUrl(String);
@@ -51,10 +51,10 @@ pub struct RedisBroker {
 }
 
 impl RedisBroker {
-    /// Prepares the connections; they are made by [`Broker::listen`].
+    /// Prepares the connections; [`Broker::listen`] makes them.
     ///
     /// # Errors
-    /// If the URL is not one of Redis.
+    /// If the URL is not a Redis URL.
     pub fn new(options: &Options, origin_server: &str, metrics: &Arc<Metrics>) -> Result<Self, BadUrl> {
         let shard = Shard::new(options, origin_server, metrics).map_err(|error| BadUrl(error.to_string()))?;
         Ok(Self { shard })
@@ -112,8 +112,8 @@ impl Broker for RedisBroker {
     }
 }
 
-/// What the scripts know of the settings. It is the same for all calls of a server, so it is a part of the scripts, which
-/// Redis is sent once, and not of the calls.
+/// The settings that the scripts know. They are the same for all calls of a server, so they are part of the scripts,
+/// which Redis gets once, and not of each call.
 fn limits(retention: &Retention) -> String {
     let Retention { length, bytes, .. } = retention;
     let [age, meta, ids] = [retention.age, retention.meta, retention.ids].map(millis);

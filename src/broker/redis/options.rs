@@ -5,7 +5,7 @@ use super::super::Retention;
 /// How to use one Redis.
 #[derive(Clone)]
 pub struct Options {
-    /// Where it is: `redis://` or `rediss://`, with a password perhaps.
+    /// Its address: `redis://` or `rediss://`, perhaps with a password.
     pub url: String,
     /// Overrides a password in the URL.
     pub password: Option<String>,
@@ -15,13 +15,13 @@ pub struct Options {
     pub connect_timeout: Duration,
     /// Longest time for one command.
     pub command_timeout: Duration,
-    /// After how long a silence the subscriber probes its connection.
+    /// How long the subscriber may hear nothing before it probes its connection.
     pub probe_interval: Duration,
-    /// Share of its `maxmemory`, 0 to 1, from which on Redis counts as nearly full.
+    /// Share of its `maxmemory`, 0 to 1, at which Redis counts as nearly full.
     pub memory_watermark: f64,
-    /// Longest frame of a client, in bytes. A push that is much longer is not looked at.
+    /// Longest frame of a client, in bytes. The subscriber ignores pushes that are much longer.
     pub max_frame: usize,
-    /// How much is kept of each channel.
+    /// How much of each channel to keep.
     pub retention: Retention,
 }
 

@@ -14,13 +14,13 @@ pub(super) enum Part {
     Subscriber = 4,
 }
 
-/// Logs when Redis cannot be used, once for each outage and with its own words, and when it works again. What breaks
-/// together, and what goes on breaking until all is well, is one outage.
+/// Logs when Redis cannot be used, once for each outage and in Redis' own words, and when it works again. An outage
+/// lasts from the first failure until everything works again.
 #[derive(Debug, Default)]
 pub(super) struct Outages(Mutex<Outage>);
 
 impl Outages {
-    /// There is no connection, or none that works.
+    /// There is no working connection.
     pub(super) fn fails(&self, part: Part, why: &dyn std::fmt::Display) {
         let begins = self.0.lock().unwrap_or_else(PoisonError::into_inner).fails(part, Instant::now());
         if begins {
@@ -52,7 +52,7 @@ struct Outage {
 }
 
 impl Outage {
-    /// Returns whether an outage begins.
+    /// Returns whether this begins an outage.
     fn fails(&mut self, part: Part, now: Instant) -> bool {
         self.failing |= part as u8;
         let begins = self.since.is_none();
@@ -60,7 +60,7 @@ impl Outage {
         begins
     }
 
-    /// Returns how long the outage was that ends with this.
+    /// Returns how long the outage was, if this ends it.
     fn works(&mut self, part: Part, now: Instant) -> Option<Duration> {
         self.failing &= !(part as u8);
         let since = if self.failing == 0 { self.since.take() } else { None };

@@ -1,6 +1,6 @@
--- Reads a page of a log: `seq` and envelope of each entry from the id `from` on, at most `limit` entries and about `bytes`
--- of their bytes, but two at least, if there are: the one at a reader's position tells nothing new. `top` is the last seq
--- given out, and `size` that of the whole log. Entries that are too old are not returned; `trims` says whether they are
+-- Reads a page of a log: `seq` and envelope of each entry from the id `from` on, at most `limit` entries and about
+-- `bytes` of their bytes, but at least two if there are two, as the one at a reader's position tells nothing new. `top`
+-- is the last seq assigned, and `size` the whole log's. Expired entries are left out; `trims` says whether they are
 -- removed too.
 local function page_of(log, from, top, size, limit, bytes, trims)
   local page, step = {}, 4
@@ -9,7 +9,7 @@ local function page_of(log, from, top, size, limit, bytes, trims)
   end
 
   local entries = next_entries()
-  -- Publishing trims the log, so the first entry is seldom too old. What is before it is not asked for.
+  -- Publishing trims the log, so the first entry is seldom too old.
   local first = entries[1]
   if first then
     local time, clock = written(first), redis.call('TIME')
@@ -24,7 +24,7 @@ local function page_of(log, from, top, size, limit, bytes, trims)
     end
   end
 
-  -- In steps that grow, so that neither many short entries take many calls, nor few long ones are read for nothing.
+  -- The steps grow, so that many short entries take few calls, and few long ones are not read in vain.
   while true do
     for _, entry in ipairs(entries) do
       local envelope = entry[2][2]

@@ -21,7 +21,7 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// Says to Redis what is published. How it is said is the [`Link`]'s part.
+/// Tells Redis what is published; [`Link`] knows how.
 #[derive(Debug)]
 pub(super) struct Publisher {
     link: Link,
@@ -55,7 +55,7 @@ impl Publisher {
         self.link.keep_up(|connection| self.heartbeat.check(connection)).await;
     }
 
-    /// Waits until Redis is found to have lost its last writes. Cancel-safe.
+    /// Waits until a check finds that Redis has lost its last writes. Cancel-safe.
     pub(super) async fn writes_lost(&self) {
         self.heartbeat.writes_lost().await;
     }
@@ -74,7 +74,7 @@ impl Publisher {
             call.key(self.keys.id(&name, identity));
         }
         let (known_epoch, known_seq) = known.map_or((String::new(), 0), |known| (known.epoch.to_string(), known.seq));
-        // The script closes it, once with a checksum and once without.
+        // The script adds the closing brace, once with a checksum and once without.
         let tail = draft.tail().strip_suffix('}').unwrap_or(draft.tail());
         call.arg(&name).arg(tail).arg(new_epoch()).arg(known_epoch).arg(known_seq);
         call.arg(self.memory.share()).arg(u8::from(self.memory.takes(channel))).arg(digest(draft.tail().as_bytes()));
@@ -107,13 +107,13 @@ impl Publisher {
         Ok(sent.inspect_err(|failure| self.refusals.log(&name, failure))?)
     }
 
-    /// Publishes on a channel of Redis by its name, and nothing else.
+    /// Publishes on the channel with this name in Redis, without a log.
     pub(super) async fn publish_on(&self, name: &str, payload: &[u8]) -> Result<(), Failure> {
         self.link.run(async |connection| connection.publish(name, payload).await).await
     }
 }
 
-/// What the script for publishing returns: what became of the message, its epoch, seq and time.
+/// The script's answer: what became of the message, its epoch, seq and time.
 fn outcome(answer: &str) -> Option<(&str, &str, u64, u64)> {
     let mut words = answer.split(' ');
     Some((words.next()?, words.next()?, words.next()?.parse().ok()?, words.next()?.parse().ok()?))

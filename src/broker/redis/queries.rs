@@ -6,17 +6,17 @@ use tokio::time::{sleep, timeout};
 
 use super::{backoff::Backoff, connector::Connector, failure::Failure, health::Health};
 
-/// Most queries that are under way at a time; those beyond wait for their turn.
+/// Most queries at a time; further ones wait for their turn.
 const CONNECTIONS: usize = 8;
 
-/// How often it is seen to that a query would find a connection.
+/// How often an idle pool is checked.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The connections for what is asked: readings of logs, tops, and whatever else is not on the way of a message.
+/// The connections for queries: readings of logs, tops, and whatever else is not on the hot path of a message.
 ///
-/// Each query has a connection of the pool to itself. So a long answer, or a late one, holds up neither a publish nor
-/// another query, and the connection of a late one is thrown away, as its answer may still be on the way. While Redis
-/// is away queries fail at once.
+/// Each query has a connection of the pool to itself. So a long or late answer delays neither a publish nor another
+/// query. The connection of a late answer is closed, because that answer may still come. While Redis is away, queries
+/// fail at once.
 pub(super) struct Queries {
     pool: Pool,
     deadline: Duration,
@@ -24,26 +24,26 @@ pub(super) struct Queries {
 }
 
 impl Queries {
-    /// Connects when there is something to ask.
+    /// Connects with the first query.
     ///
     /// # Errors
-    /// If the URL is not one of Redis.
+    /// If the URL is not a Redis URL.
     pub(super) fn new(connector: &Connector, health: Health) -> Result<Self, RedisError> {
         Ok(Self { pool: connector.pool(CONNECTIONS)?, deadline: connector.command_timeout(), health })
     }
 
-    /// Whether Redis answered when it was last asked.
+    /// Whether Redis answered the last query.
     pub(super) fn is_up(&self) -> bool {
         self.health.is_up()
     }
 
-    /// Sees to it, for ever, that it is known whether Redis answers.
+    /// Keeps checking whether Redis answers. Never ends.
     pub(super) async fn keep_up(&self) {
         let mut backoff = Backoff::new();
         loop {
-            // The pool pings what it hands out, and makes a connection if it has none that answers.
+            // The pool pings a connection before it hands it out, and makes a new one if none answers.
             match self.checkout().await.map(drop) {
-                // If all are in use, Redis is busy with them.
+                // If all are in use, queries themselves show whether Redis answers.
                 Ok(()) | Err(Failure::Late(_)) => {
                     self.health.works();
                     backoff = Backoff::new();
@@ -57,7 +57,7 @@ impl Queries {
         }
     }
 
-    /// Asks one thing, within the deadline, on a connection of its own.
+    /// Runs one query within the deadline, on a connection of its own.
     pub(super) async fn run<T>(
         &self,
         query: impl AsyncFnOnce(&mut MultiplexedConnection) -> RedisResult<T>,
@@ -92,7 +92,7 @@ impl std::fmt::Debug for Queries {
     }
 }
 
-/// A connection that leaves the pool unless it is given back.
+/// A connection that leaves the pool unless it is given back explicitly.
 struct Checkout(Option<Connection>);
 
 impl Checkout {

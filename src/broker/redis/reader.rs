@@ -21,11 +21,11 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// How often, at most, there is a line in the log about what cannot be looked up. It is tried again each time that rooms
-/// are compared, so there would be the same line each time.
+/// How often at most the log says what cannot be looked up. Each comparison of the rooms tries again, so each would
+/// write the same line.
 const LOOK_UP_LINES: Duration = Duration::from_secs(60);
 
-/// Asks Redis for what it has. How it is asked is the part of [`Queries`].
+/// Asks Redis for what it has; [`Queries`] knows how.
 #[derive(Debug)]
 pub(super) struct Reader {
     queries: Queries,
@@ -100,7 +100,7 @@ impl Reader {
         self.page(&name, &call).await
     }
 
-    /// What a script for reading finds; `None` if there is no log.
+    /// Runs one of the reading scripts; `None` if there is no log.
     async fn page(&self, name: &str, call: &ScriptInvocation<'_>) -> Result<Option<LogSlice<Frame>>, Unavailable> {
         let answer = self.queries.run(async |connection| call.invoke_async::<Page>(connection).await).await;
         let (epoch, top, entries) =
@@ -109,18 +109,18 @@ impl Reader {
             return Ok(None);
         }
         let top = position(&epoch, top)?;
-        // An entry that somebody else wrote counts as lost, and members are told of the gap.
+        // An entry that another program wrote counts as lost, and members are told about the gap.
         let entries = entries.into_iter().filter_map(|(seq, envelope)| placed(Position::new(top.epoch, seq), envelope));
         Ok(Some(LogSlice { top, entries: entries.collect() }))
     }
 
     pub(super) async fn tops(&self, channels: &[Channel]) -> Result<Vec<LookedUp>, Unavailable> {
         let mut pipeline = redis::pipe();
-        // What is wrong with one room must not keep the others from being looked up.
+        // One broken room must not hide the others.
         pipeline.ignore_errors();
         let metas: Vec<String> = channels.iter().map(|channel| self.keys.meta(&self.keys.channel(channel))).collect();
         for meta in &metas {
-            // Whoever compares has members there, for whom the epoch must not be forgotten.
+            // The room has members on this server, so it must not lose its epoch.
             pipeline.hmget(meta, &["epoch", "seq", "ts"]).pexpire(meta, millis(self.retention.meta) as i64).ignore();
         }
         let tops: Vec<RedisResult<Value>> =
@@ -133,10 +133,10 @@ impl Reader {
     }
 }
 
-/// What the scripts for reading return: epoch and seq of the top, and seq and envelope of each entry.
+/// The answer of the reading scripts: epoch and seq of the top, and seq and envelope of each entry.
 type Page = (String, u64, Vec<(u64, Bytes)>);
 
-/// What a channel's meta says of its top.
+/// A channel's top, as its meta has it.
 fn top((epoch, seq, ts): (Option<String>, Option<u64>, Option<u64>)) -> Option<Stamp> {
     let epoch = Epoch::parse(&epoch?)?;
     Some(Stamp { position: Position::new(epoch, seq.unwrap_or(0)), ts: ts.unwrap_or(0) })

@@ -23,11 +23,11 @@ use super::{
 };
 use crate::telemetry::Metrics;
 
-/// How often the metrics of the subscriber are brought up to date.
+/// How often the subscriber's metrics are updated.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// One Redis master, and all that is needed to work with it: the link for what is published, the connections for what is
-/// asked, the subscriber, and what watches over them.
+/// One Redis master and everything to work with it: the link for publishes, the connections for queries, the
+/// subscriber, and the checks of all three.
 #[derive(Debug)]
 pub(super) struct Shard {
     pub(super) publisher: Arc<Publisher>,
@@ -39,7 +39,7 @@ impl Shard {
     /// Prepares the connections; [`run`](Self::run) makes them.
     ///
     /// # Errors
-    /// If the URL is not one of Redis.
+    /// If the URL is not a Redis URL.
     pub(super) fn new(options: &Options, origin_server: &str, metrics: &Arc<Metrics>) -> Result<Self, RedisError> {
         let (connector, keys) = (Arc::new(Connector::new(options)?), Keys::new(&options.prefix));
         let outages = Arc::new(Outages::default());
@@ -67,13 +67,13 @@ impl Shard {
         Ok(Self { publisher, reader, subscriber })
     }
 
-    /// Makes the connections, and makes them again whenever they are lost, until `stop`.
+    /// Makes the connections, and replaces lost ones, until `stop`.
     pub(super) async fn run(&self, listener: &Arc<dyn Listener>, stop: &CancellationToken) {
         let keeping_up = async { tokio::join!(self.publisher.keep_up(), self.reader.keep_up(), self.report()) };
         tokio::join!(self.subscriber.run(listener, stop), stop.run_until_cancelled(keeping_up));
     }
 
-    /// Everything that keeps this shard from carrying messages at the moment.
+    /// Everything that now keeps this shard from carrying messages.
     pub(super) fn troubles(&self) -> Vec<Trouble> {
         let unreachable = (!self.publisher.is_up() || !self.reader.is_up()).then_some(Trouble::RedisUnreachable);
         unreachable.into_iter().chain(self.subscriber.trouble()).collect()

@@ -35,14 +35,14 @@ use crate::{
 /// Most channels in one SUBSCRIBE, so that no answer takes long.
 const BATCH: usize = 512;
 
-/// The most that an envelope has around what was in a client's frame: names, position, trace.
+/// Most bytes of an envelope beside what was in a client's frame: names, position, trace.
 const AROUND_FRAME: usize = 8 << 10;
 
 /// Listens, on a connection that does nothing else.
 ///
-/// One loop owns the connection and what it is subscribed to. It asks the listener what it wants, and brings the
-/// subscriptions in line, one batch after another; what changes meanwhile makes the next batch. When the
-/// connection is lost it makes another, for ever, and subscribes to all that is wanted then.
+/// One loop owns the connection and its subscriptions. It asks the listener which channels it wants and changes the
+/// subscriptions in batches; what changes meanwhile makes the next batch. When the connection is lost, the loop makes
+/// another one and subscribes to everything that is wanted then. It never gives up.
 pub(super) struct Subscriber {
     connector: Arc<Connector>,
     keys: Keys,
@@ -52,13 +52,13 @@ pub(super) struct Subscriber {
     publisher: Arc<Publisher>,
     outages: Arc<Outages>,
     refusals: Arc<Refusals>,
-    /// Longest push that is looked at.
+    /// Longest push that is read.
     max_push: usize,
     state: AtomicU8,
     metrics: Arc<Metrics>,
 }
 
-/// How far the subscriber is, in this order.
+/// The stages of the subscriber, in this order.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 enum State {
@@ -67,7 +67,7 @@ enum State {
     Subscribed,
 }
 
-/// Why a connection was given up.
+/// Why the subscriber gave a connection up.
 #[derive(Debug, thiserror::Error)]
 enum Lost {
     #[error(transparent)]
@@ -125,7 +125,7 @@ impl Subscriber {
         }
     }
 
-    /// Brings the metrics up to date that change with time alone.
+    /// Updates the metrics that change with time alone.
     pub(super) fn report(&self) {
         self.metrics.subscriber_silence.set(self.probe.silence(Instant::now()).as_secs_f64());
     }
@@ -149,7 +149,7 @@ impl Subscriber {
         }
     }
 
-    /// Connects, subscribes to all that is wanted, and keeps it so until the connection is lost.
+    /// Connects, and keeps subscribed to what is wanted until the connection is lost.
     async fn listen(&self, listener: &Arc<dyn Listener>, backoff: &mut Backoff) -> Result<Infallible, Lost> {
         let closed = Arc::new(Notify::new());
         let connection = self.connector.connect(self.hearing(listener.clone(), closed.clone())).await?;
@@ -161,7 +161,7 @@ impl Subscriber {
         subscriptions.subscribe_to(self.probe.channel()).await?;
         self.probe.heard(Instant::now());
 
-        // What changes after this moment is looked at again; what changed before is part of what is wanted now.
+        // A change before this moment is part of what is wanted now; a change after it will be seen as one.
         self.interest.take();
         self.reconcile(&mut subscriptions, listener, listener.wanted()).await?;
         self.enter(State::Subscribed);
@@ -175,7 +175,7 @@ impl Subscriber {
             tokio::select! {
                 () = closed.notified() => return Err(Lost::Closed),
                 changed = self.interest.next() => self.reconcile(&mut subscriptions, listener, changed).await?,
-                // What is in the logs now may be something else than what has been heard.
+                // The logs may now differ from what has been heard.
                 () = self.publisher.writes_lost() => {
                     subscriptions.channels().iter().for_each(|channel| listener.subscribed(channel));
                 }
@@ -188,8 +188,8 @@ impl Subscriber {
         }
     }
 
-    /// Probes the connection after a silence, and gives it up if it does not hear the probe: a connection can be sound and
-    /// yet lead to a server to which nobody publishes any more.
+    /// Probes the connection after a silence, and gives it up if the probe is not heard: a connection can work and yet
+    /// lead to a Redis on which nobody publishes any more.
     async fn look(&self) -> Result<(), Lost> {
         let now = Instant::now();
         match self.probe.check(now) {
@@ -233,9 +233,8 @@ impl Subscriber {
         Ok(())
     }
 
-    /// Takes what Redis pushes, in the task that reads the connection: there is no queue in between that could grow,
-    /// and a server that cannot keep up is slowed by TCP, and in the end cut off by Redis and brought up to date from
-    /// the log.
+    /// Takes what Redis pushes, in the task that reads the connection. So no queue in between can grow: TCP slows a
+    /// server that cannot keep up, and in the end Redis closes its connection and the logs bring it up to date.
     fn hearing(
         &self,
         listener: Arc<dyn Listener>,

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 /// Whether the subscriber still hears anything.
 ///
-/// After a silence of one interval it sends a probe: a message to a channel of the server's own. If it does not hear the
+/// After a silence of one interval it sends a probe: a message to the server's own channel. If it does not hear the
 /// probe within another interval, the probe has failed. The idea is Centrifuge's.
 #[derive(Debug)]
 pub(super) struct SubscriberProbe {
@@ -20,11 +20,11 @@ pub(super) struct SubscriberProbe {
 #[derive(Debug)]
 struct State {
     heard: Instant,
-    /// When the probe was sent that has not been heard yet.
+    /// When the probe was sent that is still awaited.
     sent: Option<Instant>,
 }
 
-/// What to do now.
+/// What the subscriber must do now.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Check {
     /// Nothing.
@@ -41,12 +41,12 @@ impl SubscriberProbe {
         Self { channel, payload, interval, state: Mutex::new(State { heard: Instant::now(), sent: None }) }
     }
 
-    /// The channel of Redis that only this server publishes on and listens to.
+    /// The channel on which only this server publishes and listens.
     pub(super) fn channel(&self) -> &str {
         &self.channel
     }
 
-    /// What is published there.
+    /// The probe's text.
     pub(super) fn payload(&self) -> &[u8] {
         self.payload.as_bytes()
     }
@@ -55,7 +55,7 @@ impl SubscriberProbe {
         self.interval
     }
 
-    /// Something was heard, on whatever channel.
+    /// Something was heard, on any channel.
     pub(super) fn heard(&self, now: Instant) {
         *self.state() = State { heard: now, sent: None };
     }
@@ -65,12 +65,12 @@ impl SubscriberProbe {
         self.state().sent = Some(now);
     }
 
-    /// Redis did not take the probe, so silence does not mean that it was lost.
+    /// Redis did not take the probe, so silence does not mean that it was lost on the way.
     pub(super) fn not_sent(&self) {
         self.state().sent = None;
     }
 
-    /// How long nothing has been heard.
+    /// For how long nothing has been heard.
     pub(super) fn silence(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.state().heard)
     }

@@ -10,10 +10,10 @@ use tokio::time::{Instant, timeout};
 use super::{failure::Failure, keys::Keys, lines::Refusals};
 use crate::protocol::Channel;
 
-/// How long a channel that Redis refused is not asked for again.
+/// How long to wait before asking again for a channel that Redis refused.
 const REFUSED_FOR: Duration = Duration::from_secs(10);
 
-/// Most refused channels that are remembered; Redis is asked again for others.
+/// Most refused channels to remember; Redis is asked again for others.
 const MAX_REFUSED: usize = 4096;
 
 /// A connection and what it is subscribed to, as Redis has confirmed it.
@@ -21,7 +21,7 @@ pub(super) struct Subscriptions {
     connection: MultiplexedConnection,
     deadline: Duration,
     channels: HashSet<Channel>,
-    /// Channels that Redis did not allow, and when it was asked.
+    /// Channels that Redis refused, and when.
     refused: HashMap<Channel, Instant>,
     refusals: Arc<Refusals>,
 }
@@ -32,17 +32,17 @@ impl Subscriptions {
         Self { connection, deadline, channels: HashSet::new(), refused: HashMap::new(), refusals }
     }
 
-    /// Subscribes to one channel of Redis by its name.
+    /// Subscribes to the channel with this name in Redis.
     pub(super) async fn subscribe_to(&mut self, name: &str) -> Result<(), Failure> {
         within(self.deadline, self.connection.subscribe(name)).await
     }
 
-    /// What it is subscribed to.
+    /// The subscribed channels.
     pub(super) fn channels(&self) -> &HashSet<Channel> {
         &self.channels
     }
 
-    /// Subscribes to what it can. What Redis does not allow is written down, and costs nothing else.
+    /// Subscribes to those channels that Redis allows. It remembers the others, which have no further effect.
     pub(super) async fn subscribe(&mut self, channels: &[Channel], keys: &Keys) -> Result<(), Failure> {
         let is_due = |channel: &&Channel| {
             let refused = self.refused.get(*channel).is_some_and(|at| at.elapsed() < REFUSED_FOR);
@@ -63,7 +63,7 @@ impl Subscriptions {
                 }
                 Err(Failure::Redis(error)) if is_refusal(&error) => match &batch[..] {
                     [channel] => self.write_down(channel, &names[0], error),
-                    // One that is not allowed has all of them refused, so it is found by halving.
+                    // One forbidden channel makes Redis refuse the whole batch, so halving the batch finds it.
                     _ => {
                         let half = batch.split_off(batch.len() / 2);
                         batches.extend([half, batch]);

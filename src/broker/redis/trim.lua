@@ -8,12 +8,12 @@
 -- log is a difference.
 
 
--- When an entry was written, in Unix milliseconds. One that is none of ours is of no use to anybody, and has no time.
+-- When an entry was written, in Unix milliseconds. An entry of another program has no time and is useless.
 local function written(entry)
   return tonumber(string.match(entry[2][2], '^{"epoch":"%x+","seq":%d+,"ts":(%d+)'))
 end
 
--- The number of the first entry that is kept; nil if all are.
+-- The number of the first entry to keep; nil if all stay.
 local function first_kept(log, last, bytes, now, max)
   local function entry_from(seq)
     return redis.call('XRANGE', log, string.format('%.0f', seq), '+', 'COUNT', 1)[1]

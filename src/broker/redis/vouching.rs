@@ -9,26 +9,26 @@ use sha1::{Digest, Sha1};
 
 use super::super::Retention;
 
-/// What stands at the end of a push that is vouched for, in the place of its closing brace.
+/// The end of a vouched push, in the place of its closing brace.
 const HEAD: &[u8] = br#","mac":""#;
 const DIGITS: usize = 16;
 
-/// How many hexadecimal digits a whole digest has.
+/// Number of hexadecimal digits of a whole digest.
 const DIGEST: usize = 40;
 
 const END: &[u8] = br#""}"#;
 
-/// How servers know a push that Redis has given its place from one that somebody else has published.
+/// How servers tell a push whose place Redis assigned from one that somebody else has published.
 ///
-/// The servers of one Redis share a secret, which is kept there. The script that publishes has it in its text and adds a
-/// checksum to what it pushes; whoever may publish, but not read that key, cannot make one.
+/// The servers of one Redis share a secret, which Redis keeps. The publishing script has it in its text and adds a
+/// checksum to each push. Who may publish but not read that key cannot make one.
 pub(super) struct Vouching {
-    /// The beginning of the script for publishing, but for the secret.
+    /// The beginning of the publishing script, without the secret.
     limits: String,
     current: Mutex<Arc<Vouch>>,
 }
 
-/// A secret, and the script for publishing that vouches with it.
+/// A secret, and the publishing script that vouches with it.
 pub(super) struct Vouch {
     secret: String,
     script: Script,
@@ -46,9 +46,9 @@ impl Vouching {
         self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// From now on, vouches with the secret that is in Redis. Returns whether it is another one.
+    /// From now on, vouches with the secret in Redis. Returns whether that is a new one.
     pub(super) fn adopt(&self, secret: &str) -> bool {
-        // It becomes a part of a script, so it must be nothing else than digits.
+        // It becomes part of a script, so only digits are allowed.
         let is_valid = !secret.is_empty() && secret.bytes().all(|byte| byte.is_ascii_hexdigit());
         if !is_valid || self.current().secret == secret {
             return false;
@@ -70,12 +70,12 @@ impl Vouch {
         &self.secret
     }
 
-    /// The script for publishing.
+    /// The publishing script.
     pub(super) fn script(&self) -> &Script {
         &self.script
     }
 
-    /// Whether Redis vouches for what was pushed on a channel; its checksum is taken off then.
+    /// Whether Redis vouches for what was pushed on a channel; if so, removes the checksum.
     pub(super) fn check(&self, channel: &[u8], payload: &mut Vec<u8>) -> bool {
         let Some(length) = payload.len().checked_sub(HEAD.len() + DIGITS + END.len()) else { return false };
         let Some((digits, END)) = payload[length..].strip_prefix(HEAD).map(|rest| rest.split_at(DIGITS)) else {
@@ -99,7 +99,7 @@ impl Vouch {
     }
 }
 
-/// What the script is given for the part of a message that it does not make itself.
+/// The digest of the part of a message that the script does not make itself.
 pub(super) fn digest(tail: &[u8]) -> String {
     hex(&[tail], DIGEST)
 }

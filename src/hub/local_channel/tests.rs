@@ -30,7 +30,7 @@ fn messages(seqs: impl IntoIterator<Item = u64>) -> Vec<String> {
 }
 
 impl Stage {
-    /// `line` messages may be in line, and `memory` bytes are kept in memory.
+    /// `line` messages may be in line, and `memory` bytes in memory.
     fn new(line: usize, memory: usize) -> Self {
         let rules = Rules {
             keeps_history: true,
@@ -64,7 +64,7 @@ impl Stage {
         self.room.serve(10, self.now).0
     }
 
-    /// What a reading of at most three messages after there finds.
+    /// A page of at most three messages after that position.
     fn slice(&self, from: Position) -> LogSlice<Frame> {
         let after = self.log.iter().filter(|entry| entry.position.seq >= from.seq).take(3);
         let top = self.log.last().map_or(0, |last| last.position.seq);
@@ -83,7 +83,7 @@ impl Stage {
 
     /// Serves and reads until nothing is left to do, and returns what the member got.
     fn end(mut self) -> Vec<String> {
-        // As a worker does: what the room wants, and nothing more.
+        // Like a worker: what the room wants, and nothing more.
         while self.wants(Job::Serve).is_some() || self.wants(Job::Page).is_some() {
             self.serve();
             self.read();
@@ -166,7 +166,7 @@ fn a_page_is_not_read_again_while_there_is_no_place_in_line_for_it() {
     (0..100).for_each(|_| stage.publish());
     while stage.serve() > 0 {}
     let page = stage.room.begin_page().expect("a page");
-    // A frame without a place takes up the line meanwhile.
+    // A frame without a place fills the line meanwhile.
     (0..4).for_each(|_| stage.room.feed.audience.deliver(crate::protocol::Item::Event(Event::Pong)));
     stage.room.page_read(page, Some(Some(stage.slice(page.0))), stage.now);
     assert_eq!(stage.wants(Job::Page), None, "it is known what to read, and that it is too early");
@@ -258,7 +258,7 @@ fn doing() -> impl Strategy<Value = Doing> {
     ]
 }
 
-/// Brings a client in that has had nothing of this epoch.
+/// Brings in a client that has nothing of this epoch.
 fn arrive(stage: &mut Stage, id: u64) -> Arc<Listening> {
     let (client, listening) = Listening::client(id);
     let mut arrival = Arrival::new(lobby(), "a:1".into(), History::After(Position::new(EPOCH, 0)));
@@ -277,7 +277,7 @@ fn arrive(stage: &mut Stage, id: u64) -> Arc<Listening> {
 }
 
 proptest! {
-    /// However a room is flooded, served, read and forgotten, and whoever leaves: a member, and a client that comes in
+    /// However a room is flooded, served, read and forgotten, and whoever leaves: a member, or a client that arrives
     /// with a position, gets everything after it, in order and once, until it leaves.
     #[test]
     fn nobody_misses_anything_whatever_is_shed(steps in prop::collection::vec(doing(), 1..80)) {

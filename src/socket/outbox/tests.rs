@@ -26,10 +26,10 @@ fn bounds(max_messages: usize, max_bytes: usize, max_total: usize) -> Arc<Bounds
 
 /// The client's end of a connection, over TCP or in memory.
 trait Client {
-    /// Takes at most `most` of the bytes that have come; waits for some. Nothing at the end.
+    /// Takes at most `most` of the bytes that have arrived; waits for some. Empty at the end.
     async fn some(&mut self, most: usize) -> Vec<u8>;
 
-    /// Takes all that comes, to the end.
+    /// Takes everything up to the end.
     async fn rest(&mut self) -> Vec<u8> {
         let mut wire = Vec::new();
         loop {
@@ -63,7 +63,7 @@ impl Client for Peer {
     }
 }
 
-/// An outbox and its client, with as little in between as the system allows.
+/// An outbox and its client over TCP, with the smallest buffers that the system allows.
 async fn over_tcp(bounds: &Arc<Bounds>) -> (Outbox, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let socket = TcpSocket::new_v4().unwrap();
@@ -100,7 +100,7 @@ macro_rules! over_both {
     };
 }
 
-/// What these bytes say to a client, without the heads of the frames.
+/// The payloads in these bytes.
 fn texts(wire: Vec<u8>) -> Vec<String> {
     let role = tungstenite::protocol::Role::Client;
     let mut client = tungstenite::WebSocket::from_raw_socket(std::io::Cursor::new(wire), role, None);
@@ -219,7 +219,7 @@ over_both! {
             outbox.shut();
         };
         let ((), wire) = tokio::join!(session, client.rest());
-        // It goes out as soon as the message has that was being written.
+        // It goes out right after the message that was being written.
         let expected = [b"\x8a\x040999", &wire_of(&large(filled))[..]].concat();
         assert!(wire.ends_with(&expected));
         assert_eq!(bounds.total.held(), (0, 0));
@@ -242,8 +242,7 @@ over_both! {
 }
 
 over_both! {
-    // The system says that there is room when a third of its buffer is free. A client that has taken less has taken
-    // something.
+    // The system reports room when a third of its buffer is free. A client may have accepted less, which still counts.
     #[tokio::test(start_paused = true)]
     async fn a_client_that_takes_little_is_not_taken_for_one_that_takes_nothing(connect) {
         let (outbox, mut client) = connect(&wide()).await;
@@ -259,7 +258,7 @@ over_both! {
             tokio::select! {
                 biased;
                 ended = outbox.attend(TIMEOUT) => panic!("{ended:?}"),
-                // The clock stands still but for this and for the deadline.
+                // Only this and the deadline move the clock.
                 () = tokio::time::sleep(TIMEOUT / 20) => {}
             }
             if start.elapsed() > 5 * TIMEOUT {
