@@ -26,7 +26,7 @@ It starts redis-server, roomcast and the others on free ports of 127.0.0.1 and e
 npm and go when they are asked for; one that cannot be had is left out.
 ";
 
-/// What the run is to do.
+/// What the run does.
 #[derive(Debug)]
 #[allow(missing_docs, reason = "the help says it")]
 pub struct Arguments {
@@ -39,12 +39,12 @@ pub struct Arguments {
     pub help: bool,
     pub json: Option<PathBuf>,
     pub markdown: Option<PathBuf>,
-    /// As they were given.
+    /// The arguments as given.
     pub line: String,
 }
 
 impl Arguments {
-    /// Understands the command line, without the program's name.
+    /// Parses the command line, without the program's name.
     pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Self> {
         let given: Vec<String> = arguments.into_iter().collect();
         let quick = given.iter().any(|argument| argument == "--quick");
@@ -83,12 +83,12 @@ impl Arguments {
         Ok(parsed)
     }
 
-    /// Whether nothing is left out, so that the result may stand for the project.
+    /// Whether nothing is left out, so that the result may go into the project's page.
     pub fn is_complete(&self) -> bool {
         self.only.is_empty() && self.peers.is_none() && !self.quick
     }
 
-    /// The scenarios that are to run.
+    /// The scenarios to run.
     pub fn scenarios(&self) -> Vec<&'static Scenario> {
         let chosen =
             |scenario: &&Scenario| self.only.is_empty() || self.only.iter().any(|name| scenario.name.starts_with(name));

@@ -22,10 +22,10 @@ pub struct Children(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    /// Where they write what they have to say, and whatever else a run needs a place for.
+    /// The directory for their output and other files of the run.
     directory: PathBuf,
     started: AtomicUsize,
-    /// By their ids; `None` when no more may be started.
+    /// The processes by id; `None` when no more may be started.
     running: Mutex<Option<BTreeMap<u32, Child>>>,
 }
 
@@ -52,7 +52,7 @@ impl Children {
 
     /// Starts a program; what it prints goes into a file.
     pub fn start(&self, name: &str, mut command: Command) -> Result<Process> {
-        // Held to the end, so that nothing is put into the directory once it is being removed.
+        // Held to the end, so that nothing is written into the directory while it is removed.
         let mut running = self.running();
         let running = running.as_mut().ok_or("the run has ended")?;
         let number = self.0.started.fetch_add(1, Ordering::Relaxed);
@@ -66,7 +66,7 @@ impl Children {
         Ok(Process { id, name: name.to_owned(), log, children: self.clone() })
     }
 
-    /// Kills all that are there, and lets no more be started.
+    /// Kills all processes, and allows no more.
     pub fn end(&self) {
         for mut child in self.running().take().into_iter().flat_map(BTreeMap::into_values) {
             end(&mut child);
@@ -96,7 +96,7 @@ impl Process {
         self.id
     }
 
-    /// An error, with the last that it said, if it has ended.
+    /// Fails, with its last output, if it has ended.
     pub fn is_running(&self) -> Result<()> {
         match self.children.ask(self.id)? {
             None => Ok(()),
@@ -118,7 +118,7 @@ impl Process {
         self.is_running()
     }
 
-    /// Waits until it has ended well.
+    /// Waits for its successful end.
     pub fn wait(self, limit: Duration) -> Result<()> {
         let start = Instant::now();
         loop {

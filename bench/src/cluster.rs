@@ -14,7 +14,7 @@ use crate::{
 
 const START: Duration = Duration::from_secs(20);
 
-/// The servers of a subject with their Redis. They end when this is dropped.
+/// The servers of a subject, with their Redis. Dropping this ends them.
 #[derive(Debug)]
 pub struct Cluster {
     subject: &'static Subject,
@@ -53,7 +53,7 @@ impl Cluster {
         self.servers.iter().map(Process::id)
     }
 
-    /// Carries out a plan on these servers, and measures them and Redis. `stop` ends it early.
+    /// Runs a plan against these servers, and measures them and Redis. `stop` ends it early.
     pub fn load(&self, mut plan: Plan, stop: &AtomicBool, progress: &mut dyn FnMut(&Progress)) -> Result<Load> {
         plan.urls = self.addresses().map(|address| format!("ws://{address}")).collect();
         plan.pids = self.servers().chain(self.redis.as_ref().map(Redis::id)).collect();
@@ -67,7 +67,7 @@ impl Cluster {
         self.load(plan, &AtomicBool::new(false), &mut |_| {})
     }
 
-    /// What the writes of the floors have cost so far, together.
+    /// The cost of all floors' writes so far.
     pub fn floor_cost(&self) -> Result<Cost> {
         let mut sum = Cost::default();
         for address in self.addresses() {
@@ -79,10 +79,10 @@ impl Cluster {
     }
 }
 
-/// What came of a load.
+/// The result of a load.
 #[derive(Debug)]
 pub struct Load {
-    /// All that was seen.
+    /// Everything that was measured.
     pub report: Report,
     servers: usize,
 }

@@ -11,7 +11,7 @@ use crate::{
     targets,
 };
 
-/// What is above it in the page belongs to the run, and what is below it to people.
+/// The mark: a run writes what is above it in the page, and people write what is below.
 const MARK: &str = "<!-- `make bench` writes all that is above this line, and leaves all that is below it. -->";
 
 /// The figures that are compared over all subjects.
@@ -27,7 +27,7 @@ const COMPARED: &[(&str, &str, &str)] = &[
     ("memory", "per connection", "memory per idle connection"),
 ];
 
-/// What a reader has to know of a run.
+/// What a reader must know about a run.
 #[derive(Debug)]
 pub struct About {
     /// The day in UTC.

@@ -42,7 +42,7 @@ use self::{
     subject::SUBJECTS,
 };
 
-/// Errors of a run are for a person to read, and nobody tells one from another.
+/// Errors of a run are only text for a person.
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 fn main() -> ExitCode {
@@ -67,7 +67,7 @@ fn run_floor(port: &str, peer: Option<&str>) -> Result<bool> {
     Ok(true)
 }
 
-/// Does what was asked for. Returns whether all that is there could be measured.
+/// Runs everything. Returns whether everything available could be measured.
 fn bench(arguments: &Arguments) -> Result<bool> {
     if arguments.help {
         print!("{HELP}");
@@ -100,13 +100,13 @@ fn bench(arguments: &Arguments) -> Result<bool> {
     Ok(results.failures.is_empty())
 }
 
-/// On Ctrl-C all processes are ended and their files removed, at once.
+/// Ctrl-C ends all processes and removes their files at once.
 fn end_on_signals(children: Children) -> Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     std::thread::spawn(move || {
         if let Some(signal) = signals.forever().next() {
             children.end();
-            // What cannot be removed is in a place for such files.
+            // What cannot be removed is in the directory for temporary files.
             let _ = std::fs::remove_dir_all(children.directory());
             std::process::exit(128 + signal);
         }

@@ -19,13 +19,13 @@ const PUBLISHERS: usize = 2;
 const SUBSCRIBERS: usize = 2;
 const CHANNELS: usize = 10;
 
-/// How often a reader that hears nothing looks whether it is to end.
+/// How often an idle reader checks whether to end.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// How fast messages are published.
+/// The pace of the messages.
 #[derive(Clone, Copy, Debug)]
 pub enum Pace {
-    /// So many a second, each by itself.
+    /// This many a second, one by one.
     Rate(f64),
     /// As fast as Redis answers, with this many in flight on each connection.
     Pipelined(usize),
@@ -56,7 +56,7 @@ impl Plain {
         }
         for publisher in 0..PUBLISHERS {
             let (stream, stop, published) = (connect(redis)?, stop.clone(), published.clone());
-            // An error is a Redis that has gone, and whoever measures it notices that.
+            // An error means that Redis has gone, which its measurement notices.
             plain.threads.push(spawn(move || drop(publish(stream, pace, publisher, &stop, &published))));
         }
         Ok(plain)

@@ -10,7 +10,7 @@ type Key = (&'static str, &'static str, &'static str);
 #[derive(Debug, Default)]
 pub struct Results {
     figures: BTreeMap<Key, Vec<f64>>,
-    /// What is missing here, and how to get it.
+    /// What is missing on this machine, and how to get it.
     pub absent: Vec<String>,
     /// What could not be measured, and why.
     pub failures: Vec<String>,

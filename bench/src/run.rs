@@ -2,8 +2,8 @@ use std::{io::Write, thread::park, time::Instant};
 
 use crate::{arguments::Arguments, results::Results, scenario::Scenario, stage::Stage, subject::Subject};
 
-/// Measures everything chosen: each scenario in several rounds, and in each round one subject after the
-/// other, so that whatever else the machine does meets all of them alike.
+/// Measures everything chosen: each scenario in several rounds, and in each round one subject after the other, so that
+/// other work on the machine hits all of them alike.
 pub fn run(arguments: &Arguments, stage: &Stage) -> Results {
     let mut results = Results::default();
     let scenarios = arguments.scenarios();
@@ -70,7 +70,7 @@ fn measure(
 
 fn leave_out(stage: &Stage, list: &mut Vec<String>, text: String) {
     while stage.children.have_ended() {
-        // Nothing is wrong with it: its processes were ended, and this one will be at once.
+        // Nothing is wrong: its processes were ended, and this one ends next.
         park();
     }
     println!("  LEFT OUT {text}");

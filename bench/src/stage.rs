@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use crate::{children::Children, peers::Peers};
 
-/// Files that a server or the load has open besides.
+/// Other files that a server or the load has open.
 const SPARE_FILES: usize = 200;
 
 /// What a scenario needs to do its work.
@@ -14,7 +14,7 @@ pub struct Stage {
     pub peers: Peers,
     /// Whether to test only the function, with small numbers for a short time.
     pub quick: bool,
-    /// For how long is measured, each time.
+    /// How long each measurement lasts.
     pub measuring: Duration,
     /// How many files a process may have open; `None` is no limit.
     pub files: Option<u64>,
@@ -26,7 +26,7 @@ impl Stage {
         if self.quick { quick } else { full }
     }
 
-    /// So many clients, or as many as one process can have sockets, here and at the server.
+    /// This many clients, or as many as sockets are allowed, here and in the server.
     pub fn clients(&self, wanted: usize) -> usize {
         wanted.min(
             self.files
@@ -35,12 +35,12 @@ impl Stage {
         )
     }
 
-    /// For how long is measured where one scenario has several loads.
+    /// How long each measurement lasts if a scenario has several loads.
     pub fn half(&self) -> Duration {
         self.measuring / 2
     }
 
-    /// For how long everything flows before it is measured.
+    /// How long messages flow before the measurement.
     pub fn warm_up(&self) -> Duration {
         self.pick(Duration::from_secs(2), Duration::from_millis(200))
     }

@@ -14,7 +14,7 @@ use crate::{
 pub struct Subject {
     /// Its name in the tables and on the command line.
     pub name: &'static str,
-    /// What a reader has to know of it.
+    /// What a reader must know about it.
     pub about: &'static str,
     /// What is run.
     pub kind: Kind,
@@ -43,7 +43,7 @@ pub enum Kind {
     PlainPublish,
 }
 
-/// What everything is compared to.
+/// The subject to which all others are compared.
 pub const OURS: &str = "roomcast";
 /// The same without history.
 pub const WITHOUT_HISTORY: &str = "roomcast, no history";
@@ -53,7 +53,7 @@ pub const FLOOR: &str = "floor";
 pub const PLAIN: &str = "plain PUBLISH";
 /// The peer with the fastest sockets.
 pub const BUN: &str = "bun";
-/// The peer that most would write themselves.
+/// The peer that most people would write themselves.
 pub const NODE: &str = "node-ws";
 
 /// All there are, in the order in which they take turns.
@@ -131,7 +131,7 @@ impl Subject {
         }
     }
 
-    /// A path that is answered with 200 when the server is ready. Without one it listens only then.
+    /// A path that answers 200 when the server is ready. Without one, the server listens only when it is ready.
     pub fn readiness(&self) -> Option<&'static str> {
         matches!(self.kind, Kind::Roomcast { .. }).then_some("/readyz")
     }
@@ -143,7 +143,7 @@ impl Subject {
         let mut command = match self.kind {
             Kind::Roomcast { history } => {
                 let mut command = Command::new(beside_this_program("roomcast")?);
-                // Nothing but these settings.
+                // Only these settings.
                 command.env_clear().env("ROOMCAST_LISTEN", format!("127.0.0.1:{port}"));
                 command.env("ROOMCAST_REDIS_URL", format!("redis://{redis}/0")).env("ROOMCAST_LOG", "warn");
                 if !history {

@@ -7,7 +7,7 @@ pub struct Table {
     pub rows: Vec<Vec<String>>,
 }
 
-/// What stands where there is no figure.
+/// The cell without a figure.
 pub const NOTHING: &str = "–";
 
 impl Table {
@@ -62,7 +62,7 @@ pub fn number(value: Option<f64>, decimals: usize) -> String {
     }
 }
 
-/// How many times `one` is as much as `other`, if there are both.
+/// The ratio of `one` to `other`, if there are both.
 pub fn ratio(one: Option<f64>, other: Option<f64>) -> Option<f64> {
     Some(one? / other?).filter(|ratio| ratio.is_finite())
 }

@@ -1,4 +1,4 @@
-//! What this project has set itself, and whether a run has met it.
+//! The project's targets, and whether a run met them.
 
 use crate::{
     results::Results,
@@ -172,7 +172,7 @@ const TARGETS: &[Target] = &[
     },
 ];
 
-/// All targets with what this run says of them.
+/// All targets, with this run's figures.
 pub fn table(results: &Results) -> Table {
     let mut table = Table::new(["target", "bound", "figure", "met"]);
     for Target { about, bound, decimals, unit, figure } in TARGETS {
@@ -188,8 +188,7 @@ pub fn table(results: &Results) -> Table {
     table
 }
 
-/// One write to one socket, under the load of 60,000 a second. This is what a delivery costs at the very least if it is
-/// written by itself.
+/// One write to one socket, under the load of 60,000 a second: the least that a single delivery can cost.
 fn single_write(results: &Results) -> Option<f64> {
     results.median("fanout-60k", FLOOR, "write")
 }

@@ -1,20 +1,20 @@
 /**
- * A client for roomcast that never loses its place: it comes back by itself, resumes every room where it was, and
- * sends what was not acknowledged again under the same id. Times are in milliseconds, moments are those of `Date.now()`.
+ * A client for roomcast that never loses its place: it reconnects by itself, resumes every room where it was, and sends
+ * unacknowledged messages again under the same id. Durations are in milliseconds, times are those of `Date.now()`.
  */
 
-/** A place in the order of a room. `seq` of one `epoch` says nothing about `seq` of another. */
+/** A place in a room's order. Only positions of the same `epoch` can be compared. */
 export interface Position {
   epoch: string;
   seq: number;
 }
 
-/** What somebody said in a room. `epoch` and `seq` are missing on what a foreign server said. */
+/** What somebody said in a room. A message from a server of another kind has no `epoch` and `seq`. */
 export interface Message {
   room: string;
   username: string;
   text: string;
-  /** When it was said, by the clock of Redis. Show it, but order by the order in which messages come. */
+  /** When it was said, by Redis' clock. Show it, but keep messages in the order of their arrival. */
   ts: number;
   /** The server that took it. */
   originServer: string;
@@ -24,25 +24,25 @@ export interface Message {
   id?: string;
 }
 
-/** What somebody said to everybody. Broadcasts are of no room, and those that are said while you are away do not come. */
+/** What somebody said to everybody. A broadcast belongs to no room; those that you miss while you are away do not come later. */
 export type Broadcast = Omit<Message, 'room' | 'username'> & { username?: string };
 
-/** Messages that cannot be had from the server: all after `after`, up to and with `upTo`. */
+/** Messages that the server no longer has: all after `after`, up to and including `upTo`. */
 export interface Gap {
-  /** Where you were. Missing where nothing was known before. */
+  /** Your position before the gap, if you had one. */
   after?: Position;
-  /** Where the room goes on. Missing in a room that keeps no history. */
+  /** The position after which the room goes on. Absent if the room keeps no history. */
   upTo?: Position;
-  /** `trimmed`, `new_epoch` or `unknown_position`, as docs/protocol.md says, or `missed`. */
+  /** `trimmed`, `new_epoch` or `unknown_position` (see docs/protocol.md), or `missed`. */
   reason: string;
-  /** Whether `load` of the room brought what was missing; its messages have come before this. */
+  /** Whether the room's `load` supplied what was missing; its messages came before this event. */
   filled: boolean;
 }
 
-/** You are a member, and what was missed or asked for has come. */
+/** You are a member, and the missed or requested messages have come. */
 export interface Joined {
   position?: Position;
-  /** With a position given: whether all that was missed has come. If not, a `reset` has said so. */
+  /** Whether everything missed since your position has come. If not, a `reset` has said so. Absent without a position. */
   resumed?: boolean;
   /** The server that this connection leads to. */
   originServer?: string;
@@ -52,64 +52,64 @@ export interface Joined {
 export interface Unsent {
   id: string;
   room: string;
-  /** The name under which it is said; the id belongs to it. */
+  /** The name of its sender, to which the id belongs. */
   username: string | undefined;
   text: string;
   /** When `send` was called. */
   at: number;
-  /** Whether it was ever put on a connection, so that it may have been kept. */
+  /** Whether it was ever sent, so that it may have been kept. */
   sent: boolean;
-  /** From when on the server remembers the id, if it was kept. */
+  /** When the server began to remember the id, if it was kept. */
   since?: number;
-  /** Where the room was when it was first put on a connection. */
+  /** The room's position when it was first sent. */
   after?: Position;
 }
 
 /**
- * Where unsent messages outlive a reload, such as IndexedDB or `localStorage`. One store belongs to one client at a time.
- * Calls may overlap; they must take effect in their order. What a call failed to keep is as if the page had been closed before:
- * a message may be missing after a reload, or, if it is older than `dedupWindow` then, be sent a second time. The client
- * connects when `all` has answered.
+ * Where unsent messages survive a reload, such as IndexedDB or `localStorage`. A store belongs to one client at a time. Calls
+ * may overlap, and must take effect in order. If a call fails, a reload behaves as if the page had been closed before it: a
+ * message may be missing, or, if it is older than `dedupWindow` by then, be sent a second time. The client connects when
+ * `all` has answered.
  */
 export interface Store {
-  /** All that is there, in the order in which it was put. */
+  /** All stored messages, in the order of `put`. */
   all(): Unsent[] | Promise<Unsent[]>;
-  /** Keeps a message, or takes the place of the one with this id. */
+  /** Adds a message, or replaces the one with this id. */
   put(unsent: Unsent): void | Promise<void>;
   delete(id: string): void | Promise<void>;
 }
 
 /**
- * Why something could not be done. `code` is one of the server's error codes, or of these:
+ * Why something failed. `code` is one of the server's error codes, or one of these:
  *
- * - `queue_full`: too much is unsent already; nothing was sent.
- * - `too_old`: it could not be sent for `maxUnsentAge`.
- * - `outcome_unknown`: the connection broke, and nobody can tell any more whether the message was kept.
+ * - `queue_full`: too many messages are unsent; this one was not accepted.
+ * - `too_old`: the message could not be sent for `maxUnsentAge`.
+ * - `outcome_unknown`: the connection broke, and nobody can know any more whether the message was kept.
  * - `left`: you left the room. `closed`: the client is closed.
  * - `slow_reader`: a loop over a room fell 10,000 messages behind.
  */
 export class RoomcastError extends Error {
   code: string;
-  /** Whether the message may have been kept all the same. If it is false, it was not. */
+  /** Whether the message may have been kept nevertheless. If false, it was not. */
   maybeKept: boolean;
 }
 
 export type State =
   | { name: 'connecting' }
   | { name: 'open' }
-  /** `until` is when it tries again; without it, it tries when the network is back. */
+  /** It retries at `until`, or, without one, when the network is back. */
   | { name: 'waiting'; until?: number; why: string }
-  /** For good. `remedy` says what to do. */
+  /** It will not reconnect. `remedy` says what to do. */
   | { name: 'closed'; why: string; remedy: string };
 
 export type RoomState =
-  /** Not a member at the moment; it will be as soon as that can be. */
+  /** Not a member now; it joins as soon as it can. */
   | { name: 'joining' }
   | { name: 'joined' }
-  /** For good: you left, or `error` says why you were refused. */
+  /** It will not join again: you left, or `error` says why the server refused you. */
   | { name: 'left'; error?: RoomcastError };
 
-/** What a WebSocket must be able to do; the browser's can, and so can that of `ws`. */
+/** What the client needs from a WebSocket. The browser's has it, and so has that of `ws`. */
 export interface WebSocketLike {
   send(data: string): void;
   close(code?: number, reason?: string): void;
@@ -117,43 +117,43 @@ export interface WebSocketLike {
 }
 
 export interface ConnectOptions {
-  /** The name in all rooms that are joined without one. */
+  /** Your name in rooms that you join without one. */
   username?: string;
   /**
-   * Asked for a token before every connection. It travels as a subprotocol, so that it stands in no URL and in no log.
-   * If it fails, that counts as a connection that failed.
+   * Called for a token before every connection. The token travels as a subprotocol, so it appears in no URL and no log. A
+   * failure counts as a failed connection.
    */
   getToken?: (options: { signal: AbortSignal }) => string | Promise<string>;
-  /** The class of the sockets; `globalThis.WebSocket` if it is left out. */
+  /** The class of the sockets: `globalThis.WebSocket` by default. */
   WebSocket?: new (url: string, protocols?: string[]) => WebSocketLike;
-  /** Closes the client when it is aborted. */
+  /** Aborting it closes the client. */
   signal?: AbortSignal;
   store?: Store;
-  /** Most messages that may be unsent, of all rooms together: 1000. */
+  /** Most unsent messages of all rooms together: 1000 by default. */
   maxUnsent?: number;
-  /** Most bytes of text in them, in UTF-8: 1 MiB. */
+  /** Most bytes of their texts, in UTF-8: 1 MiB by default. */
   maxUnsentBytes?: number;
-  /** After how long a message that could not be sent fails: 1 hour. */
+  /** After how long an unsent message fails: 1 hour by default. */
   maxUnsentAge?: number;
-  /** For how long the server remembers an id: 5 minutes, as `ROOMCAST_DEDUP_WINDOW`. */
+  /** How long the server remembers an id (`ROOMCAST_DEDUP_WINDOW`): 5 minutes by default. */
   dedupWindow?: number;
 }
 
 export interface JoinOptions {
   username?: string;
-  /** With no position: how many of the last messages to get first. */
+  /** Without a position: how many of the last messages to get first. */
   last?: number;
-  /** A position of this room that you kept: everything after it comes first. */
+  /** A position of this room that you saved: everything after it comes first. */
   after?: Position;
   /**
-   * Loads what the server no longer has from where you keep it. What it returns comes as messages, in its place; what is
-   * said meanwhile is held back. It is given up, and the gap stays, after 10 seconds or when 10,000 events are held back.
+   * Loads messages that the server no longer has from your own store. What it returns comes as messages, in place; what is
+   * said meanwhile is held back. After 10 seconds, or with 10,000 events held back, it is aborted and the gap stays.
    */
   load?: (gap: Omit<Gap, 'filled'>, options: { signal: AbortSignal }) => Message[] | Promise<Message[]>;
 }
 
 export interface SendOptions {
-  /** An id of your own; it must be one that nobody else chooses or can guess. */
+  /** Your own id; nobody else may use it or be able to guess it. */
   id?: string;
   signal?: AbortSignal;
 }
@@ -161,7 +161,7 @@ export interface SendOptions {
 export interface ChatEvents {
   state: State;
   broadcast: Broadcast;
-  /** A listener, `load` or the store threw, or the server refused what no room is to blame for. Without a listener it is logged. */
+  /** A listener, `load` or the store threw, or the server refused something that concerns no room. Logged without a listener. */
   error: unknown;
 }
 
@@ -172,12 +172,12 @@ export interface RoomEvents {
   state: RoomState;
   /** `room.unsent` has changed. */
   unsent: readonly Unsent[];
-  /** A message could not be sent. Its `send` was rejected, too, if it was called since the last reload. */
+  /** A message could not be sent. Its `send` was rejected too, if it was called since the last reload. */
   failed: { unsent: Unsent; error: RoomcastError };
 }
 
 interface Emitter<Events> {
-  /** Has `listener` called for each such event, until what this returns is called or `signal` is aborted. */
+  /** Calls `listener` for each such event, until you call the returned function or abort `signal`. */
   on<Type extends keyof Events>(
     type: Type,
     listener: (event: Events[Type]) => void,
@@ -185,42 +185,42 @@ interface Emitter<Events> {
   ): () => void;
 }
 
-/** A client. It holds one connection, or tries to. */
+/** A client. It keeps one connection, or tries to. */
 export interface Chat extends Emitter<ChatEvents> {
   readonly state: State;
   /**
-   * Joins a room, now and after every new connection. A room that is joined already is returned as it is.
+   * Joins a room, now and after every new connection. Returns the existing room if you have joined it already.
    *
    * @throws {RoomcastError} `closed`, if this client is closed.
    */
   join(room: string, options?: JoinOptions): Room;
-  /** Ends it for good: no socket, no timer and no event is left. What is unsent stays in the store, and is rejected. */
+  /** Closes the client: no socket, timer or event remains. Unsent messages are rejected, and stay in the store. */
   close(): void;
 }
 
 /**
- * A room. Iterating over it gives the messages that come from then on, until it is left or the loop ends; a loop that
- * falls 10,000 messages behind ends with an error.
+ * A room. Iterating over it yields messages from then on, until you leave or the loop ends; a loop that falls 10,000
+ * messages behind ends with an error.
  */
 export interface Room extends Emitter<RoomEvents>, AsyncIterable<Message> {
   readonly name: string;
   readonly state: RoomState;
-  /** That of the last event. Keep it, and give it as `after` to go on from here another time. */
+  /** The position of the last event. Save it, and pass it as `after` to resume from here another time. */
   readonly position: Position | undefined;
-  /** What is not known to be kept, in its order. */
+  /** Messages that are not known to be kept, in order. */
   readonly unsent: readonly Unsent[];
   /**
-   * Says something. Resolves with its position when the server has kept it, also after a reconnect, and rejects with a
-   * {@link RoomcastError} when that cannot be. The position is missing where the server keeps no history. Aborting takes
-   * the message back if it is not on a connection; else nobody can tell whether it is kept.
+   * Says something. Resolves with its position when the server has kept it, even after a reconnect, and rejects with a
+   * {@link RoomcastError} if that fails. There is no position if the server keeps no history. Aborting takes the message
+   * back if it was not sent yet; otherwise nobody can know whether it is kept.
    */
   send(text: string, options?: SendOptions): Promise<Position | undefined>;
   leave(): void;
 }
 
 /**
- * Connects to `ws://…/ws` or `wss://…/ws`; `http` and `https` are taken for these, and a page may give a path alone.
+ * Connects to `ws://…/ws` or `wss://…/ws`; `http` and `https` mean the same, and a page may give only a path.
  *
- * @throws {TypeError} if that is no such URL, or if there is no WebSocket here and none was given.
+ * @throws {TypeError} if the URL is not one of these, or if there is no WebSocket here and none was given.
  */
 export function connect(url: string | URL, options?: ConnectOptions): Chat;

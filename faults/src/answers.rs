@@ -1,4 +1,4 @@
-//! Which messages their senders know to be kept.
+//! Which messages are known to be kept by their senders.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -6,8 +6,8 @@ use crate::record::{Client, MessageId, Room, What};
 
 /// The messages that were sent and not yet answered.
 ///
-/// The answer is an `ack`. When none can come any more, as the connection that a message was sent on is lost or an `error`
-/// has come instead, its sender takes the message itself for the answer, as docs/protocol.md says. Else the `ack` is owed.
+/// The answer is an `ack`. If none can come any more, because the connection was lost or an `error` came instead, the
+/// sender takes the message itself as the answer (docs/protocol.md). Otherwise the `ack` is owed.
 #[derive(Debug, Default)]
 pub struct Answers {
     connections: HashMap<Client, u32>,

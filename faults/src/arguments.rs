@@ -25,7 +25,7 @@ It starts redis-server and roomcast processes on free ports of 127.0.0.1 and end
 anything was silently lost, doubled or out of order, or if not all clients had everything in the end.
 ";
 
-/// What the run is to do.
+/// What the run does.
 #[derive(Debug, Default)]
 #[allow(missing_docs, reason = "the help says it")]
 pub struct Arguments {
@@ -41,7 +41,7 @@ pub struct Arguments {
 }
 
 impl Arguments {
-    /// Understands the command line, without the program's name.
+    /// Parses the command line, without the program's name.
     pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Self> {
         let mut parsed = Self::default();
         let mut arguments = arguments.into_iter();
@@ -70,7 +70,7 @@ impl Arguments {
         }
     }
 
-    /// The scenarios that are to run.
+    /// The scenarios to run.
     pub fn scenarios(&self) -> Vec<&'static Scenario> {
         let chosen = |scenario: &&Scenario| match self.only.is_empty() {
             true => scenario.short || !self.short,

@@ -18,7 +18,7 @@ use crate::{
 pub struct Marks {
     /// Those that lost their server or had been away.
     pub returned: HashSet<Client>,
-    /// From here until `killed` all was as usual.
+    /// From here until `killed` everything was normal.
     pub before: Duration,
     pub killed: Duration,
     pub caught_up: Duration,
@@ -26,8 +26,8 @@ pub struct Marks {
     pub redis_cpu: [f64; 2],
 }
 
-/// The figures. Times are no verdict: they depend on the machine, which clients, servers and Redis share, so each has
-/// the same figure from before beside it.
+/// The figures. Times are not a verdict: they depend on the machine, which clients, servers and Redis share, so each
+/// stands beside the same figure from before.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Herd {
     /// Clients that came back.

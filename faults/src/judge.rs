@@ -1,4 +1,4 @@
-//! The judge: a record in, a verdict out. It knows the promises, and nothing of how the server keeps them.
+//! The judge: a record in, a verdict out. It knows the promises, and nothing about how the server keeps them.
 //!
 //! - A member's stream of a room has consecutive numbers within an epoch; what breaks it is a `reset`, or that it
 //!   joined for the first time.
@@ -144,7 +144,7 @@ impl Bench {
         self.verdict.violations.append(&mut violations);
     }
 
-    /// Everything that anybody knows to exist must have come to every member, or be covered.
+    /// Everything that anybody knows to exist must have reached every member, or be covered.
     fn check_losses(&mut self) {
         let mut reported = HashSet::new();
         let mut violations = Vec::new();

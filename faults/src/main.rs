@@ -41,7 +41,7 @@ use self::{
     seed::Seed,
 };
 
-/// Errors of the run itself are for a person to read, and nobody tells one from another.
+/// Errors of the run itself are only text for a person.
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 fn main() -> ExitCode {

@@ -15,7 +15,7 @@ pub struct Member {
     room: Room,
     /// Where it was let in for the first time. What came before is not owed to it.
     pub first: Option<Position>,
-    /// Up to here it has had everything, or been told that it cannot have it.
+    /// Up to here it got everything, or was told that it cannot.
     pub at: Option<Position>,
     /// Where its connection is open and it has joined.
     pub is_live: bool,
@@ -23,14 +23,14 @@ pub struct Member {
     pub had: HashMap<MessageId, Position>,
     /// The resets, and how far each of them went.
     pub resets: Vec<Position>,
-    /// Numbers it never got, though it got higher ones. They may still come, which is then out of order.
+    /// Numbers it did not get although it got higher ones. They may still come, out of order.
     pub skipped: HashSet<Position>,
     /// Deliveries in all, and those among them that made up for what was missed.
     pub delivered: usize,
     pub replayed: usize,
-    /// Replays that ended too early, as the connection was lost or the server gave up.
+    /// Replays that ended early, because the connection was lost or the server gave up.
     pub interrupted: usize,
-    /// Where the last frame that had a position has put it. A client that comes back asks to go on from here.
+    /// The position of the last frame that had one. A returning client asks to resume from here.
     place: Option<Position>,
     /// The position that the last `join` asked to go on from.
     asked: Option<Position>,
@@ -169,7 +169,7 @@ impl Member {
         self.skipped.extend((at.seq + 1..=up_to).map(|seq| Position { epoch: at.epoch, seq }));
     }
 
-    /// A client that was not resumed has to hear at once from where it goes on.
+    /// A client that was not resumed must hear at once from where it goes on.
     fn explain_nothing(&mut self) {
         if std::mem::take(&mut self.is_unexplained) {
             let text =

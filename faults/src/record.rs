@@ -1,4 +1,4 @@
-//! What was seen from outside during a run: the only thing that the judge gets.
+//! What was seen from outside during a run: the judge's only input.
 
 use std::{
     fmt,
@@ -29,7 +29,7 @@ impl fmt::Display for Position {
     }
 }
 
-/// The `id` of a message: who sent it, and the how many-th it is.
+/// The `id` of a message: its sender, and its number there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MessageId {
     /// The sender.
@@ -99,7 +99,7 @@ pub enum What {
     Acked { room: Room, id: MessageId, position: Position },
     /// `error` came.
     Refused { code: String, id: Option<MessageId>, room: Option<Room> },
-    /// Something came that the protocol does not know, or that lacks a field it must have.
+    /// Something outside the protocol came, or a frame without a required field.
     Nonsense { frame: String },
 }
 

@@ -1,4 +1,4 @@
-//! Writes down what clients do and see, and knows meanwhile how far they are.
+//! Records what clients do and see, and knows their progress.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},

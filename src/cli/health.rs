@@ -9,14 +9,14 @@ use roomcast::config::Config;
 
 use super::client::{Failure, get};
 
-/// Longest time for the answer; whoever runs this gives it a little more.
+/// Longest time for the answer; the caller's own limit is a little longer.
 const LIMIT: Duration = Duration::from_secs(2);
 
-/// Asks a server whether it is alive: the one at the URL, or that which was started with the same settings. A URL that has
-/// a path, such as that of `/readyz`, is asked as it is.
+/// Asks a server whether it is alive: the one at the URL, or the one that was started with the same settings. A URL
+/// with a path, such as `/readyz`, is used unchanged.
 ///
 /// # Errors
-/// If the answer is anything but yes.
+/// If the answer is not yes.
 pub(super) async fn run(url: Option<String>) -> Result<(), Failure> {
     let url = match url {
         Some(url) => url,
@@ -34,7 +34,7 @@ pub(super) async fn run(url: Option<String>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Where the server that listens on this address is reached from the same machine.
+/// How to reach a server with this address from the same machine.
 ///
 /// # Errors
 /// If only that server knows its port.

@@ -39,7 +39,7 @@ pub(super) struct Arguments {
     /// How long the measurement lasts
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time)]
     duration: Duration,
-    /// Also measure the CPU time and memory of this process; may be given several times
+    /// Also measure the CPU time and memory of this process; can be given several times
     #[arg(long = "pid", value_name = "PID")]
     pids: Vec<u32>,
     /// Instead of a rate: keep N messages of each publisher under way, to find the top throughput
@@ -91,7 +91,7 @@ fn time(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|_| "write a time such as 10s or 500ms".to_owned())
 }
 
-/// Runs the load to its end. Returns the exit code.
+/// Runs the load. Returns the exit code.
 pub(super) fn run(arguments: Arguments) -> ExitCode {
     let json = arguments.json;
     // The first signal asks for the report so far, the second one ends the program at once.

@@ -1,6 +1,6 @@
 //! The commands of the program: `serve` runs the server, the others are its clients.
 //!
-//! Only [`serve`] knows the server. The clients know the protocol as anybody does, from its documentation.
+//! Only [`serve`] knows the server. The clients know the protocol from its documentation, like anybody's.
 
 mod chat;
 mod check;
@@ -111,7 +111,7 @@ fn print(text: &str) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Runs one of the program's clients to its end.
+/// Runs one of the program's clients.
 fn client(name: &str, client: impl Future<Output = Result<impl Termination, Failure>>) -> ExitCode {
     let Some(runtime) = runtime() else { return ExitCode::FAILURE };
     let outcome = runtime.block_on(client);
@@ -119,14 +119,14 @@ fn client(name: &str, client: impl Future<Output = Result<impl Termination, Fail
     match outcome {
         Ok(code) => code.report(),
         Err(error) => {
-            // A server may have said what is in it.
+            // The text may contain what a server said.
             eprintln!("roomcast {name}: {}", plain(&error.to_string()));
             ExitCode::FAILURE
         }
     }
 }
 
-/// The async runtime; `None`, and a line for the user, if the system gives no threads for it.
+/// The async runtime; `None`, with a line for the user, if the system refuses its threads.
 fn runtime() -> Option<Runtime> {
     let started = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     started.map_err(|error| eprintln!("roomcast cannot start its threads: {error}")).ok()

@@ -16,11 +16,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{USAGE, health, print, runtime};
 
-/// The exit code of a server that a fault of its own has ended, after `EX_SOFTWARE`.
+/// The exit code of a server that ended by its own fault, after `EX_SOFTWARE`.
 const FAULT: u8 = 70;
 
-/// How long the end waits for threads of the runtime. Tasks that are cut short end at once; a thread that waits for a
-/// name server cannot be stopped, and nobody needs what it would find.
+/// How long the end waits for the runtime's threads. Cancelled tasks end at once; a thread that waits for a name server
+/// cannot be stopped, and nobody needs its answer.
 const LAST_THREADS: Duration = Duration::from_secs(1);
 
 /// Serves until a signal ends it. Returns the exit code.
@@ -37,7 +37,7 @@ pub(super) fn run() -> ExitCode {
     let server = match runtime.block_on(async { Server::bind(&config, files) }) {
         Ok(server) => server,
         Err(error) => {
-            // There is no log yet, and a slip in a setting's name may be the cause.
+            // There is no log yet, and a misspelt setting may be the cause.
             warnings.iter().for_each(|warning| eprintln!("{warning}"));
             eprintln!("roomcast cannot start: {error}");
             return ExitCode::from(USAGE);
@@ -68,16 +68,16 @@ pub(super) fn run() -> ExitCode {
         return ExitCode::FAILURE;
     };
     let left = || config.shutdown_timeout.saturating_sub(stopped.elapsed());
-    // Tasks that were cut short end with the runtime, and their spans with them.
+    // Cancelled tasks end with the runtime, and their spans with them.
     runtime.shutdown_timeout(left().min(LAST_THREADS));
     traces.end(left());
     code
 }
 
-/// Runs the server to its orderly end. Returns the exit code, and when it was asked to end or began to by itself; `None`
-/// if it did not end in order.
+/// Runs the server to its orderly end. Returns the exit code, and when its end began; `None` if it did not end in
+/// order.
 async fn run_server(config: &Config, server: Server) -> Option<(ExitCode, Instant)> {
-    // Whoever starts a program so that it outlives the terminal (`nohup`) has it ignore this signal.
+    // `nohup`, for programs that outlive the terminal, has them ignore this signal.
     let hangup = if is_ignored(SIGHUP) { Ok(None) } else { signal(SignalKind::hangup()).map(Some) };
     let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()), hangup);
     let (Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)) = signals else {
@@ -113,7 +113,7 @@ async fn run_server(config: &Config, server: Server) -> Option<(ExitCode, Instan
     Some((code, stopped.unwrap_or_else(Instant::now)))
 }
 
-/// Whether this process was started with a signal ignored; where the system does not say, it was not.
+/// Whether this process was started with a signal ignored; `false` if the system does not say.
 fn is_ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
@@ -125,10 +125,10 @@ fn announce(config: &Config, server: &Server) {
     let broker = if config.redis_url.is_some() { "Redis" } else { "memory" };
     if config.log_format == LogFormat::Pretty {
         let version = env!("CARGO_PKG_VERSION");
-        // A server that listens on all addresses is reached on this machine's own.
+        // On this machine, a server on all addresses is reached on the loopback.
         let here = |address| health::url_of(address).unwrap_or_else(|_| format!("http://{address}"));
         let (door, probes) = (here(address), here(probes));
-        // First what a person wants first: the page to open.
+        // The page to open comes first, because people want that first.
         let page = if config.page { format!("{door}/\n\n") } else { String::new() };
         print(&format!(
             "{page}roomcast {version} is listening, with the {broker} broker, as {name}\n  \

@@ -12,12 +12,13 @@ pub(super) const TURN: usize = 32;
 /// thousands for each of its turns.
 const TURNS: usize = 4;
 
-/// If messages come faster than a round takes, the room rests for this many times as long as the round took. What comes
+/// If messages come faster than rounds, the room rests for this many times as long as the round took. What comes
 /// meanwhile goes out together, so the busier a room or its server is, the fewer calls a message costs.
 const REST: u32 = 4;
 
-/// After a round that was shorter than this, the next follows at once.
-const SHORT: Duration = Duration::from_millis(1);
+/// The least time of a round, multiplied by its messages and those that came meanwhile, after which a room rests: a round
+/// of 1 ms with 2 messages, or of 0.1 ms with 20. After less, the next round follows at once.
+const WORTH: Duration = Duration::from_millis(2);
 
 /// No rest is longer than this.
 const LONGEST_REST: Duration = Duration::from_millis(10);
@@ -96,7 +97,8 @@ impl Pace {
 
     /// A round is over.
     pub(super) fn round_over(&mut self, round: Round, now: Instant) {
-        let is_busy = round.took >= SHORT && (round.messages > 1 || round.left.messages > 0);
+        let messages = round.messages + round.left.messages;
+        let is_busy = messages > 1 && round.took.saturating_mul(u32::try_from(messages).unwrap_or(u32::MAX)) >= WORTH;
         let rest = round.took.saturating_mul(REST).min(LONGEST_REST);
         self.rests_until = is_busy.then(|| now + rest);
         let is_flooded = round.left.messages > FLOOD || round.left.bytes > CALL;
@@ -126,11 +128,12 @@ mod tests {
             pace.round_over(round, now);
             pace.next_turn(now) - now
         };
-        assert_eq!(rest(round(SHORT / 2, 9, 9)), Duration::ZERO, "its rounds are short");
-        assert_eq!(rest(round(SHORT, 1, 0)), Duration::ZERO, "nothing came meanwhile");
-        assert_eq!(rest(round(SHORT, 1, 1)), SHORT * REST);
-        assert_eq!(rest(round(SHORT, 2, 0)), SHORT * REST);
-        assert_eq!(rest(round(SHORT * 100, 2, 0)), LONGEST_REST);
+        assert_eq!(rest(round(WORTH, 1, 0)), Duration::ZERO, "nothing came meanwhile");
+        assert_eq!(rest(round(WORTH / 2, 1, 1)), WORTH / 2 * REST);
+        assert_eq!(rest(round(WORTH / 2, 2, 0)), WORTH / 2 * REST);
+        assert_eq!(rest(round(WORTH / 20, 10, 10)), WORTH / 20 * REST, "a short round of many messages");
+        assert_eq!(rest(round(WORTH / 20, 9, 10)), Duration::ZERO, "what a rest would save is not worth it");
+        assert_eq!(rest(round(WORTH * 100, 2, 0)), LONGEST_REST);
     }
 
     #[test]
@@ -144,7 +147,7 @@ mod tests {
         }
         assert_eq!(paused, 3);
         pace.stretched(TURN, 1000, now);
-        pace.round_over(round(SHORT / 2, 1, 0), now);
+        pace.round_over(round(WORTH / 4, 1, 0), now);
         for _ in 1..STRETCH / TURN {
             pace.stretched(TURN, 1000, now);
             assert!(!pace.rests(now), "each round has stretches of its own");
@@ -157,7 +160,7 @@ mod tests {
     fn a_flooded_room_waits_for_most_of_its_members_but_not_for_ever() {
         let (mut pace, start) = (Pace::default(), Instant::now());
         assert!(pace.may_begin(start, || true), "it is not flooded");
-        pace.round_over(round(SHORT / 2, 1, FLOOD + 1), start);
+        pace.round_over(round(Duration::ZERO, 1, FLOOD + 1), start);
         let mut now = start;
         while now < start + LONGEST_LAG {
             assert!(!pace.may_begin(now, || true));
@@ -165,9 +168,9 @@ mod tests {
             now += LAG_REST;
         }
         assert!(pace.may_begin(now, || true));
-        pace.round_over(round(SHORT / 2, 1, FLOOD + 1), now);
+        pace.round_over(round(Duration::ZERO, 1, FLOOD + 1), now);
         assert!(pace.may_begin(now, || false), "they keep up");
-        pace.round_over(round(SHORT / 2, 1, FLOOD), now);
+        pace.round_over(round(Duration::ZERO, 1, FLOOD), now);
         assert!(pace.may_begin(now, || true), "what is left is no flood");
     }
 

@@ -1,8 +1,8 @@
 //! The floor: the least that fan-out can cost. A bare epoll loop in one thread that takes WebSockets, keeps them by
 //! room, and writes each message to every member of its room by one `write` each, as a frame made once.
 //!
-//! It is driven by the same load as the servers, so its clients read as theirs do, and its writes come in the same bursts.
-//! It keeps no order, checks nothing and promises nothing. Two of them pass messages on to each other.
+//! The same load drives it as the servers, so its clients read like theirs, and its writes come in the same bursts. It
+//! keeps no order, checks nothing and promises nothing. Two of them pass messages to each other.
 
 mod connection;
 mod service;
@@ -13,7 +13,7 @@ use crate::Result;
 
 pub use self::service::Service;
 
-/// What the writes alone have cost, without the reading and the waiting around them.
+/// The cost of the writes alone, without reading and waiting.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cost {
     /// Frames written, one call each.
@@ -37,7 +37,7 @@ impl Cost {
     }
 }
 
-/// Runs it on the port `PORT`, with another floor on the port `PEER` if that is given, until it is killed.
+/// Runs a floor on the port `PORT`, with another one on the port `PEER` if given, until it is killed.
 pub fn run(port: u16, peer: Option<u16>) -> Result<()> {
     let address = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
     Service::new(address(port), peer.map(address))?.run()

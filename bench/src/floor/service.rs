@@ -25,10 +25,10 @@ use crate::Result;
 const LISTENER: Token = Token(usize::MAX);
 const LINK: Token = Token(usize::MAX - 1);
 
-/// How a floor greets the other one.
+/// The greeting of one floor to the other.
 const GREETING: &[u8] = b"FLOOR\r\n\r\n";
 
-/// All that the floor understands of the protocol.
+/// The part of the protocol that the floor understands.
 #[derive(Deserialize)]
 struct Command<'a> {
     r#type: &'a str,
@@ -37,17 +37,17 @@ struct Command<'a> {
     text: &'a str,
 }
 
-/// The one loop of a floor, and all that it knows.
+/// The loop of a floor, with its state.
 #[derive(Debug)]
 pub struct Service {
     poll: Poll,
     listener: TcpListener,
     peer: Option<SocketAddr>,
-    /// The connection on which the other floor is told, made when there is something to tell.
+    /// The connection to the other floor, made with the first message.
     link: Option<Connection>,
-    /// Messages of this turn of the loop, with their rooms, which go out when the other floor has been told of them.
+    /// Messages of this turn of the loop, with their rooms; they go out once the other floor has them.
     due: Vec<(String, Vec<u8>)>,
-    /// By the number of their token; a place is empty while nobody has it.
+    /// The sockets by token; a free place is `None`.
     connections: Vec<Option<Connection>>,
     empty_places: Vec<usize>,
     room_numbers: HashMap<String, usize>,
@@ -208,7 +208,7 @@ impl Service {
         }
     }
 
-    /// What all this is about.
+    /// The fan-out itself.
     fn fan_out(&mut self, room: &str, frame: &[u8]) {
         let Some(members) = self.room_numbers.get(room).map(|number| &self.rooms[*number]) else { return };
         let start = thread_time();

@@ -17,10 +17,10 @@ use crate::{
 /// Longest time until all clients of a load have joined.
 const JOINING: Duration = Duration::from_secs(120);
 
-/// So long that work beside it ends earlier.
+/// Long enough for the work beside it to end earlier.
 const LONG: Duration = Duration::from_secs(3600);
 
-/// Does some work while a load is on, from when all its clients have joined. Returns what came of both.
+/// Does some work during a load, once all its clients have joined. Returns the results of both.
 pub fn beside<T>(cluster: &Cluster, plan: Plan, work: impl FnOnce() -> Result<T>) -> Result<(Load, T)> {
     let plan = Plan { warm_up: Duration::ZERO, duration: LONG, ..plan };
     let (stop, (begun, begins)) = (AtomicBool::new(false), mpsc::channel());
@@ -33,7 +33,7 @@ pub fn beside<T>(cluster: &Cluster, plan: Plan, work: impl FnOnce() -> Result<T>
                 }
             })
         });
-        // A load that fails drops its end, and says why below.
+        // A load that fails drops its end; the reason comes below.
         let worked = begins.recv_timeout(JOINING).map(|()| work());
         stop.store(true, Ordering::Relaxed);
         let load = load.join().map_err(|_| "the load beside has panicked")??;

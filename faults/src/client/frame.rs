@@ -7,7 +7,7 @@ use crate::record::{MessageId, Position, Room, What};
 pub const DEMO: Room = Room::MAX;
 const DEMO_NAME: &str = "demo";
 
-/// What a server says; of each event the fields that matter here.
+/// A server's events, with the fields that matter here.
 #[derive(Debug, Deserialize)]
 struct Frame<'a> {
     #[serde(rename = "type")]
@@ -30,11 +30,11 @@ pub enum Heard {
     Event(What),
     /// `reconnect`: the server is going away, and closes the connection after this many milliseconds.
     Leave(u64),
-    /// Something that has no part in this.
+    /// Anything else.
     Other,
 }
 
-/// Understands a frame.
+/// Parses a frame.
 pub fn read(text: &str) -> Heard {
     let frame: Option<Frame<'_>> = serde_json::from_str(text).ok();
     frame.and_then(|frame| frame.heard()).unwrap_or_else(|| Heard::Event(What::Nonsense { frame: text.to_owned() }))
@@ -79,7 +79,7 @@ impl Frame<'_> {
         MessageId::parse(self.id?)
     }
 
-    /// Of a message by somebody who is no client of the run, such as a person on the page of the demo.
+    /// For a message by somebody outside the run, such as a person on the demo's page.
     fn id_or_stranger(&self) -> Option<MessageId> {
         let own = self.id.and_then(MessageId::parse);
         own.or_else(|| Some(MessageId::of_stranger(self.id.unwrap_or(&self.position()?.to_string()))))

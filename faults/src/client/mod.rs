@@ -1,5 +1,5 @@
-//! A client as roomcast asks clients to be: it remembers where it is in each room, comes back to another server
-//! after a pause of random length, resumes, and sends again what was not acknowledged.
+//! A client as roomcast asks clients to be: it remembers its position in each room, reconnects to another server after
+//! a random pause, resumes, and sends again what was not acknowledged.
 
 pub mod frame;
 mod outstanding;
@@ -37,14 +37,14 @@ pub struct Pauses {
     /// The bound of the first pause before a new connection; it doubles with each attempt, up to the longest.
     first: Duration,
     longest: Duration,
-    /// For how long a connection has to last, for the bound to start again.
+    /// How long a connection must last to reset the bound.
     peace: Duration,
-    /// Before something is sent again that was refused.
+    /// The pause before a refused message is sent again.
     retry: (Duration, Duration),
 }
 
 impl Pauses {
-    /// Much shorter than clients should make them, so that a short run sees many connections.
+    /// Much shorter than clients should use, so that a short run has many connections.
     pub const SHORT: Self = Self {
         first: Duration::from_millis(50),
         longest: Duration::from_secs(1),
@@ -83,7 +83,7 @@ impl Voice {
     }
 }
 
-/// What one client is for.
+/// What one client does.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Its username. If it has none, one is made of its number.
@@ -94,9 +94,9 @@ pub struct Plan {
     pub pace: Option<Duration>,
     /// What it says.
     pub voice: Voice,
-    /// The one server it talks to; else any.
+    /// Its only server; otherwise any.
     pub server: Option<usize>,
-    /// Its socket takes in little that is not read, as that of a small device.
+    /// Its socket has a small receive buffer, like a small device's.
     pub small_buffer: bool,
     /// How long it rests after each frame that it reads.
     pub rest: Duration,
@@ -120,12 +120,12 @@ impl Plan {
     }
 }
 
-/// What a scenario makes a client do.
+/// A scenario's orders to a client.
 #[derive(Clone, Debug)]
 pub enum Order {
     /// Lose the connection and stay away until told to come back.
     GoAway,
-    /// Come back. Each number belongs to one connection from now on: it is lost this many frames after its first `join`.
+    /// Come back. Each number is for one connection from now on, which is lost this many frames after its first `join`.
     ComeBack(Vec<usize>),
     /// Say this in all of its rooms, once.
     Say(String),
@@ -144,11 +144,11 @@ pub enum Order {
 enum End {
     /// The run is over.
     Stop,
-    /// It is gone, with a code if the server gave one.
+    /// The connection is gone, with the server's code if there was one.
     Gone(Option<u16>),
-    /// The client gave it up, and comes back after this time.
+    /// The client gave it up, and reconnects after this time.
     Left(Duration),
-    /// The client gave it up, and stays away until it is told to come back.
+    /// The client gave it up, and stays away until told to come back.
     Away,
 }
 
@@ -199,7 +199,7 @@ impl Client {
         client
     }
 
-    /// Connects, and again whenever the connection is gone, until the run is over.
+    /// Connects, and reconnects whenever the connection is gone, until the run is over.
     pub async fn run(mut self) {
         let (mut last, mut failures) = (None, 0);
         loop {
@@ -264,8 +264,7 @@ impl Client {
         self.recorder.record(self.number, what);
     }
 
-    /// Exponential, and anything from nothing to that, so that those who lost the same server do not all come
-    /// back at the same moment.
+    /// Exponential with full jitter, so that clients of the same lost server do not all come back at the same time.
     fn pause(&mut self, attempts: &mut u32) -> Duration {
         let Pauses { first, longest, .. } = self.plan.pauses;
         let bound = first.saturating_mul(1 << (*attempts).min(8)).min(longest);

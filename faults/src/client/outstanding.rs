@@ -4,24 +4,24 @@ use tokio::time::Instant;
 
 use crate::record::{MessageId, Room};
 
-/// How many messages of a client may wait for their acks; more are not sent.
+/// Most messages of a client that may wait for their acks; it sends no more.
 const WINDOW: usize = 4;
 
-/// When a message is sent again that got neither an ack nor an error. Servers have deadlines of their own, which
-/// are much shorter; only a lost connection should ever make this necessary.
+/// After how long to send a message again that got neither an ack nor an error. Servers have much shorter deadlines of
+/// their own, so only a lost connection should make this necessary.
 const ANSWER: Duration = Duration::from_secs(15);
 
 /// A message, and when it is sent next.
 #[derive(Debug)]
 struct Waiting {
     room: Room,
-    /// The same for each try: an id belongs to one message.
+    /// The same for each attempt: an id belongs to one message.
     text: String,
-    /// Without a time: not before the client is in the room again and has been brought up to date.
+    /// `None`: not before the client is back in the room and up to date.
     due: Option<Instant>,
 }
 
-/// The messages of one client that are not acknowledged yet, each with the time at which it is sent, or sent again.
+/// The unacknowledged messages of one client, each with the time of its next sending.
 #[derive(Debug, Default)]
 pub struct Outstanding {
     messages: BTreeMap<MessageId, Waiting>,
@@ -53,7 +53,7 @@ impl Outstanding {
         }
     }
 
-    /// The connection is lost: what was sent over it may have got lost on either way.
+    /// The connection is lost: messages or acks on it may be lost.
     pub fn hold_all(&mut self) {
         self.messages.values_mut().for_each(|message| message.due = None);
     }
@@ -63,7 +63,7 @@ impl Outstanding {
         self.set(room, None);
     }
 
-    /// The client is in this room again and has all that it missed, so that its own messages among that are known.
+    /// The client is back in this room and has everything it missed, including its own messages.
     pub fn all_again(&mut self, room: Room) {
         self.set(room, Some(Instant::now()));
     }

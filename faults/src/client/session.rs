@@ -28,7 +28,8 @@ const WRITE: Duration = Duration::from_secs(10);
 /// Longest time to wait for `joined` or an error. Servers answer much sooner.
 const JOIN: Duration = Duration::from_secs(15);
 
-/// After how long a silence the client asks for a `pong`, and how long it then waits until it gives the connection up.
+/// How long a silence may last before the client asks for a `pong`, and how long it then waits before it gives the
+/// connection up.
 const QUIET: Duration = Duration::from_secs(5);
 const DEAD: Duration = Duration::from_secs(10);
 
@@ -45,7 +46,7 @@ pub(super) struct Session<'a> {
     cut_after: Option<usize>,
     heard_at: Instant,
     pinged_at: Option<Instant>,
-    /// The server asked to be left at this time.
+    /// The server asked the client to leave at this time.
     leave_at: Option<Instant>,
 }
 
@@ -140,7 +141,7 @@ impl<'a> Session<'a> {
     async fn send(&mut self, text: String) -> Result<(), End> {
         match timeout(WRITE, self.socket.send(Message::text(text))).await {
             Ok(Ok(())) => Ok(()),
-            // What the server has said before it went is still there to be read, up to its close frame.
+            // What the server said before it ended can still be read, up to its close frame.
             Ok(Err(_)) => Err(self.rest().await),
             Err(_) => Err(End::Gone(None)),
         }
@@ -173,14 +174,14 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Loses the network, if this is the moment for it.
+    /// Loses the network, if it is time.
     fn cut_here(&self) -> Result<(), End> {
         if self.cut_after == Some(0) { Err(End::Left(Duration::ZERO)) } else { Ok(()) }
     }
 
     fn take(&mut self, what: What) {
         let client = &mut self.client;
-        // The last frame of a room that has a position says where to go on, whichever frame that is.
+        // The last frame of a room with a position, of any type, says where to go on.
         if let What::Joined { room, position, .. }
         | What::Reset { room, position }
         | What::Delivered { room, position, .. } = what

@@ -6,7 +6,7 @@ use std::{
 
 use rand::{Rng, rngs::StdRng};
 
-/// Where the servers are, as clients learn it: what a Service is on Kubernetes.
+/// Where clients find the servers, like a Service on Kubernetes.
 #[derive(Clone, Debug, Default)]
 pub struct Directory(Arc<Mutex<BTreeMap<usize, SocketAddr>>>);
 
@@ -16,7 +16,7 @@ impl Directory {
         self.with(|addresses| addresses.insert(number, address));
     }
 
-    /// Nobody is sent there any more.
+    /// No client is sent there any more.
     pub fn remove(&self, number: usize) {
         self.with(|addresses| addresses.remove(&number));
     }

@@ -1,4 +1,4 @@
-//! The cluster that is broken: servers, Redis, and the network between them, all on loopback.
+//! The cluster that the harness breaks: servers, Redis, and the network between them, all on loopback.
 
 mod directory;
 mod nginx;
@@ -146,7 +146,7 @@ impl Cluster {
         self.take(number)?.kill().await
     }
 
-    /// Ends a server with SIGTERM. Clients are no longer led to it from this moment on, as by a load balancer.
+    /// Ends a server with SIGTERM. From now on, clients are no longer sent to it, as with a load balancer.
     pub async fn terminate_server(&mut self, number: usize) -> Result<()> {
         self.addresses.remove(number);
         self.take(number)?.terminate().await
@@ -162,7 +162,7 @@ impl Cluster {
         &self.places[number].name
     }
 
-    /// How many clients each server has; none where there is no server, or it does not say.
+    /// How many clients each server has; `None` if there is no server, or no answer.
     pub async fn clients(&self) -> Vec<usize> {
         let mut counts = Vec::new();
         for place in &self.places {
@@ -197,7 +197,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Kills the primary and makes the replica one. Servers are not led to it yet.
+    /// Kills the primary and promotes the replica. Servers are not sent to it yet.
     pub async fn promote(&mut self) -> Result<()> {
         let (replica, link) = self.replica.take().ok_or("this cluster has no replica")?;
         self.redis()?.kill().await?;
@@ -207,7 +207,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Leads these servers to the Redis there is now; what they had open is cut.
+    /// Points these servers to the current Redis, and cuts their open connections.
     pub fn lead_to_redis(&mut self, numbers: impl IntoIterator<Item = usize>) -> Result<()> {
         let target = self.redis()?.address();
         for number in numbers {
@@ -239,7 +239,7 @@ impl Cluster {
     }
 }
 
-/// A port that was free a moment ago.
+/// A port that was just free.
 fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }

@@ -16,7 +16,7 @@ use crate::{Result, wait::within};
 /// Longest time from a signal that ends a process to its end.
 const END: Duration = Duration::from_secs(20);
 
-/// `setpriv` of util-linux, where it is there and can have Linux kill a process when its parent is gone.
+/// `setpriv` of util-linux, if it is there and can have Linux kill a process when its parent ends.
 static LEASH: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
     let setpriv = find(Path::new("setpriv"))?;
     let tried =
@@ -24,10 +24,10 @@ static LEASH: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
     tried.is_ok_and(|status| status.success()).then_some(setpriv)
 });
 
-/// The command that runs a program, which ends with this one even if this one is killed with no chance to end anything.
-/// Without a leash, as on other systems than Linux, it is left behind then.
+/// The command that runs a program so that it ends with this process, even if this process is killed. Without
+/// `setpriv`, as on systems other than Linux, the program would stay.
 pub fn leashed(program: &Path) -> Command {
-    // What is not there is started as it is, for the error to name it.
+    // A missing program is started directly, so that the error names it.
     let (Some(found), Some(setpriv)) = (find(program), &*LEASH) else { return Command::new(program) };
     let mut command = Command::new(setpriv);
     command.args(["--pdeathsig", "KILL"]).arg(found);
@@ -47,7 +47,7 @@ fn find(program: &Path) -> Option<PathBuf> {
     candidates.find(|candidate| candidate.is_file())
 }
 
-/// A process of this run. It is killed when this is dropped, so also on a panic or when the run is interrupted.
+/// A process of this run. Dropping it kills the process, so a panic or an interrupt does too.
 #[derive(Debug)]
 pub struct Process {
     name: String,
@@ -55,8 +55,8 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a program. Its standard error goes to the end of a file. It is in a process group of its own, so that a Ctrl-C
-    /// in the terminal reaches this program alone, which ends the others in their order.
+    /// Starts a program in its own process group, so that Ctrl-C in the terminal reaches only the harness, which ends
+    /// the others in order. Its standard error is appended to a file.
     pub fn start(name: &str, command: &mut Command, log: &Path) -> Result<Self> {
         let file = std::fs::OpenOptions::new().create(true).append(true).open(log)?;
         let spawned = command.stdin(Stdio::null()).stderr(file).process_group(0).kill_on_drop(true).spawn();

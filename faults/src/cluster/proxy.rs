@@ -14,20 +14,20 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{Result, seed::Seed};
 
-/// Most chunks that are on their way in one direction of a connection; beyond, the sender is slowed by TCP.
+/// Most chunks under way in one direction of a connection; beyond, TCP slows the sender.
 const IN_FLIGHT: usize = 64;
 const CHUNK: usize = 16 * 1024;
 const CONNECT: Duration = Duration::from_secs(2);
 
-/// What the network between the two sides does.
+/// The behaviour of the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Weather {
     /// Passes everything on at once.
     Fair,
-    /// Packets vanish: connections stay open and nothing comes through. What was sent arrives when this is over,
-    /// as TCP sends it again.
+    /// Packets vanish: connections stay open and nothing gets through. TCP repeats what was sent, so it arrives when
+    /// this is over.
     BlackHole,
-    /// Everything takes tens of milliseconds, and some of it as long as TCP needs to send it again.
+    /// Everything takes tens of milliseconds, and some of it as long as a retransmission.
     Rough,
 }
 
@@ -71,7 +71,7 @@ impl Proxy {
         self.state.send_modify(|state| state.weather = weather);
     }
 
-    /// Leads elsewhere from now on, and cuts what is open.
+    /// Leads elsewhere from now on, and cuts open connections.
     pub fn lead_to(&self, target: SocketAddr) {
         self.state.send_modify(|state| (state.target, state.generation) = (target, state.generation + 1));
     }
@@ -128,7 +128,7 @@ impl Link {
         }
     }
 
-    /// In a black hole a connection is opened when it is over, as TCP tries again.
+    /// In a black hole, a connection opens only when that is over, because TCP retries.
     async fn connect(mut self) -> Option<TcpStream> {
         let state = *self.state.wait_for(|state| state.weather != Weather::BlackHole).await.ok()?;
         timeout(CONNECT, TcpStream::connect(state.target)).await.ok()?.ok()

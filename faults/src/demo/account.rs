@@ -1,4 +1,4 @@
-//! What came of the talk, in the few numbers that a person wants to know.
+//! The result of the talk, in the few numbers that a person wants to know.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -23,12 +23,12 @@ pub struct Account {
     pub doubled: usize,
     /// Messages that a member got in another order than others.
     pub misordered: usize,
-    /// All that was wrong, these and anything else, for a person to read.
+    /// Everything that was wrong, in words.
     pub wrong: Vec<String>,
 }
 
 impl Account {
-    /// Of a record in which everybody has had the time to get everything.
+    /// The account of a record in which everybody had time to get everything.
     pub fn of(record: &[Event]) -> Self {
         let verdict = judge(record, Duration::ZERO);
         let told: Vec<Violation> = resets(record).collect();
@@ -38,7 +38,7 @@ impl Account {
         });
         Self {
             messages: positions.collect::<HashSet<_>>().len(),
-            // Whoever is told of a loss has lost something all the same.
+            // A member that is told about a loss has still lost something.
             lost: verdict.count(Kind::SilentlyLost) + verdict.reported_lost,
             doubled: verdict.count(Kind::Doubled),
             misordered: verdict.count(Kind::OutOfOrder),
@@ -57,7 +57,7 @@ impl Account {
         }
     }
 
-    /// Whether all is as it should be.
+    /// Whether nothing was wrong.
     pub fn is_clean(&self) -> bool {
         self.lost + self.doubled + self.misordered == 0 && self.wrong.is_empty()
     }

@@ -24,7 +24,7 @@ servers, and REDIS_PORT (6380) is Redis. NO_COLOR leaves the colours out.
 The exit code is 1 if anything was lost, doubled or misordered.
 ";
 
-/// What the demo is to do.
+/// What the demo does.
 #[derive(Debug)]
 #[allow(missing_docs, reason = "the help says it")]
 pub struct Arguments {
@@ -41,16 +41,16 @@ pub struct Arguments {
 pub struct Tempo {
     /// Between two messages of one person, on average.
     pub pace: Duration,
-    /// For how long they talk in peace before something is broken on the timer.
+    /// How long they talk before the timer breaks something.
     pub peace: Duration,
     /// How long a thing stays broken.
     pub down: Duration,
-    /// For how long they talk on before what they saw is judged.
+    /// How long they talk on before the judgement.
     pub after: Duration,
 }
 
 impl Arguments {
-    /// Understands the command line, without the program's name, and the environment.
+    /// Parses the command line, without the program's name, and the environment.
     pub fn parse(
         arguments: impl IntoIterator<Item = String>,
         variable: impl Fn(&str) -> Option<String>,
@@ -86,7 +86,7 @@ impl Arguments {
         if program.is_file() { Ok(program) } else { Err(format!("{} is not there", program.display()).into()) }
     }
 
-    /// How fast it goes.
+    /// Its pace.
     pub fn tempo(&self) -> Tempo {
         let [pace, peace, down, after] = if self.quick { [150, 800, 500, 1000] } else { [2500, 5000, 2000, 4000] };
         let millis = Duration::from_millis;

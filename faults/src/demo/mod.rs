@@ -1,4 +1,4 @@
-//! `make demo`: people talk in a room while what carries them is broken, and what they saw is judged.
+//! `make demo`: people talk in a room while the demo breaks servers and Redis, and judges what they saw.
 
 mod account;
 mod arguments;
@@ -30,7 +30,7 @@ use self::{
 };
 use crate::{Result, recorder::Recorder};
 
-/// How long it is shown that a key came too early.
+/// How long to show that a key came too early.
 const HINT: Duration = Duration::from_secs(2);
 
 /// Longer than anybody watches. All that is recorded of it stays in memory.
@@ -69,7 +69,7 @@ pub async fn run(arguments: impl IntoIterator<Item = String>) -> Result<bool> {
     }
 }
 
-/// Returns whether nothing was wrong; nothing if it was asked to end too early to say.
+/// Returns whether nothing was wrong; `None` if it ended too early to say.
 async fn play(arguments: &Arguments, program: &Path, directory: &Path) -> Result<Option<bool>> {
     let (tempo, screen, hurry) = (arguments.tempo(), Screen::new(), Hurry::default());
     let (mut end, mut keys) = (End::new()?, Keys::listen(!arguments.once));
@@ -147,7 +147,7 @@ async fn on_keys(screen: Screen, show: &mut Show<'_>, keys: &mut Keys, hurry: &H
             tokio::select! {
                 biased;
                 Some(key) = keys.next() => match meant(key) {
-                    // Whoever is impatient does not break things over and over.
+                    // An impatient person must not break things over and over.
                     Some(_) => hurry.note(),
                     None => help(screen, key),
                 },

@@ -10,11 +10,11 @@ use super::{
 };
 use crate::{Result, wait::until};
 
-/// Longest time for everybody to have everything. A client whose connections break again and again waits up to half a
-/// minute before it comes back.
+/// Longest time until everybody has everything. A client whose connections break repeatedly waits up to half a minute
+/// before it reconnects.
 const CONVERGED: Duration = Duration::from_secs(60);
 
-/// How many things that are wrong are explained; more of the same do not help.
+/// How many mistakes to explain; more of the same do not help.
 const EXPLAINED: usize = 6;
 
 /// What can be done to the stage.
@@ -96,7 +96,7 @@ impl<'a> Show<'a> {
         Ok("All servers were restarted".to_owned())
     }
 
-    /// Has everybody stop for a moment, so that all can have everything, and judges what they saw.
+    /// Has everybody pause, so that all can get everything, and judges what they saw.
     async fn judge(&mut self, done: &str, from: Duration) -> Result<()> {
         let (swarm, screen) = (&self.stage.swarm, self.screen);
         let to = swarm.recorder.now();
@@ -134,7 +134,7 @@ impl<'a> Show<'a> {
         self.stage.announce(&told).await
     }
 
-    /// Says what came of all of it. Returns whether nothing was wrong, and the acts that were judged.
+    /// Reports the result. Returns whether nothing was wrong, and which acts were judged.
     pub fn sum_up(&self) -> (bool, usize) {
         if self.acts > 0 {
             let Account { messages, .. } = self.account;

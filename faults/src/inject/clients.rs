@@ -49,7 +49,7 @@ impl World {
     pub(super) async fn stop_reading(&mut self) -> Result<Duration> {
         let slow = self.swarm.add(Plan { rooms: vec![0], small_buffer: true, ..Plan::listener() });
         self.swarm.all_in(Duration::from_secs(10)).await?;
-        // Shorter than the time after which a connection that does not take its goodbye is reset.
+        // Shorter than the time after which a connection that does not accept its close frame is reset.
         let stall = Duration::from_secs(4);
         self.swarm.order(slow, Order::Stall(stall))?;
         sleep(stall).await;

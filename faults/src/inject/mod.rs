@@ -1,4 +1,4 @@
-//! Doing to a cluster what a scenario says. Each fault ends with the cluster whole again.
+//! Does to a cluster what a scenario says. Each fault ends with a whole cluster.
 
 mod clients;
 mod database;
@@ -36,7 +36,7 @@ pub struct World {
 }
 
 impl World {
-    /// Breaks and mends. Returns the time of the record from which all should become live again.
+    /// Breaks and mends. Returns the time in the record from which everything should recover.
     pub async fn inject(&mut self, fault: Fault) -> Result<Duration> {
         match fault {
             Fault::None => Ok(self.swarm.recorder.now()),

@@ -35,8 +35,8 @@ impl World {
         Ok(self.now())
     }
 
-    /// Redis stops while slow clients get what they missed from a server that has to read it from Redis: first for
-    /// so short that the server can go on, then for longer.
+    /// Redis stops while slow clients get what they missed from a server that must read it from Redis: first so briefly
+    /// that the server can go on, then for longer.
     pub(super) async fn stop_redis_in_replay(&mut self) -> Result<Duration> {
         let server = self.cluster.servers() - 1;
         let slow = Plan {
@@ -66,7 +66,7 @@ impl World {
         Ok(thawed)
     }
 
-    /// So many more clients of this kind, when they are in their rooms.
+    /// Adds this many clients of this kind, and waits until they are in their rooms.
     pub(super) async fn add_clients(&mut self, number: usize, plan: &Plan) -> Result<Vec<Client>> {
         let clients = (0..number).map(|_| self.swarm.add(plan.clone())).collect();
         self.swarm.all_in(PATIENCE).await?;
@@ -84,7 +84,7 @@ impl World {
         until("messages have been missed", PATIENCE, async || seq() >= top).await
     }
 
-    /// Waits until everybody is where it belongs and has what it missed.
+    /// Waits until everybody is in its rooms and has what it missed.
     pub(super) async fn all_caught_up(&mut self) {
         let recorder = &self.swarm.recorder;
         let all = async || recorder.missing() == 0 && recorder.replaying() == 0;

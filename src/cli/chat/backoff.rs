@@ -3,20 +3,20 @@ use std::time::Duration;
 /// The bound of the first wait.
 const FIRST: Duration = Duration::from_secs(1);
 
-/// The bound of the longest.
+/// The bound of the longest wait.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// What has lasted for so long was in order, and begins anew when it breaks.
+/// A connection that lasted this long was fine, so the waits begin anew when it breaks.
 const PEACE: Duration = Duration::from_secs(60);
 
-/// How long to wait before the next try: a random part of a bound that doubles with each.
+/// How long to wait before the next retry: a random part of a bound that doubles each time.
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
     tries: u32,
 }
 
 impl Backoff {
-    /// The next wait, after something that has `lasted` so long; `random` is from 0 to 1.
+    /// The next wait, after a connection that `lasted` this long; `random` is from 0 to 1.
     pub(super) fn next(&mut self, lasted: Duration, random: f64) -> Duration {
         if lasted >= PEACE {
             self.tries = 0;

@@ -1,4 +1,4 @@
-/// What a line that was typed means.
+/// The meaning of a typed line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Command<'a> {
     Say(&'a str),
@@ -7,7 +7,7 @@ pub(super) enum Command<'a> {
     Last(u64),
     Quit,
     Help,
-    /// None of these, and what is wrong with it.
+    /// An unknown or wrong command, and what is wrong with it.
     Wrong(String),
 }
 

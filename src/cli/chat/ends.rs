@@ -14,20 +14,20 @@ use super::{
 };
 use crate::cli::client::{Failure, plain};
 
-/// How many lines a person may type while what was said before is still being printed.
+/// How many lines a person may type while earlier output is still being printed.
 const TYPED_AHEAD: usize = 64;
 
-/// Where lines come from and go to.
+/// Where lines come from, and where they go.
 #[derive(Debug)]
 pub(super) struct Ends {
     of: Kind,
-    /// The room in which is said what is typed next.
+    /// The room of the next typed line.
     room: String,
-    /// The one that stands before the line that is being edited, if one is.
+    /// The room in the prompt of the line that is being edited, if there is one.
     shown: Option<String>,
-    /// What was typed while something was being printed, and the room that stood before it.
+    /// Lines that were typed during printing, each with the room in its prompt.
     typed_ahead: VecDeque<(Typed, String)>,
-    /// How many lines were not even kept for that.
+    /// How many lines were lost because there were too many.
     unread: usize,
     /// Whether the input has ended.
     is_done: bool,
@@ -42,7 +42,7 @@ enum Kind {
 }
 
 impl Ends {
-    /// The terminal, if there is one on both sides and it is `wanted`; else standard input and output as they are.
+    /// The terminal, if it is `wanted` and both input and output are one; else standard input and output.
     pub(super) fn open(is_terminal_wanted: bool, room: String) -> Self {
         let has_terminal = is_terminal_wanted && io::stdin().is_terminal() && io::stdout().is_terminal();
         let of = match if has_terminal { Terminal::take() } else { None } {
@@ -58,17 +58,17 @@ impl Ends {
         matches!(self.of, Kind::Person(_))
     }
 
-    /// The room in which is said what is typed next.
+    /// The room of the next typed line.
     pub(super) fn room(&self) -> &str {
         &self.room
     }
 
-    /// From now on, that is this room. A line that is being edited is still for the one that stands before it.
+    /// Changes it to this room. A line that is being edited still goes to the room in its prompt.
     pub(super) fn speak_in(&mut self, room: &str) {
         room.clone_into(&mut self.room);
     }
 
-    /// Has the next line edited, where there is an editor that has none.
+    /// Starts editing the next line, if there is an idle editor.
     pub(super) fn ask(&mut self) {
         let Kind::Person(terminal) = &self.of else { return };
         if self.shown.is_none() && !self.is_done {
@@ -78,7 +78,7 @@ impl Ends {
         }
     }
 
-    /// What comes next, and the room that it is for. Nothing is lost if this is given up before.
+    /// The next input, and its room. Cancel-safe.
     pub(super) async fn next(&mut self) -> (Typed, String) {
         if let Some(typed) = self.typed_ahead.pop_front() {
             return typed;
@@ -90,8 +90,8 @@ impl Ends {
         }
     }
 
-    /// Has a line written. The editor prints only while it edits a line, so it is given one, and what is typed meanwhile is
-    /// put by.
+    /// Writes a line. The editor prints only while it edits a line, so it gets one, and what is typed meanwhile is set
+    /// aside.
     pub(super) async fn print(&mut self, line: Line) -> Result<(), Failure> {
         loop {
             let terminal = match &mut self.of {
@@ -123,7 +123,7 @@ impl Ends {
         }
     }
 
-    /// How many lines came too fast to be read, since this was asked last.
+    /// How many lines came too fast to be read since the last call.
     pub(super) fn unread(&mut self) -> usize {
         std::mem::take(&mut self.unread)
     }
@@ -136,7 +136,7 @@ impl Ends {
         }
     }
 
-    /// Waits until all is printed, or for so long, and gives the terminal back.
+    /// Waits until everything is printed, at most this long, and gives the terminal back.
     pub(super) async fn end(mut self, longest: Duration) {
         self.take_no_more();
         match self.of {

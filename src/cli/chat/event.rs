@@ -7,7 +7,7 @@ pub(super) struct Position {
     pub(super) seq: u64,
 }
 
-/// What somebody said. What another program said on the same Redis may lack anything.
+/// What somebody said. A message of another program on the same Redis may lack any field.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Said {
     pub(super) username: Option<String>,
@@ -26,7 +26,7 @@ pub(super) struct Refusal {
     pub(super) message: String,
 }
 
-/// A frame of the server, as docs/protocol.md has them.
+/// A frame from the server, as in docs/protocol.md.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Event {
     Joined {
@@ -62,7 +62,7 @@ pub(super) enum Event {
         refusal: Refusal,
     },
     Pong,
-    /// One that this client does not know, or no JSON.
+    /// An event that this client does not know, or not JSON.
     Unknown,
 }
 

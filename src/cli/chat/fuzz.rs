@@ -1,4 +1,5 @@
-//! The client against a model of the server, with everything between them that can go wrong, in an order that a seed gives.
+//! The client against a model of the server, with everything that can go wrong between them, in an order that a seed
+//! determines.
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -22,7 +23,7 @@ struct Log {
     epoch: u64,
     /// Id, author and text of each; the first has the number 1.
     entries: Vec<(String, &'static str, String)>,
-    /// How many of the first ones are gone.
+    /// How many of the first ones are lost.
     trimmed: u64,
     ids: HashMap<String, (u64, Duration)>,
 }
@@ -39,7 +40,7 @@ impl Log {
     }
 }
 
-/// What the server holds for a connection: where each member is, and frames on their way.
+/// The server's side of a connection: each membership's position, and frames under way.
 #[derive(Default)]
 struct Connection {
     members: HashMap<String, (u64, u64)>,
@@ -53,11 +54,11 @@ struct World {
     random: StdRng,
     now: Duration,
     logs: HashMap<&'static str, Log>,
-    /// Whether the server reaches its Redis.
+    /// Whether the server can reach Redis.
     redis: bool,
     is_wanted: bool,
     connection: Option<Connection>,
-    /// Connections that the client has given up, and whose last commands the server may still carry out.
+    /// Connections that the client has given up, whose last commands the server may still execute.
     ghosts: Vec<Connection>,
     chat: Chat,
     seen: HashMap<String, Seen>,
@@ -118,7 +119,7 @@ impl World {
         top
     }
 
-    /// Puts what members have not had on their way.
+    /// Sends members what they do not have yet.
     fn deliver(&mut self) {
         let (Some(connection), true) = (&mut self.connection, self.redis) else { return };
         for (room, log) in &self.logs {
@@ -138,7 +139,7 @@ impl World {
         }
     }
 
-    /// Carries out one command of a connection, and puts the answers on it.
+    /// Executes one command of a connection, and sends the answers.
     fn carry_out(&mut self, connection: &mut Connection) {
         if connection.too_big.is_some() {
             return connection.to_server.clear();
@@ -165,7 +166,7 @@ impl World {
                 let (id, text) = (command["id"].as_str().unwrap(), command["text"].as_str().unwrap());
                 let seq = self.publish(room, id.to_owned(), "ann", text.to_owned());
                 let epoch = self.logs[room].epoch.to_string();
-                // Whether it was kept or not, when Redis does not answer nobody knows.
+                // When Redis does not answer, nobody knows whether it was kept.
                 match unavailable {
                     true => error("unavailable"),
                     false => json!({"type": "ack", "id": id, "room": room, "epoch": epoch, "seq": seq}),
@@ -204,7 +205,7 @@ impl World {
             }
             connection.to_client.push_back(joined);
         }
-        // Redis may go away in the middle of a replay.
+        // Redis may fail during a replay.
         let cut = if self.random.random_ratio(1, 8) { self.random.random_range(from..=top) } else { top };
         let log = &self.logs[name];
         connection.to_client.extend((from + 1..=cut).map(|seq| log.message(name, seq)));
@@ -260,7 +261,7 @@ impl World {
         self.obey();
     }
 
-    /// Moves what is under way a little further.
+    /// Delivers some of what is under way.
     fn work(&mut self) {
         if self.is_wanted && self.connection.is_none() {
             self.is_wanted = false;
@@ -313,7 +314,7 @@ impl World {
     }
 
     fn pass(&mut self, time: Duration) {
-        // What is on the wire does not stay there for minutes, on a connection that has ended or on one that has not.
+        // Nothing stays on the wire for minutes, whether or not the connection has ended.
         if time > Duration::from_secs(10)
             && let Some(mut connection) = self.connection.take()
         {
@@ -335,7 +336,7 @@ impl World {
         self.chat.tick(self.now);
     }
 
-    /// Does what the client wants, and checks what it tells.
+    /// Does what the client wants, and checks what it reports.
     fn obey(&mut self) {
         for effect in self.chat.effects() {
             match effect {
@@ -365,7 +366,7 @@ impl World {
             }
             News::Said { room, said } => {
                 let (position, seen) = (said.position.expect("a place"), self.seen.get_mut(&room).unwrap());
-                // One's own message from a gap has no time, and is not in its place.
+                // An own message from a gap has no time, and is out of place.
                 if said.ts.is_some() {
                     if let Some(last) = &seen.last {
                         assert_eq!(
@@ -379,7 +380,7 @@ impl World {
                 seen.covered.insert(place(&position));
             }
             News::Gap { room, after, up_to, reason } => {
-                // The server tells every gap, but where the client itself has left for a moment.
+                // The server tells every gap, except when the client itself left for a moment.
                 assert!(reason != "missed" || self.seen[&room].last.is_none(), "it lost its place");
                 let (up_to, seen) = (up_to.expect("a place"), self.seen.get_mut(&room).unwrap());
                 let from = after.filter(|after| after.epoch == up_to.epoch).map_or(0, |after| after.seq);
@@ -394,7 +395,7 @@ impl World {
         }
     }
 
-    /// Lets all of it come to its end, and judges that.
+    /// Lets everything finish, and judges the result.
     fn settle(&mut self) {
         self.redis = true;
         for round in 0.. {
@@ -457,6 +458,6 @@ fn nothing_is_lost_doubled_or_misordered_whatever_breaks() {
         failed += lost;
         gaps += resets;
     }
-    // Else this would prove less than it seems to.
+    // Otherwise this would prove less than it seems to.
     assert!(failed > 0 && gaps > 0);
 }

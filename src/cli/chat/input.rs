@@ -6,17 +6,17 @@ use std::{
 
 use tokio::sync::mpsc;
 
-/// Lines that were read and not looked at yet.
+/// Lines that were read but not handled yet.
 const LINES: usize = 16;
 
-/// The longest line that is read. Servers take much shorter ones.
+/// Longest line to read. Servers accept only much shorter ones.
 const LONGEST: u64 = 1 << 20;
 
-/// What comes from the one who talks.
+/// Input from the user.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Typed {
     Line(String),
-    /// Nothing more comes.
+    /// The end of the input.
     End,
     /// Ctrl-C was pressed.
     Interrupted,
@@ -29,7 +29,7 @@ impl Typed {
     }
 }
 
-/// The lines of standard input. It can only be read by waiting, so a thread does that; it ends with the program.
+/// The lines of standard input. Reading it blocks, so a thread does that; it ends with the program.
 pub(super) fn lines() -> mpsc::Receiver<Typed> {
     let (sender, receiver) = mpsc::channel(LINES);
     spawn(move || {

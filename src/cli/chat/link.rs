@@ -7,26 +7,26 @@ use tokio_tungstenite::tungstenite::{Error, Message, error::ProtocolError};
 use super::state::Ending;
 use crate::cli::client::{WebSocket, open};
 
-/// Frames that were read and not looked at yet; if there are more, reading waits.
+/// Frames that were read but not handled yet; when there are more, reading waits.
 const READ: usize = 256;
 
-/// Frames to be written. There are a few at most for each room; where they are not taken, the connection is dead.
+/// Frames to write. There are at most a few for each room; if they are not accepted, the connection is dead.
 const WRITTEN: usize = 1024;
 
 /// How long the server has to answer a close frame.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// What comes of a connection, in this order: `Opened` at most once, `Ended` at the end.
+/// What happens on a connection, in this order: `Opened` at most once, `Ended` at the end.
 #[derive(Debug)]
 pub(super) enum Heard {
     Opened,
     Frame(String),
-    /// A frame that only says that the server lives.
+    /// A control frame, which shows that the server is alive.
     Sign,
     Ended(Ending),
 }
 
-/// One connection, from the attempt to open it to its end. Dropping it forgets it at once.
+/// One connection, from the attempt to open it to its end. Dropping it abandons it at once.
 #[derive(Debug)]
 pub(super) struct Link {
     heard: mpsc::Receiver<Heard>,
@@ -52,25 +52,27 @@ impl Link {
         Self { heard, frames, task }
     }
 
-    /// What comes next. Nothing is lost if this is given up before.
+    /// What happens next. Cancel-safe.
     pub(super) async fn next(&mut self) -> Heard {
         let ended = || Heard::Ended(Ending { why: "the connection was lost".to_owned(), ..Ending::default() });
         self.heard.recv().await.unwrap_or_else(ended)
     }
 
-    /// Puts a frame in line. If the line is full nothing has been taken for long, and the connection is soon found dead.
+    /// Puts a frame in line. If the line is full, the server has accepted nothing for long, and the connection will
+    /// soon be found dead.
     pub(super) fn send(&self, frame: String) {
         let _ = self.frames.try_send(frame);
     }
 
-    /// Ends the connection in order, if the server helps with it.
+    /// Closes the connection properly, if the server cooperates.
     pub(super) async fn close(mut self) {
         drop((self.frames, self.heard));
         let _ = timeout(LAST_WORDS, self.task.join_next()).await;
     }
 }
 
-/// Moves frames both ways. Neither side has a deadline here: whoever asks for signs of life drops the whole.
+/// Moves frames both ways. Neither direction has a deadline here: the caller checks for signs of life and drops the
+/// whole.
 async fn carry(socket: WebSocket, hear: &mpsc::Sender<Heard>, mut to_write: mpsc::Receiver<String>) -> Ending {
     let (mut sink, mut stream) = socket.split();
     let writing = async {
@@ -80,7 +82,7 @@ async fn carry(socket: WebSocket, hear: &mpsc::Sender<Heard>, mut to_write: mpsc
             }
         }
         let _ = sink.close().await;
-        // The answer is read beside this, and ends all.
+        // The answer is read in the other direction, and ends both.
         std::future::pending().await
     };
     let reading = async {
@@ -95,7 +97,7 @@ async fn carry(socket: WebSocket, hear: &mpsc::Sender<Heard>, mut to_write: mpsc
                 Some(Err(error)) => return lost(Some(&error)),
                 None => return lost(None),
             };
-            // While the link closes nobody listens any more, and that is no fault.
+            // While the link closes, nobody listens any more, which is fine.
             let _ = hear.send(heard).await;
         }
     };
@@ -105,7 +107,7 @@ async fn carry(socket: WebSocket, hear: &mpsc::Sender<Heard>, mut to_write: mpsc
     }
 }
 
-/// An end without a close frame. That the other side was gone is no news; anything else is.
+/// An end without a close frame. Only a reason other than "the other side is gone" is worth telling.
 fn lost(error: Option<&Error>) -> Ending {
     let why = match error {
         None | Some(Error::ConnectionClosed | Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => None,
@@ -115,7 +117,7 @@ fn lost(error: Option<&Error>) -> Ending {
     Ending { why: format!("the server went away{}", why.unwrap_or_default()), ..Ending::default() }
 }
 
-/// A close frame in words.
+/// A close frame, in words.
 fn why_closed(close: Option<&(u16, String)>) -> String {
     match close {
         None => "the server closed the connection".to_owned(),

@@ -1,6 +1,6 @@
-//! The client for the terminal: it talks in rooms, never loses its place in them, and is fit for people and for scripts.
+//! The terminal client: it talks in rooms, never loses its place in them, and serves people and scripts.
 //!
-//! What to do is decided by [`state::Chat`], which knows neither sockets nor clocks; [`talk`] carries it out.
+//! [`state::Chat`] decides what to do, and knows neither sockets nor clocks; [`talk`] does it.
 
 mod backoff;
 mod command;

@@ -2,39 +2,39 @@ use std::time::Duration;
 
 use super::event::{Position, Refusal, Said};
 
-/// How a room was come into.
+/// How the client got into a room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Came {
     /// For the first time; this many of the last messages follow.
     New { last: u64 },
-    /// Back, after a connection broke; this many missed messages follow.
+    /// Back after a broken connection; this many missed messages follow.
     Back { missed: u64 },
-    /// Back, and some of what was missed is gone.
+    /// Back, and some of the missed messages are gone.
     BackWithGap,
-    /// Back on a server that keeps no history, so that what was said meanwhile may be lost.
+    /// Back on a server without history, so that what was said meanwhile may be lost.
     BackUnkept,
     /// To show the last messages again.
     ForLast { last: u64 },
-    /// For that, in vain: the server keeps no history.
+    /// The same, in vain: the server keeps no history.
     ForLastUnkept,
 }
 
-/// What there is to tell the person, or the program, that talks.
+/// What to tell the person, or the program, that uses the chat.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum News {
     /// There is a connection.
     Opened,
-    /// There is none, and the next try is in so long.
+    /// There is none, and the next attempt is after this time.
     Waiting {
         why: String,
         wait: Duration,
     },
-    /// There is none, and there will be none.
+    /// There is none, and there will be no further attempt.
     Over {
         why: String,
         remedy: String,
     },
-    /// The server is about to stop, and says so.
+    /// The server has said that it is about to stop.
     Drains,
     Joined {
         room: String,
@@ -46,18 +46,18 @@ pub(super) enum News {
         refusal: Refusal,
         wait: Duration,
     },
-    /// The room is out of the question.
+    /// The room cannot be joined.
     JoinRefused {
         room: String,
         refusal: Refusal,
     },
-    /// The server has ended the membership; it is tried again in so long.
+    /// The server has ended the membership; the next attempt is after this time.
     PutOut {
         room: String,
         reason: String,
         wait: Duration,
     },
-    /// The room was left, as was wanted.
+    /// The room was left, as wanted.
     Left {
         room: String,
     },
@@ -66,7 +66,7 @@ pub(super) enum News {
         said: Said,
     },
     Broadcast(Said),
-    /// All messages after one place and up to another are lost.
+    /// All messages after one position and up to another are lost.
     Gap {
         room: String,
         after: Option<Position>,
@@ -74,7 +74,7 @@ pub(super) enum News {
         reason: String,
     },
     BroadcastsMissed,
-    /// A message of one's own is kept.
+    /// An own message is kept.
     Kept {
         room: String,
         id: String,
@@ -84,7 +84,7 @@ pub(super) enum News {
         refusal: Refusal,
         wait: Duration,
     },
-    /// A message of one's own will not be sent again.
+    /// An own message will not be sent again.
     Failed {
         room: String,
         id: String,

@@ -3,17 +3,17 @@ use std::time::Duration;
 use clap::Args;
 use tokio_tungstenite::tungstenite::http::{Uri, uri::PathAndQuery};
 
-/// Where a server listens unless told otherwise.
+/// Where a server listens by default.
 const URL: &str = "ws://127.0.0.1:8080/ws";
 
-/// How long the first answer of a server may take, and how long nothing may be acknowledged in a script.
+/// How long a server's first answer may take, and how long a script may go without an acknowledgement.
 const FIRST: Duration = Duration::from_secs(10);
 const ACKS: Duration = Duration::from_secs(120);
 
-/// How many of the last messages a person is shown first.
+/// How many of the last messages to show a person first.
 const LAST: u64 = 10;
 
-/// What was asked for.
+/// The command's options.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
 pub(crate) struct Options {
     /// The room, such as lobby
@@ -31,30 +31,30 @@ pub(crate) struct Options {
     /// Begin with the last N messages of the room, 100 at most [default: 10 in a terminal, else 0]
     #[arg(long, value_name = "N")]
     pub(super) last: Option<u64>,
-    /// Give up after this long without a first answer of a server [default: 10] or, where input is no terminal, without an
-    /// acknowledgement [default: 120]
+    /// Give up after this long without a first answer from a server [default: 10] or, if input is not a terminal,
+    /// without an acknowledgement [default: 120]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     timeout: Option<u64>,
 }
 
 impl Options {
-    /// How long the first answer of a server may take.
+    /// How long a server's first answer may take.
     pub(super) fn first_answer(&self) -> Duration {
         self.timeout.map_or(FIRST, Duration::from_secs)
     }
 
-    /// How long nothing may be acknowledged in a script.
+    /// How long a script may go without an acknowledgement.
     pub(super) fn next_ack(&self) -> Duration {
         self.timeout.map_or(ACKS, Duration::from_secs)
     }
 
-    /// How many of the last messages of a room to begin with.
+    /// How many of a room's last messages to begin with.
     pub(super) fn last(&self, is_person: bool) -> u64 {
         self.last.unwrap_or(if is_person { LAST } else { 0 })
     }
 }
 
-/// The URL of the WebSocket that somebody means.
+/// The URL of the WebSocket that an argument means.
 fn address(text: &str) -> Result<String, String> {
     let wrong =
         || format!("{text:?} is no URL of a server; write it like ws://127.0.0.1:8080 or wss://chat.example.com");

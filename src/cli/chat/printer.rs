@@ -5,19 +5,19 @@ use std::{
 
 use tokio::sync::mpsc;
 
-/// Lines that are not written yet; if there are more, the chat waits, and at last the server does.
+/// Lines that are not written yet; when there are more, the chat waits, and in the end the server does.
 const LINES: usize = 256;
 
 /// A line for the user.
 #[derive(Debug)]
 pub(super) enum Line {
-    /// What was heard.
+    /// Something that was heard.
     Heard(String),
-    /// What there is to say about it.
+    /// Something about the chat itself.
     Note(String),
 }
 
-/// Writes lines, on a thread of its own, so that whoever reads slowly keeps only that waiting.
+/// Writes lines on its own thread, so that a slow reader delays nothing else.
 #[derive(Debug)]
 pub(super) struct Printer {
     lines: mpsc::Sender<Line>,
@@ -25,7 +25,7 @@ pub(super) struct Printer {
 }
 
 impl Printer {
-    /// A printer that has `write` write each line, until that fails.
+    /// A printer that calls `write` for each line, until that fails.
     pub(super) fn start(mut write: impl FnMut(Line) -> io::Result<()> + Send + 'static) -> Self {
         let (lines, mut to_write) = mpsc::channel(LINES);
         let thread = spawn(move || while to_write.blocking_recv().is_some_and(|line| write(line).is_ok()) {});
@@ -40,12 +40,12 @@ impl Printer {
         })
     }
 
-    /// Whether a line has to wait.
+    /// Whether a line must wait.
     pub(super) fn is_full(&self) -> bool {
         self.lines.capacity() == 0
     }
 
-    /// Waits until there is room for a line; an error if nobody can read it any more.
+    /// Waits until there is room for a line; fails if nobody can read it any more.
     pub(super) async fn room(&self) -> io::Result<mpsc::Permit<'_, Line>> {
         let closed = || io::Error::new(io::ErrorKind::BrokenPipe, "standard output is closed");
         self.lines.reserve().await.map_err(|_| closed())

@@ -9,7 +9,7 @@ use super::{
     unsent::{Message, Next, Seen, Unsent},
 };
 
-/// What a room wants done, and wants told.
+/// What a room wants to do, and to tell.
 #[derive(Debug, Default)]
 pub(super) struct Wants {
     pub(super) frames: Vec<Value>,
@@ -18,12 +18,12 @@ pub(super) struct Wants {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Membership {
-    /// No member; with a time, it tries again then, and else with the next connection.
+    /// Not a member; tries again at this time, or else with the next connection.
     Out(Option<Duration>),
     Joining,
-    /// A member since then.
+    /// A member since this time.
     In(Duration),
-    /// `leave` is on its way. Afterwards it joins again, if that is wanted.
+    /// `leave` is under way. Afterwards it joins again, if wanted.
     Leaving(Option<Again>),
 }
 
@@ -32,35 +32,35 @@ enum Membership {
 enum Again {
     /// Asks for this many of the last messages.
     Last(u64),
-    /// From where it is, to have the log read.
+    /// From its position, so that the server reads the log.
     Here,
-    /// As if it had never been there: it was left for good, and then changed its mind.
+    /// As if for the first time: the person left for good, and then changed their mind.
     Anew(u64),
 }
 
-/// Messages that were there when the room was joined, and come first.
+/// The history that comes first after a join.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Replay {
     until: u64,
-    /// The epoch of `until`, as soon as the first frame with a position has shown it.
+    /// The epoch of `until`, once the first frame with a position has shown it.
     epoch: Option<String>,
 }
 
-/// One room that this client is in, or wants to be in: where it is there, and what is not sent yet.
+/// One room that this client is in, or wants to be in: its position, and what is not sent yet.
 #[derive(Debug)]
 pub(super) struct Room {
     pub(super) name: String,
     pub(super) unsent: Unsent,
     membership: Membership,
-    /// When to leave, even if something is not kept yet; set once the person wants to leave.
+    /// When to leave even if something is not kept yet; set once the person wants to leave.
     leaves_at: Option<Duration>,
-    /// Up to here it has every message, or was told of a gap.
+    /// Up to here it has every message, or was told about a gap.
     position: Option<Position>,
     /// Whether it was a member before.
     was_in: bool,
     /// How many of the last messages to ask for with the next `join`.
     last: u64,
-    /// Where it was before it asked for the last messages, and so went back.
+    /// Its position before it asked for the last messages, and so went back.
     before_last: Option<Position>,
     replay: Option<Replay>,
     seen: Seen,
@@ -88,22 +88,22 @@ impl Room {
         self.membership == Membership::Joining
     }
 
-    /// Whether it is a member that has been sent all that was said before.
+    /// Whether it is a member whose replay has ended.
     pub(super) fn has_caught_up(&self) -> bool {
         matches!(self.membership, Membership::In(_)) && self.replay.is_none()
     }
 
-    /// Whether the person leaves it for good, or is leaving.
+    /// Whether the person is leaving it, for good or until it joins again.
     pub(super) fn is_going(&self) -> bool {
         self.leaves_at.is_some() || self.is_gone_without_connection()
     }
 
-    /// Whether it is being left for good, so that the end of the connection is the end of it.
+    /// Whether it is being left for good, so that it ends with the connection.
     pub(super) fn is_gone_without_connection(&self) -> bool {
         self.membership == Membership::Leaving(None)
     }
 
-    /// Is left when all that was said here is kept, and then at the latest.
+    /// Leaves when everything that was said here is kept, at the latest at this time.
     pub(super) fn leave_by(&mut self, at: Duration) {
         self.leaves_at.get_or_insert(at);
     }
@@ -117,7 +117,7 @@ impl Room {
         self.leaves_at.is_some_and(|at| self.unsent.len() == 0 || now >= at)
     }
 
-    /// Joins, over a connection on which it is no member.
+    /// Joins, over a connection on which it is not a member.
     pub(super) fn join(&mut self, username: &str, wants: &mut Wants) {
         self.membership = Membership::Joining;
         let mut frame = json!({"type": "join", "room": self.name, "username": username});
@@ -129,7 +129,7 @@ impl Room {
         wants.frames.push(frame);
     }
 
-    /// Leaves for good, and gives back what was not sent. The room is gone when `left` has come, or at once if this says so.
+    /// Leaves for good, and returns what was not sent. The room ends when `left` has come, or at once if this says so.
     pub(super) fn leave(&mut self, wants: &mut Wants) -> (bool, Vec<Message>) {
         self.leaves_at = None;
         match self.membership {
@@ -148,7 +148,7 @@ impl Room {
         }
     }
 
-    /// Asks for the last messages, whether they were shown or not; `false` if it is not in the room at the moment.
+    /// Asks for the last messages, even those shown before; `false` if it is not in the room now.
     pub(super) fn show_last(&mut self, count: u64, wants: &mut Wants) -> bool {
         let is_in = matches!(self.membership, Membership::In(_));
         if is_in {
@@ -162,7 +162,7 @@ impl Room {
         wants.frames.push(json!({"type": "leave", "room": self.name}));
     }
 
-    /// What `left`, or the end of the connection, makes of a room that was being left: `false` if it is gone.
+    /// Ends the leaving, after `left` or with the connection; returns `false` if the room is gone.
     fn end_leave(&mut self) -> bool {
         let Membership::Leaving(again) = self.membership else { return true };
         self.membership = Membership::Out(None);
@@ -218,7 +218,7 @@ impl Room {
         }
     }
 
-    /// `join` was refused. Returns whether it is tried again.
+    /// `join` was refused. Returns whether to try again.
     pub(super) fn not_joined(&mut self, now: Duration, random: f64, refusal: Refusal, wants: &mut Wants) -> bool {
         let room = self.name.clone();
         match refusal.code.as_str() {
@@ -260,7 +260,7 @@ impl Room {
             _ if was_in && position.is_none() => Came::BackUnkept,
             (None, false) => Came::New { last: count },
             (None, true) => Came::ForLast { last: count },
-            // How much is gone says the `reset` that follows.
+            // The `reset` that follows says how much is gone.
             (Some(true), _) => Came::Back { missed: count },
             (Some(false), _) => Came::BackWithGap,
         };
@@ -275,7 +275,7 @@ impl Room {
         };
         if is_gap {
             self.seen.gaps += 1;
-            // Where there is no history, that it came says so.
+            // Without history, its arrival alone shows that it was kept.
             if resumed.is_none() && self.position.is_some() {
                 let (up_to, reason) = (self.position.clone(), "missed".to_owned());
                 wants.news.push(News::Gap { room: self.name.clone(), after: before, up_to, reason });
@@ -287,12 +287,12 @@ impl Room {
         }
     }
 
-    /// Whether what comes is for it: until `left` has come it is still a member.
+    /// Whether it takes what comes: until `left` it is still a member.
     fn hears(&self) -> bool {
         matches!(self.membership, Membership::In(_) | Membership::Leaving(Some(Again::Last(_) | Again::Here)))
     }
 
-    /// A message of the room has come. What came before is not told again.
+    /// Takes a message of the room, and tells it unless it came before.
     pub(super) fn said(&mut self, said: Said, is_ack_wanted: bool, wants: &mut Wants) {
         if !self.hears() {
             return;
@@ -344,12 +344,12 @@ impl Room {
         }
     }
 
-    /// A message of this client is kept, at this place.
+    /// A message of this client is kept, at this position.
     pub(super) fn acked(&mut self, id: &str, position: Option<Position>, username: &str, wants: &mut Wants) {
         let was_seen = self.unsent.is_seen(id);
         let Some(kept) = self.unsent.remove(id) else { return };
         wants.news.push(News::Kept { room: self.name.clone(), id: kept.id.clone() });
-        // It comes as a message of its own, unless its place was in a gap.
+        // It also comes as a message, unless its place was in a gap.
         let is_past = |position: &Position| {
             self.position.as_ref().is_some_and(|own| own.epoch == position.epoch && position.seq <= own.seq)
         };
@@ -364,7 +364,7 @@ impl Room {
     pub(super) fn refused(&mut self, now: Duration, random: f64, id: &str, refusal: Refusal, wants: &mut Wants) {
         let room = self.name.clone();
         if self.unsent.is_seen(id) {
-            // It is kept, whatever is said of it now.
+            // It is kept, whatever the server says now.
             self.unsent.remove(id);
             wants.news.push(News::Kept { room, id: id.to_owned() });
             return;
@@ -374,7 +374,7 @@ impl Room {
                 let wait = self.unsent.delay(now, random);
                 wants.news.push(News::MessageDelayed { room, refusal, wait });
             }
-            // It crossed with the end of the membership, and goes out when the room has been joined again.
+            // It crossed with the end of the membership, and goes out after the next join.
             "not_member" if !matches!(self.membership, Membership::In(_)) => self.unsent.cut_off(),
             _ => {
                 if let Some(message) = self.unsent.remove(id) {

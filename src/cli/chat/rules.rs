@@ -28,7 +28,7 @@ impl Client {
         client
     }
 
-    /// Is connected, and joins.
+    /// Connects and joins.
     fn open(&mut self) -> Vec<Value> {
         self.chat.opened(self.now);
         let sent = self.sent();
@@ -112,7 +112,7 @@ fn what_must_not_be_tried_again_is_not() {
         assert!(matches!(&client.told()[..], [.., News::Over { .. }]), "{code}");
         assert!(client.chat.is_over() && client.chat.deadline().is_none());
     }
-    // What no server has ever answered may be mended by the user; what one has answered may be an ingress in between.
+    // If no server has ever answered, the user may fix the address; if one has, an ingress may be the cause.
     let refused = || Ending { remedy: Some("the path is wrong".into()), ..Ending::default() };
     let mut client = Client { chat: Chat::new("ann".into(), StdRng::seed_from_u64(7)), now: SECOND };
     client.ends(refused());
@@ -142,7 +142,7 @@ fn back_off_starts_again_only_after_a_minute() {
             client.passes(30 * SECOND);
         }
         client.open();
-        // What the server sends meanwhile is a sign of life.
+        // Anything that the server sends is a sign of life.
         for _ in 0..lasted {
             client.passes(SECOND);
             client.chat.heard();
@@ -180,7 +180,7 @@ fn a_room_is_joined_again_where_it_was() {
             "username": "bob", "text": "hi"})
     };
     client.hears(&message(6));
-    // An ack is no place in the stream.
+    // An ack is not a position in the stream.
     client.hears(&json!({"type": "ack", "id": "x", "room": "den", "epoch": "e", "seq": 9}));
     client.told();
     client.hears(&message(6));
@@ -292,7 +292,7 @@ fn a_room_is_left_when_what_was_said_there_is_kept_or_after_a_while() {
     assert!(effects.iter().any(|effect| matches!(effect, Effect::Tell(News::Failed { maybe_kept: true, .. }))));
     assert_eq!(client.chat.unsent(), 0);
 
-    // Whoever comes back meanwhile stays.
+    // A room that is joined again meanwhile stays.
     let mut client = Client::joined();
     assert!(client.chat.say(client.now, "den", "last words"));
     client.chat.leave(client.now, "den");

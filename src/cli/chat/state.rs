@@ -10,16 +10,16 @@ use super::{
     room::{Room, Wants},
 };
 
-/// How often the server is asked for a sign of life.
+/// How often to ask the server for a sign of life.
 const PING: Duration = Duration::from_secs(20);
 
 /// How long an answer may take.
 const SILENCE: Duration = Duration::from_secs(10);
 
-/// The longest text that a server takes, unless it is set otherwise.
+/// Longest text that a server accepts by default.
 const LONGEST_TEXT: usize = 16 << 10;
 
-/// How long to wait for unacknowledged messages when a person leaves a room or ends the chat.
+/// How long to wait for acks when a person leaves a room or ends the chat.
 pub(super) const PARTING: Duration = Duration::from_secs(5);
 
 /// How a connection ended, or was not opened.
@@ -28,26 +28,26 @@ pub(super) struct Ending {
     pub(super) why: String,
     /// The code of the close frame, and its reason.
     pub(super) close: Option<(u16, String)>,
-    /// What the server gave as `Retry-After`.
+    /// The server's `Retry-After`.
     pub(super) retry_after: Option<Duration>,
-    /// What to do about it, if trying again will not help.
+    /// What to do about it, if another attempt will not help.
     pub(super) remedy: Option<String>,
 }
 
-/// What the task has to do.
+/// What the task must do.
 #[derive(Debug, PartialEq)]
 pub(super) enum Effect {
     Connect,
-    /// Put this frame on the connection.
+    /// Send this frame.
     Send(Value),
-    /// Forget the connection, and wait for nothing of it.
+    /// Abandon the connection.
     Drop,
     Tell(News),
 }
 
 #[derive(Debug)]
 enum Link {
-    /// Connects then.
+    /// Connects at this time.
     Waiting(Duration),
     Connecting,
     Open {
@@ -56,21 +56,22 @@ enum Link {
         silent_since: Option<Duration>,
         is_told_to_come_back: bool,
     },
-    /// For good.
+    /// Closed for good.
     Over,
 }
 
-/// The client's side of docs/protocol.md, "Coming back": it holds one connection, or tries to, and never loses its place in
-/// a room. It is told what happens and when, on a clock that does not stop while the machine sleeps, and says what to do.
+/// The client's side of "Coming back" in docs/protocol.md: it keeps one connection, or tries to, and never loses its
+/// place in a room. It is told what happens and when, by a clock that goes on while the machine sleeps, and says what
+/// to do.
 #[derive(Debug)]
 pub(super) struct Chat {
     username: String,
     rooms: Vec<Room>,
     link: Link,
     backoff: Backoff,
-    /// Whether a message of one's own counts as kept only when its `ack` has come, where the connection lasts that long.
+    /// Whether an own message counts as kept only with its `ack`, if the connection lasts that long.
     is_ack_wanted: bool,
-    /// Whether a server has ever answered, so that the address is right.
+    /// Whether a server has ever answered, which means that the address is right.
     was_answered: bool,
     random: StdRng,
     effects: Vec<Effect>,
@@ -92,12 +93,12 @@ impl Chat {
         }
     }
 
-    /// From now on a message of one's own counts as kept only when its `ack` has come, also if it was seen before.
+    /// From now on, an own message counts as kept only with its `ack`, even if it was seen before.
     pub(super) fn want_acks(&mut self) {
         self.is_ack_wanted = true;
     }
 
-    /// What to do now, in this order.
+    /// What to do now, in order.
     pub(super) fn effects(&mut self) -> Vec<Effect> {
         std::mem::take(&mut self.effects)
     }
@@ -128,7 +129,7 @@ impl Chat {
         self.was_answered
     }
 
-    /// Whether it is in all its rooms, and has been sent all that was said there before.
+    /// Whether it is in all its rooms and their replays have ended.
     pub(super) fn has_caught_up(&self) -> bool {
         self.rooms.iter().all(Room::has_caught_up)
     }
@@ -143,7 +144,7 @@ impl Chat {
         self.rooms.iter().filter(|room| !room.is_going()).map(|room| room.name.as_str())
     }
 
-    /// Joins a room, and asks for this many of its last messages. Does nothing in a room that it has joined.
+    /// Joins a room, and asks for this many of its last messages. Does nothing if it has joined the room already.
     pub(super) fn join(&mut self, now: Duration, room: &str, last: u64) {
         match self.room(room) {
             Some(known) => known.come_again(last),
@@ -157,7 +158,7 @@ impl Chat {
         self.go_on(now);
     }
 
-    /// Leaves a room when all that was said there is kept. What is not after a while has failed.
+    /// Leaves a room when everything that was said there is kept. What is not kept after a while has failed.
     pub(super) fn leave(&mut self, now: Duration, room: &str) {
         if let Some(room) = self.room(room) {
             room.leave_by(now + PARTING);
@@ -165,7 +166,7 @@ impl Chat {
         self.part(now);
     }
 
-    /// Leaves the rooms that it is time to leave.
+    /// Leaves the rooms whose time has come.
     fn part(&mut self, now: Duration) {
         let due: Vec<String> =
             self.rooms.iter().filter(|room| room.is_to_be_left(now)).map(|room| room.name.clone()).collect();
@@ -187,14 +188,14 @@ impl Chat {
         }
     }
 
-    /// Shows the last messages of a room again; `false` if it is not in there at the moment.
+    /// Shows the last messages of a room again; `false` if it is not in the room now.
     pub(super) fn show_last(&mut self, room: &str, count: u64) -> bool {
         let mut is_done = false;
         self.with(room, |room, _, _, wants| is_done = room.show_last(count, wants));
         is_done
     }
 
-    /// Says something in a room; `false` if it is in no such room, or too much waits there already.
+    /// Says something in a room; `false` if it is not in the room, or if too much waits there already.
     pub(super) fn say(&mut self, now: Duration, room: &str, text: &str) -> bool {
         let id = format!("{:032x}", self.random.random::<u128>());
         let is_taken = self.room(room).is_some_and(|room| !room.is_going() && room.unsent.push(id, text.to_owned()));
@@ -211,7 +212,7 @@ impl Chat {
         }
     }
 
-    /// Any frame that came over the open connection, also one that only the WebSocket library knows.
+    /// Takes any frame from the open connection, including control frames.
     pub(super) fn heard(&mut self) {
         if let Link::Open { silent_since, .. } = &mut self.link {
             *silent_since = None;
@@ -260,9 +261,9 @@ impl Chat {
         self.go_on(now);
     }
 
-    /// A command of a room was refused, or one of none.
+    /// A command was refused, perhaps one without a room.
     fn refused(&mut self, now: Duration, room: Option<String>, refusal: Refusal) {
-        // A room id that cannot be one is not repeated. It can only be that of the room that came last.
+        // The server does not repeat an invalid room id. It can only be the room that was added last.
         let name = room.or_else(|| self.rooms.iter().rfind(|room| room.is_joining()).map(|room| room.name.clone()));
         let Some(name) = name.filter(|name| self.room(name).is_some_and(|room| room.is_joining())) else {
             // An answer to a `leave` that crossed with the end of the membership.
@@ -306,7 +307,7 @@ impl Chat {
         self.wait(now, ending.why, wait);
     }
 
-    /// Has each room know that the connection is gone. What was being left is gone with it.
+    /// Tells each room that the connection is gone. Rooms that were being left are gone with it.
     fn cut_off(&mut self) {
         self.rooms.retain(|room| !room.is_gone_without_connection());
         self.rooms.iter_mut().for_each(Room::cut_off);
@@ -318,7 +319,7 @@ impl Chat {
         self.tick(now);
     }
 
-    /// A frame was over the limit. The message that it had is not sent again for ever.
+    /// A frame was over the limit. Its message must not be sent again for ever.
     fn take_too_large(&mut self, reason: &str) {
         let named = reason.split_once("id=").map(|(_, id)| id.to_owned());
         for room in &mut self.rooms {
@@ -357,7 +358,7 @@ impl Chat {
         self.go_on(now);
     }
 
-    /// Has each room do what is due there.
+    /// Has each room do what is due.
     fn go_on(&mut self, now: Duration) {
         self.part(now);
         if !self.is_open() {
@@ -376,14 +377,14 @@ impl Chat {
         self.rooms.iter_mut().find(|room| room.name == name)
     }
 
-    /// Has the room that a message of this id is unsent in do something.
+    /// Acts on the room in which the message with this id is unsent.
     fn with_unsent(&mut self, id: &str, act: impl FnOnce(&mut Room, &str, f64, &mut Wants)) {
         if let Some(name) = self.rooms.iter().find(|room| room.unsent.has(id)).map(|room| room.name.clone()) {
             self.with(&name, act);
         }
     }
 
-    /// Has a room do something, under this name and with a random number from 0 to 1.
+    /// Acts on a room, with the name and a random number from 0 to 1.
     fn with(&mut self, room: &str, act: impl FnOnce(&mut Room, &str, f64, &mut Wants)) {
         let Some(room) = self.rooms.iter_mut().find(|known| known.name == room) else { return };
         let mut wants = Wants::default();

@@ -25,19 +25,19 @@ use super::{
 };
 use crate::cli::client::{Failure, plain_json};
 
-/// How many messages may be on their way before the next line of a script is read.
+/// How many messages may be under way before the next line of a script is read.
 const AHEAD: usize = 100;
 
 /// How long to wait for output when a signal ends the chat.
 const LAST_PRINTS: Duration = Duration::from_secs(2);
 
-/// How often the clock is looked at, as timers stand still while the machine sleeps.
+/// How often to look at the clock, because timers stop while the machine sleeps.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Talks in a room until whoever talks has nothing more to say. Returns the exit code.
+/// Talks in a room until the input ends. Returns the exit code.
 ///
 /// # Errors
-/// If the chat cannot go on, or something that was said is not kept.
+/// If the chat cannot go on, or a message is not kept.
 pub(crate) async fn run(options: Options) -> Result<u8, Failure> {
     let mut signals = Vec::new();
     for (kind, number) in [(SignalKind::interrupt(), 2), (SignalKind::terminate(), 15), (SignalKind::hangup(), 1)] {
@@ -64,7 +64,7 @@ pub(crate) async fn run(options: Options) -> Result<u8, Failure> {
     talk.end(outcome).await
 }
 
-/// This moment, on a clock that goes on while the machine sleeps.
+/// The time now, by a clock that goes on while the machine sleeps.
 fn this_moment() -> Duration {
     #[cfg(target_os = "linux")]
     const CLOCK: ClockId = ClockId::Boottime;
@@ -73,7 +73,7 @@ fn this_moment() -> Duration {
     Duration::try_from(clock_gettime(CLOCK)).unwrap_or_default()
 }
 
-/// What is known of one run.
+/// The state of one run.
 struct Talk {
     options: Options,
     chat: Chat,
@@ -81,14 +81,14 @@ struct Talk {
     ends: Ends,
     words: Words,
     told: Told,
-    /// Whether input is a script's, so that its end is the end of the chat, and nobody sees it wait.
+    /// Whether the input is a script, so that the chat ends with it and nobody watches.
     is_script: bool,
-    /// When it is over, although something is not kept yet; set once nothing more comes in.
+    /// When to end although something is not kept yet; set once the input has ended.
     ends_at: Option<Duration>,
     started: Duration,
-    /// When something was last found kept, or nothing waited for that.
+    /// When a message was last found kept, or when none waited.
     progress: Duration,
-    /// Whether the room was joined and its replay has come to its end, once.
+    /// Whether the room was joined, and its replay ended, at least once.
     has_caught_up: bool,
     said: usize,
     failed: usize,
@@ -128,7 +128,7 @@ impl Talk {
         }
     }
 
-    /// Says what a person can do, before anything else.
+    /// Tells a person what they can do, before anything else.
     async fn greet(&mut self) -> Result<(), Failure> {
         if !self.ends.are_of_a_person() {
             return Ok(());
@@ -136,7 +136,7 @@ impl Talk {
         self.note("type, and press Enter to say it; /help says what else there is").await
     }
 
-    /// Talks until it is over, and then gives the exit code.
+    /// Talks until the end, and returns the exit code.
     async fn go_on(&mut self) -> Result<u8, Failure> {
         loop {
             self.obey().await?;
@@ -144,7 +144,7 @@ impl Talk {
             if let Some(over) = self.is_over(now) {
                 return over;
             }
-            // A script waits for its acks; a person is told what waits, and may want to end it.
+            // A script waits for its acks; a person is told what waits, and may want to end the chat.
             let takes_lines = self.ends_at.is_none() && (self.chat.unsent() < AHEAD || self.ends.are_of_a_person());
             let until = self.chat.deadline().map_or(LOOK, |deadline| deadline.saturating_sub(now).min(LOOK));
             tokio::select! {
@@ -153,7 +153,7 @@ impl Talk {
                     if let Some(code) = self.typed(typed, &room).await? {
                         return Ok(code);
                     }
-                    // A room may have been refused since it was entered here. What was typed for it was not said elsewhere.
+                    // The room may have been refused since it was chosen. What was typed for it must not go elsewhere.
                     if !self.chat.rooms().any(|room| room == self.ends.room()) {
                         self.ends.speak_in(self.chat.rooms().last().unwrap_or_default());
                     }
@@ -193,7 +193,7 @@ impl Talk {
                 _ => format!("nothing was acknowledged for {time}; {}", self.not_kept(unsent)),
             });
         }
-        // A script without input still wants to know that it could join, and to read what it asked for.
+        // A script without input still wants to know that it could join, and to read the history that it requested.
         let is_waiting = unsent > 0 || (self.is_script && !self.has_caught_up);
         if self.ends_at.is_none_or(|end| is_waiting && now < end) {
             return None;
@@ -230,7 +230,7 @@ impl Talk {
         Ok(())
     }
 
-    /// Carries out what the state machine asks for.
+    /// Does what the state machine asks for.
     async fn obey(&mut self) -> Result<(), Failure> {
         for effect in self.chat.effects() {
             match effect {
@@ -290,16 +290,16 @@ impl Talk {
         self.ends.print(Line::Note(self.words.note(text))).await
     }
 
-    /// What was typed, where this room stood before it. Returns the exit code if that ends it at once.
+    /// Handles a typed line, with this room in its prompt. Returns the exit code if the line ends the chat at once.
     async fn typed(&mut self, typed: Typed, room: &str) -> Result<Option<u8>, Failure> {
         match typed {
             Typed::Failed(why) => return Err(why.into()),
             Typed::Interrupted => return Ok(Some(130)),
             Typed::End => self.ends_soon(),
-            // A script's lines are texts, whatever they begin with; and so are a person's that a program reads along with.
+            // A script's lines are texts, whatever they begin with; so are a person's when a program reads the output.
             Typed::Line(line) if !self.ends.are_of_a_person() => self.say(&line, room).await?,
             Typed::Line(line) => {
-                // What is pasted has several lines, and each is one.
+                // A pasted text may have several lines, each of which is a message.
                 for line in line.lines() {
                     self.carry_out(Command::read(line), room).await?;
                 }
@@ -341,7 +341,7 @@ impl Talk {
                 }
             }
         }
-        // Before the next line stands what it is then about.
+        // The prompt of the next line names its room.
         self.obey().await
     }
 
@@ -364,18 +364,18 @@ impl Talk {
         Ok(())
     }
 
-    /// Ends it in order: the connection is closed, all is printed, and the terminal is as it was.
+    /// Ends properly: closes the connection, prints everything, and restores the terminal.
     async fn end(mut self, outcome: Result<u8, Failure>) -> Result<u8, Failure> {
         let unsent = self.chat.unsent();
         if matches!(outcome, Ok(1..)) && !self.options.json {
             let unsent = if unsent > 0 { format!("; {}", self.not_kept(unsent)) } else { String::new() };
-            // Whoever cannot read this any more needs no telling.
+            // If the output is closed, nobody can be told anything.
             let _ = self.note(&format!("closing{unsent}")).await;
         }
         if let Some(link) = self.link.take() {
             link.close().await;
         }
-        // Whoever reads slowly gets it all, unless this was called off.
+        // A slow reader gets everything, unless a signal ended the chat.
         let was_called_off = matches!(outcome, Ok(1..));
         self.ends.end(if was_called_off { LAST_PRINTS } else { Duration::MAX }).await;
         outcome

@@ -27,14 +27,14 @@ use super::{
     printer::{Line, Printer},
 };
 
-/// Lines that remain in the history.
+/// Lines to keep in the editor's history.
 const HISTORY: usize = 1000;
 
-/// How far apart tabs are, for the editor and for counting its rows.
+/// The width of tabs, for the editor and for counting its rows.
 const TAB: u8 = 8;
 
-/// How long a line that was entered waits for a print that has begun. One that takes longer waits in turn for the next
-/// line to be edited, and then nothing is printed meanwhile.
+/// How long an entered line waits for a print that has begun. A longer print itself waits for the next line to be
+/// edited, and nothing is printed meanwhile.
 const BEGUN_PRINT: Duration = Duration::from_millis(50);
 
 /// A terminal with a line to edit at the bottom, and everything else above it.
@@ -42,14 +42,14 @@ const BEGUN_PRINT: Duration = Duration::from_millis(50);
 pub(super) struct Terminal {
     pub(super) printer: Printer,
     pub(super) typed: mpsc::Receiver<Typed>,
-    /// What stands before the next line, which is asked for with that.
+    /// The prompt of the next line; sending it asks for that line.
     prompts: Option<threads::Sender<String>>,
     is_reading: Arc<AtomicBool>,
     as_it_was: Termios,
 }
 
 impl Terminal {
-    /// Takes over the terminal; `None` if this is none, or one that cannot move its cursor.
+    /// Takes over the terminal; `None` if there is none, or if it cannot move its cursor.
     pub(super) fn take() -> Option<Self> {
         let as_it_was = tcgetattr(io::stdin()).ok()?;
         let config = Config::builder().max_history_size(HISTORY).ok()?.auto_add_history(true).tab_stop(TAB).build();
@@ -59,7 +59,7 @@ impl Terminal {
         editor.set_helper(Some(Watch(gate.clone())));
         let mut above = editor.create_external_printer().ok()?;
 
-        // What is typed between two lines is not to be seen before the next one is there.
+        // What is typed between two lines must not show before the next prompt.
         let mut quiet = as_it_was.clone();
         quiet.local_modes.remove(LocalModes::ECHO | LocalModes::ICANON);
         tcsetattr(io::stdin(), OptionalActions::Now, &quiet).ok()?;
@@ -98,24 +98,24 @@ impl Terminal {
         Some(Self { printer, typed: lines, prompts: Some(prompts), is_reading, as_it_was })
     }
 
-    /// Has the next line edited, with this before it.
+    /// Starts editing the next line, with this prompt.
     pub(super) fn ask(&self, prompt: String) {
-        // Without the thread there is nobody to ask, and what ended it has been told.
+        // Without the thread there is nothing to ask, and its end was reported.
         let _ = self.prompts.as_ref().map(|prompts| prompts.send(prompt));
     }
 
-    /// No other line will be edited, and what is printed needs no place above one.
+    /// No other line will be edited, so printing needs no place above one.
     pub(super) fn ask_no_more(&mut self) {
         self.prompts = None;
     }
 
-    /// Gives the terminal back as it was, when all is printed, or after so long.
+    /// Gives the terminal back, once everything is printed or after this time.
     pub(super) async fn end(self, longest: Duration) {
         let Self { printer, typed, prompts, is_reading, as_it_was } = self;
         drop((prompts, typed));
         let _ = timeout(longest, printer.end()).await;
         if is_reading.load(Ordering::SeqCst) {
-            // The editor is still in the middle of a line, and cannot be called off.
+            // The editor is still editing a line, and cannot be stopped.
             let _ = io::stdout().write_all(b"\x1b[?2004l\r\n");
             let _ = io::stdout().flush();
         }
@@ -123,7 +123,7 @@ impl Terminal {
     }
 }
 
-/// Takes away a line that was entered, as what was said is shown when it is kept.
+/// Removes an entered line, because a message is shown once it is kept.
 fn erase(line: &str, mode: GraphemeClusterMode) -> io::Result<()> {
     let columns = usize::from(tcgetwinsize(io::stdout())?.ws_col).max(1);
     let rows = rows(line, columns, |character| usize::from(mode.width(character)));
@@ -132,7 +132,7 @@ fn erase(line: &str, mode: GraphemeClusterMode) -> io::Result<()> {
     out.flush()
 }
 
-/// How many rows the editor has drawn a line on, and moved down to leave it.
+/// How many rows the editor used for a line, and moved down to leave it.
 fn rows(line: &str, columns: usize, width: impl Fn(&str) -> usize) -> usize {
     let (mut row, mut column) = (1, 0);
     for character in line.graphemes(true) {
@@ -153,8 +153,8 @@ fn rows(line: &str, columns: usize, width: impl Fn(&str) -> usize) -> usize {
     row + usize::from(column == columns)
 }
 
-/// Lets lines be printed only while the editor is there to put them above what it edits, and not while a line that was
-/// entered is being taken away.
+/// Allows printing only while the editor can put lines above what it edits, and not while an entered line is being
+/// removed.
 #[derive(Debug, Default)]
 struct Gate {
     is_open: AtomicBool,
@@ -177,7 +177,7 @@ impl Gate {
         }
     }
 
-    /// The editor has ended, and what is printed now goes nowhere above.
+    /// The editor has ended, so printing goes to no place above it.
     fn open_for_good(&self) {
         let _printing = self.printing.lock().unwrap_or_else(PoisonError::into_inner);
         self.open();
@@ -192,7 +192,7 @@ impl Gate {
     }
 }
 
-/// Sees when the editor has begun with a line, and when that is entered.
+/// Notices when the editor begins a line, and when the line is entered.
 struct Watch(Arc<Gate>);
 
 impl Hinter for Watch {

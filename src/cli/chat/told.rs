@@ -2,21 +2,21 @@ use std::collections::HashMap;
 
 use super::{event::Refusal, news::News};
 
-/// What a person was told already of what does not work, as nobody wants to read it again after each try.
+/// What a person was already told about failures, which nobody wants to read again after each attempt.
 #[derive(Debug, Default)]
 pub(super) struct Told {
     /// Why there is no connection.
     outage: Option<String>,
-    /// Whether the URL of the server was told with that.
+    /// Whether that named the server's URL.
     has_url: bool,
     /// Why a room cannot be joined yet.
     joins: HashMap<String, Refusal>,
-    /// Why what was said in a room is not kept yet.
+    /// Why messages in a room are not kept yet.
     messages: HashMap<String, Refusal>,
 }
 
 impl Told {
-    /// Takes note of news. Returns whether they say what was not told yet since all was well.
+    /// Notes news. Returns whether they say something new since everything last worked.
     pub(super) fn note(&mut self, news: &News) -> bool {
         match news {
             News::Waiting { why, .. } => self.outage.replace(why.clone()).as_ref() != Some(why),
@@ -39,7 +39,7 @@ impl Told {
         }
     }
 
-    /// A reason with the URL in it only if that is new in this outage.
+    /// A reason, with the URL only if that is new in this outage.
     pub(super) fn with_url_once(&mut self, why: &str, url: &str) -> String {
         let had_url = self.has_url;
         self.has_url |= why.contains(url);

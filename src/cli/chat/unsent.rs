@@ -2,15 +2,15 @@ use std::{collections::VecDeque, time::Duration};
 
 use super::backoff::Backoff;
 
-/// Most messages of a room that may wait, and most bytes in them; who says more is told that it was not sent.
+/// Most messages that may wait in a room, and their most bytes; a further message is refused.
 const MOST: usize = 1000;
 const MOST_BYTES: usize = 1 << 20;
 
-/// For how long after a message was first sent the server surely still knows its id, if it has it. Less than the five
-/// minutes of `ROOMCAST_DEDUP_WINDOW`, for what a message may take to get there.
+/// For how long after its first sending the server surely still knows a message's id, if it got the message. It is less
+/// than the five minutes of `ROOMCAST_DEDUP_WINDOW`, because a message takes time to arrive.
 pub(super) const ID_IS_KNOWN: Duration = Duration::from_secs(4 * 60);
 
-/// Something to say that is not known to be kept.
+/// A message that is not known to be kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Message {
     pub(super) id: String,
@@ -21,51 +21,51 @@ pub(super) struct Message {
 /// That a message was put on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Sent {
-    /// When it was for the first time, and how many gaps the room had had then.
+    /// When it was first sent, and how many gaps the room had had by then.
     first: Duration,
     gaps: u64,
-    /// How many replays had been seen to their end when it was for the last time.
+    /// How many replays had ended when it was last sent.
     replays: u64,
 }
 
-/// What has been seen of a room, as far as it tells whether a message was kept.
+/// What was seen of a room, as far as it shows whether a message was kept.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seen {
     pub(super) gaps: u64,
-    /// Joins whose replay is over.
+    /// Number of replays that have ended.
     pub(super) replays: u64,
-    /// Whether the server keeps a history of the room, and with it the ids.
+    /// Whether the server keeps the room's history, and with it the ids.
     pub(super) history: bool,
 }
 
 impl Message {
-    /// Whether it was ever put on a connection, so that it may have been kept.
+    /// Whether it was ever sent, so that it may have been kept.
     pub(super) fn may_be_kept(&self) -> bool {
         self.sent.is_some()
     }
 }
 
-/// What comes of the first message in line.
+/// What to do with the first message in line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next<'a> {
     Nothing,
     Send(&'a Message),
-    /// A replay has to show first whether it was kept.
+    /// A replay must first show whether it was kept.
     Replay,
-    /// Nobody can tell any more whether it was kept, so its author has to be told.
+    /// Nobody can know any more whether it was kept, so its author must be told.
     Unknown(Message),
 }
 
-/// What was said in a room and is not known to be kept, in its order. One message at a time is on its way, so that none
-/// overtakes one that fails.
+/// The messages of a room that are not known to be kept, in order. One at a time is under way, so that none overtakes
+/// one that fails.
 #[derive(Debug, Default)]
 pub(super) struct Unsent {
     line: VecDeque<Message>,
     bytes: usize,
     is_under_way: bool,
-    /// Whether the one on its way has come as a message of the room, and only its `ack` is waited for.
+    /// Whether the message under way has come as a message of the room, and only its `ack` is missing.
     is_seen: bool,
-    /// From when on the first one may be sent again.
+    /// When the first one may be sent again.
     retry_at: Option<Duration>,
     backoff: Backoff,
 }
@@ -89,8 +89,8 @@ impl Unsent {
         self.line.iter().any(|message| message.id == id)
     }
 
-    /// What to send, in a room that is joined and whose replay is over. A server remembers an id for a while; what was
-    /// sent before that goes out again only if a replay has shown since, without a gap, that it did not arrive.
+    /// What to send in a joined room whose replay has ended. A server remembers an id only for a while; an older
+    /// message goes out again only if a replay since then, without a gap, has shown that it did not arrive.
     pub(super) fn next(&mut self, now: Duration, seen: Seen) -> Next<'_> {
         if self.is_under_way || self.retry_at.is_some_and(|at| now < at) {
             return Next::Nothing;
@@ -109,7 +109,7 @@ impl Unsent {
         self.line.front().map_or(Next::Nothing, Next::Send)
     }
 
-    /// When `next` may have something that it has not now.
+    /// When `next` may return something that it does not return now.
     pub(super) fn deadline(&self) -> Option<Duration> {
         self.retry_at.filter(|_| !self.is_under_way && !self.line.is_empty())
     }
@@ -125,8 +125,7 @@ impl Unsent {
         Some(message)
     }
 
-    /// The message has come as one of the room, so it is kept: takes it out, but not if its `ack` is on its way and is
-    /// wanted, too.
+    /// The message has come in the room, so it is kept: takes it out, unless its `ack` is wanted and still under way.
     pub(super) fn seen(&mut self, id: &str, is_ack_wanted: bool) -> Option<Message> {
         if is_ack_wanted && self.is_under_way && self.line.front().is_some_and(|message| message.id == id) {
             self.is_seen = true;
@@ -135,7 +134,7 @@ impl Unsent {
         self.remove(id)
     }
 
-    /// Whether this message is only in line for its `ack`.
+    /// Whether this message waits only for its `ack`.
     pub(super) fn is_seen(&self, id: &str) -> bool {
         self.is_seen && self.line.front().is_some_and(|message| message.id == id)
     }
@@ -148,14 +147,14 @@ impl Unsent {
         Some(message)
     }
 
-    /// The one on its way failed in a manner that may pass. Returns how long it waits.
+    /// The message under way failed for a reason that may pass. Returns how long to wait.
     pub(super) fn delay(&mut self, now: Duration, random: f64) -> Duration {
         let wait = self.backoff.next(Duration::ZERO, random);
         (self.is_under_way, self.retry_at) = (false, Some(now + wait));
         wait
     }
 
-    /// The connection, or the membership, is gone: no answer comes to what was on its way.
+    /// The connection, or the membership, is gone: what was under way gets no answer.
     pub(super) fn cut_off(&mut self) {
         if self.is_seen {
             self.take_first();
@@ -163,8 +162,8 @@ impl Unsent {
         (self.is_under_way, self.retry_at) = (false, None);
     }
 
-    /// Takes out those that a server has closed the connection for, without saying which: the longer ones than it takes by
-    /// default, or else the one that was on its way.
+    /// Takes out the messages for which a server closed the connection without saying which: those longer than servers
+    /// accept by default, or else the one under way.
     pub(super) fn take_too_large(&mut self, longest: usize) -> Vec<Message> {
         if self.is_seen {
             self.take_first();
@@ -177,7 +176,7 @@ impl Unsent {
         large.iter().filter_map(|id| self.remove(id)).collect()
     }
 
-    /// Takes out all that are not known to be kept.
+    /// Takes out all messages.
     pub(super) fn take_all(&mut self) -> Vec<Message> {
         self.cut_off();
         std::iter::from_fn(|| self.take_first()).collect()
@@ -232,13 +231,13 @@ mod tests {
         assert_eq!(old().next(LATER, seen(7, 1)), Next::Replay);
         assert_eq!(sent(&old().next(LATER, seen(7, 2))), "a");
         assert!(matches!(old().next(LATER, seen(8, 2)), Next::Unknown(message) if message.may_be_kept()));
-        // One that is young enough goes out whatever was seen, as the server still knows its id.
+        // A young message goes out in any case, because the server still knows its id.
         let mut unsent = old();
         assert_eq!(sent(&unsent.next(LATER - Duration::from_millis(1), seen(9, 2))), "a");
-        // That it went out again does not make its id younger, for it may be the first time that counts.
+        // Sending it again does not make its id younger, because the first sending may be the one that counts.
         unsent.cut_off();
         assert!(matches!(unsent.next(LATER, seen(9, 3)), Next::Unknown(_)));
-        // But that it is shown not to have arrived does.
+        // But proof that it did not arrive does.
         let mut unsent = old();
         unsent.next(LATER, seen(7, 2));
         unsent.cut_off();
@@ -267,7 +266,7 @@ mod tests {
         assert_eq!(unsent.next(Duration::ZERO, seen(0, 0)), Next::Nothing);
         assert!(unsent.remove("id-a").is_some() && !unsent.is_seen("id-b"));
         assert_eq!(sent(&unsent.next(Duration::ZERO, seen(0, 0))), "b");
-        // What the connection takes with it, and what was refused, gets none.
+        // What was lost with the connection, or refused, gets none.
         let mut unsent = on_its_way();
         assert_eq!(unsent.seen("id-a", true), None);
         unsent.cut_off();

@@ -9,23 +9,23 @@ use super::{
 };
 use crate::cli::client::plain;
 
-/// The colours that names have; a name has always the same. None is close to the usual ones of text and background.
+/// The colours of names; each name always has the same. None is close to the usual colours of text and background.
 const COLOURS: [u8; 10] = [31, 32, 33, 34, 35, 36, 92, 93, 95, 96];
 
 const DIM: &str = "\x1b[2m";
 const PLAIN: &str = "\x1b[0m";
 
-/// How news are told to a person.
+/// How to tell news to a person.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Words {
     pub(super) has_colours: bool,
-    /// Whether it has to be said which room something is about.
+    /// Whether to say which room something is about.
     pub(super) has_several_rooms: bool,
 }
 
 impl Words {
-    /// One line, without anything in it that the terminal would obey but for colours of this program; nothing for news that
-    /// only programs need.
+    /// One line, in which the terminal obeys nothing but this program's colours; `None` for news that only programs
+    /// need.
     pub(super) fn line(&self, news: &News) -> Option<String> {
         if let News::Said { room, said } = news {
             return Some(self.said(Some(room), said));
@@ -60,7 +60,7 @@ impl Words {
         if !self.has_colours {
             return shown.into_owned();
         }
-        // FNV-1a, so that a name has the same colour tomorrow, and everywhere.
+        // FNV-1a, so that a name has the same colour always and everywhere.
         let hash = name.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
         let colour = COLOURS[hash as usize % COLOURS.len()];
         format!("\x1b[{colour}m{shown}{PLAIN}")
@@ -71,7 +71,7 @@ impl Words {
     }
 }
 
-/// When something was said, in local time; with the day unless it was today.
+/// When something was said, in local time, with the day unless it was today.
 fn time(ts: Option<i64>) -> String {
     let now = ZonedDateTime::now();
     let then = ts.and_then(|ts| Timestamp::from_millisecond(ts).ok());
@@ -130,7 +130,7 @@ fn note(news: &News, has_several_rooms: bool) -> Option<String> {
     })
 }
 
-/// Enough of a text to know it by.
+/// Enough of a text to recognise it.
 pub(super) fn start(text: &str) -> String {
     const ENOUGH: usize = 60;
     let start: String = text.chars().take(ENOUGH).collect();
@@ -141,7 +141,7 @@ fn the_last(count: u64) -> String {
     if count == 1 { "the last message".to_owned() } else { format!("the last {count} messages") }
 }
 
-/// That it is tried again. How often is not said, as this is said only once.
+/// Says that the client tries again. It does not say how often, because this is said only once.
 fn again(wait: Duration) -> &'static str {
     if wait.is_zero() { "trying again at once" } else { "trying again" }
 }
@@ -186,7 +186,7 @@ pub(super) fn not_joined(room: &str, refusal: &Refusal) -> String {
     format!("{room:?} was not joined: {}{remedy}", refused(refusal))
 }
 
-/// News as a program is told them; nothing for those that it knows from the frames.
+/// News for a program; `None` for those that it knows from the frames.
 pub(super) fn json(news: &News) -> Option<Value> {
     Some(match news {
         News::Opened => json!({"type": "state", "state": "open"}),

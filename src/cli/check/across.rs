@@ -3,20 +3,20 @@ use std::time::Duration;
 use super::{member::Member, say};
 use crate::cli::client::{Failure, new_name};
 
-/// Most connections that are opened to meet two servers. With two servers behind a balancer that picks one at random,
-/// all of these meet the same one once in half a million times.
+/// Most connections to open until two servers have answered. With two servers behind a random balancer, all of these
+/// reach the same one once in half a million runs.
 pub(crate) const CONNECTIONS: usize = 20;
 
-/// How long a second copy of a message is waited for.
+/// How long to wait for a second copy of a message.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Opens connections over one URL until two servers have answered, and has members on them talk.
 ///
 /// # Errors
-/// If there is only one server, or a message does not reach the other one, or comes twice.
+/// If only one server answers, or a message does not reach the other one, or comes twice.
 pub(crate) async fn across(url: &str, connections: usize) -> Result<(), Failure> {
     let (first, name) = meet(url).await?;
-    // The others stay open meanwhile, for a balancer that picks the server with the fewest.
+    // The others stay open meanwhile, for a balancer that picks the server with the fewest connections.
     let mut same = Vec::new();
     while same.len() + 1 < connections {
         let (other, other_name) = meet(url).await?;
@@ -33,7 +33,7 @@ pub(crate) async fn across(url: &str, connections: usize) -> Result<(), Failure>
     .into())
 }
 
-/// Has members on two servers talk, each with a URL of its own.
+/// Has members on two servers talk, each server with its own URL.
 ///
 /// # Errors
 /// If both URLs lead to one server, or a message does not reach the other one, or comes twice.
@@ -46,7 +46,7 @@ pub(crate) async fn between(one: &str, other: &str) -> Result<(), Failure> {
     talk((first, &name), (second, &other_name)).await
 }
 
-/// A connection, and the server that it is to. That name is in the messages that a server has taken.
+/// A connection, and the name of its server, which is in the messages that the server takes.
 async fn meet(url: &str) -> Result<(Member, String), Failure> {
     let mut member = Member::connect(url).await?;
     // A room of its own, so that nobody else hears it.
@@ -65,7 +65,7 @@ async fn talk((mut one, name): (Member, &str), (mut other, other_name): (Member,
     other.hears(there).await?;
     other.say(&room, back).await?;
     one.hears(back).await?;
-    // A second copy of either would come before this, or, on whatever detour, a little later.
+    // A second copy of either would come before this, or a little later.
     one.say(&room, end).await?;
     other.hears(end).await?;
     tokio::try_join!(one.listens_for(PATIENCE), other.listens_for(PATIENCE))?;

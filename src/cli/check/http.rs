@@ -1,10 +1,10 @@
 use super::{LIMIT, say};
 use crate::cli::client::{Failure, get};
 
-/// The server is alive and ready, and its metrics can be read.
+/// Checks that the server is alive and ready, and that its metrics can be read.
 ///
 /// # Errors
-/// If one of them is not so.
+/// If one of these is not the case.
 pub(crate) async fn http(url: &str) -> Result<(), Failure> {
     let base = url.trim_end_matches('/');
     for path in ["/healthz", "/readyz"] {

@@ -23,7 +23,7 @@ impl Member {
         Ok(())
     }
 
-    /// Says something in a room, and waits until that is acknowledged and has come back. Returns the name of the server
+    /// Says something in a room, and waits until it is acknowledged and has come back. Returns the name of the server
     /// that took it.
     pub(super) async fn say(&mut self, room: &str, text: &str) -> Result<String, Failure> {
         let id = self.socket.say(room, text).await?;
@@ -52,7 +52,7 @@ impl Member {
         Ok(())
     }
 
-    /// Hears whatever comes in this time.
+    /// Hears what comes within this time.
     pub(super) async fn listens_for(&mut self, time: Duration) -> Result<(), Failure> {
         let listening = async {
             loop {

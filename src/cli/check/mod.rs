@@ -1,5 +1,5 @@
-//! `roomcast check`: checks of running servers, for `helm test`, for `make compose-smoke` and for people. Each says what it
-//! did, and why it failed.
+//! `roomcast check`: checks of running servers, for `helm test`, for `make compose-smoke` and for people. Each says
+//! what it did, or why it failed.
 
 mod across;
 mod http;
@@ -18,16 +18,16 @@ use tokio::time::{Instant, sleep};
 use self::across::CONNECTIONS;
 use super::client::{Failure, plain};
 
-/// How long to wait before the next try.
+/// How long to wait before the next attempt.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Longest time for any one thing that is waited for.
+/// Longest wait for any single step.
 const LIMIT: Duration = Duration::from_secs(5);
 
 /// What to check.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// Try again and again, until the check passes or this time is over
+    /// Repeat the check until it passes or this time is over
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     within: u64,
     #[command(subcommand)]
@@ -56,7 +56,7 @@ enum Check {
         #[arg(long, value_name = "N", default_value_t = CONNECTIONS, conflicts_with = "other")]
         connections: usize,
     },
-    /// Check that a Redis takes no commands without a password
+    /// Check that a Redis refuses commands without a password
     RedisRefuses {
         /// Its address
         #[arg(value_name = "HOST:PORT")]
@@ -91,11 +91,11 @@ pub(super) async fn run(Arguments { within, check }: Arguments) -> Result<(), Fa
     .await
 }
 
-/// Repeats a check until it passes, or fails when the time is over. A new pod may not reach others yet: its network
-/// policies take effect when each node has heard of it.
+/// Repeats a check until it passes or the time is over. A new pod may not reach others yet: its network policies take
+/// effect only when each node has heard of it.
 ///
 /// # Errors
-/// What the last try came to.
+/// The failure of the last attempt.
 async fn patiently(patience: Duration, check: impl AsyncFn() -> Result<(), Failure>) -> Result<(), Failure> {
     let (start, mut last) = (Instant::now(), String::new());
     loop {
@@ -112,7 +112,7 @@ async fn patiently(patience: Duration, check: impl AsyncFn() -> Result<(), Failu
     }
 }
 
-/// Tells the user what has been found so far.
+/// Tells the user what was found so far.
 fn say(text: &str) -> io::Result<()> {
     writeln!(io::stdout(), "{}", plain(text))
 }

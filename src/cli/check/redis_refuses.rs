@@ -6,13 +6,13 @@ use tokio::{
 use super::{LIMIT, say};
 use crate::cli::client::{Failure, within};
 
-/// Longest answer that is read; Redis refuses in one short line.
+/// Longest answer to read; Redis refuses in one short line.
 const LONGEST: u64 = 1024;
 
-/// A Redis takes no commands from those who give no password.
+/// Checks that a Redis refuses commands without a password.
 ///
 /// # Errors
-/// If it does, or something else answers, or nothing.
+/// If it accepts one, or if something else answers, or nothing.
 pub(crate) async fn redis_refuses(address: &str) -> Result<(), Failure> {
     let exchange = async {
         let mut stream = TcpStream::connect(address).await?;

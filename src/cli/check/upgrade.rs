@@ -1,10 +1,10 @@
 use super::{member::Member, say};
 use crate::cli::client::{Failure, new_name};
 
-/// A WebSocket can be opened, and what is said over it is acknowledged.
+/// Checks that a WebSocket can be opened, and that the server acknowledges a message over it.
 ///
 /// # Errors
-/// If it cannot, or is not.
+/// If one of these is not the case.
 pub(crate) async fn upgrade(url: &str) -> Result<(), Failure> {
     let mut member = Member::connect(url).await?;
     say(&format!("{url} was upgraded to a WebSocket"))?;

@@ -1,5 +1,5 @@
-//! What the program's own clients share: one GET, and a WebSocket that speaks JSON, which both give up after a time; and
-//! how to show what came over them.
+//! What the program's own clients share: a GET and a WebSocket with JSON, both with deadlines, and how to show what
+//! they received.
 
 mod get;
 mod open;
@@ -15,10 +15,10 @@ pub(crate) use self::{
     socket::Socket,
 };
 
-/// What went wrong, as the user is told.
+/// What went wrong, in words for the user.
 pub(crate) type Failure = Box<dyn std::error::Error>;
 
-/// What `work` comes to, or a failure if it takes too long.
+/// The result of `work`, or a failure if it takes too long.
 pub(crate) async fn within<T>(
     limit: Duration,
     what: &str,
@@ -30,7 +30,7 @@ pub(crate) async fn within<T>(
     }
 }
 
-/// A name that nobody else has.
+/// A unique name.
 pub(crate) fn new_name() -> String {
     format!("{:016x}", rand::random::<u64>())
 }

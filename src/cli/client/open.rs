@@ -6,7 +6,7 @@ use tokio_tungstenite::{
     tungstenite::{Error, http::StatusCode, http::header::RETRY_AFTER},
 };
 
-/// Longest time to connect and be upgraded.
+/// Longest time to connect and upgrade.
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// A WebSocket to a server.
@@ -17,15 +17,15 @@ pub(crate) type WebSocket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 #[error("{why}{}", .remedy.as_ref().map(|remedy| format!("; {remedy}")).unwrap_or_default())]
 pub(crate) struct NotOpened {
     pub(crate) why: String,
-    /// What to do, where trying again will not help.
+    /// What to do, if another attempt will not help.
     pub(crate) remedy: Option<String>,
-    /// How long the server wants to be left alone.
+    /// How long the server asks to wait.
     pub(crate) retry_after: Option<Duration>,
 }
 
-/// Opens a WebSocket, with TLS to `wss` and the certificates that the system trusts, or those of `SSL_CERT_FILE`.
+/// Opens a WebSocket; for `wss`, with TLS and the certificates that the system trusts, or those of `SSL_CERT_FILE`.
 pub(crate) async fn open(url: &str) -> Result<WebSocket, NotOpened> {
-    // The library reads this file again, and in the same manner.
+    // The library reads this file again, in the same way.
     if url.starts_with("wss:")
         && let Some(file) = env::var_os("SSL_CERT_FILE").filter(|file| !file.is_empty())
         && let Some(error) = unusable(Path::new(&file), fs::read(&file))
@@ -76,7 +76,7 @@ impl NotOpened {
     }
 }
 
-/// What a failed handshake of TLS says, and what to do.
+/// Why a TLS handshake failed, and what to do.
 fn tls(error: &rustls::Error) -> (String, Option<String>) {
     use rustls::{CertificateError as Bad, Error};
 
@@ -117,13 +117,13 @@ fn tls(error: &rustls::Error) -> (String, Option<String>) {
     (what, Some(remedy.to_owned()))
 }
 
-/// A name out of what rustls writes around it, as in `DnsName("localhost")`.
+/// The name inside what rustls writes, as in `DnsName("localhost")`.
 fn bare(name: &str) -> &str {
     let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')'));
     inner.unwrap_or(name).trim_matches('"')
 }
 
-/// The name of an error in words: `BadSignature` is "bad signature". What is a sentence already stays one.
+/// An error's name in words: `BadSignature` becomes "bad signature". A sentence stays as it is.
 fn in_words(name: &str) -> String {
     if name.contains(' ') {
         return name.to_owned();
@@ -138,7 +138,7 @@ fn in_words(name: &str) -> String {
     words
 }
 
-/// What is wrong with the file of `SSL_CERT_FILE`. The library that reads it would only log that.
+/// What is wrong with the file of `SSL_CERT_FILE`. The library would only log it.
 fn unusable(file: &Path, content: std::io::Result<Vec<u8>>) -> Option<NotOpened> {
     const CERTIFICATE: &[u8] = b"-----BEGIN CERTIFICATE-----";
     let what = match content {

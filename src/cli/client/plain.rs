@@ -5,8 +5,8 @@ use icu_properties::{
     props::{DefaultIgnorableCodePoint, GeneralCategory, VariationSelector},
 };
 
-/// What others said, as a terminal can be given it: one line, with what would move the cursor, set colours, turn the
-/// direction of the text around or not be seen at all written as Rust would, such as `\n` or `\u{202e}`.
+/// What others said, made safe for a terminal: one line, with everything escaped as in Rust (`\n`, `\u{202e}`) that
+/// would move the cursor, set colours, reverse the text's direction or be invisible.
 pub(crate) fn plain(text: &str) -> Cow<'_, str> {
     if !text.contains(is_treacherous) {
         return Cow::Borrowed(text);
@@ -21,7 +21,7 @@ pub(crate) fn plain(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// A frame of JSON, in the same way: in one line, and with what is treacherous in its texts written as JSON escapes, so that
+/// A JSON frame, made safe in the same way: one line, with dangerous characters in its texts as JSON escapes, so that
 /// it still means the same.
 pub(crate) fn plain_json(frame: &str) -> Cow<'_, str> {
     if !frame.contains(is_treacherous) {
@@ -30,7 +30,7 @@ pub(crate) fn plain_json(frame: &str) -> Cow<'_, str> {
     let mut shown = String::new();
     for c in frame.chars() {
         match c {
-            // Within a text these are escaped already, so here they are only between its parts.
+            // Within a text these are escaped already, so here they are only between tokens.
             '\n' | '\r' | '\t' => shown.push(' '),
             c if is_treacherous(c) => {
                 shown.extend(c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")));
@@ -41,7 +41,7 @@ pub(crate) fn plain_json(frame: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Emoji and several scripts need joiners and variation selectors, and those change nothing but their neighbours.
+/// Emoji and several scripts need joiners and variation selectors, which change only their neighbours.
 fn is_treacherous(c: char) -> bool {
     let is_needed = matches!(c, '\u{200c}' | '\u{200d}') || CodePointSetData::new::<VariationSelector>().contains(c);
     let changes_the_line = matches!(

@@ -9,7 +9,7 @@ use super::{Failure, WebSocket, new_name, open, within};
 /// Longest time for one write.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// A connection on which commands go out and events come in.
+/// A connection that sends commands and receives events.
 pub(crate) struct Socket(WebSocket);
 
 impl Socket {
@@ -22,7 +22,7 @@ impl Socket {
         self.send(&json!({"type": "join", "room": room, "username": username})).await
     }
 
-    /// Says something in a room. Returns the id under which that will be acknowledged.
+    /// Says something in a room. Returns the id under which it will be acknowledged.
     pub(crate) async fn say(&mut self, room: &str, text: &str) -> Result<String, Failure> {
         let id = new_name();
         self.send(&json!({"type": "message", "room": room, "text": text, "id": id})).await?;
@@ -34,8 +34,7 @@ impl Socket {
         within(LIMIT, "sending", sending).await
     }
 
-    /// The next event, whenever that comes; the end of the connection is a failure. Nothing is lost if this is given
-    /// up before it has come.
+    /// Waits for the next event; the end of the connection is a failure. Cancel-safe.
     pub(crate) async fn next(&mut self) -> Result<Value, Failure> {
         loop {
             match self.0.next().await {
