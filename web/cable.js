@@ -1,7 +1,7 @@
-/** For how long a cut lasts, in milliseconds. */
+/** How long a cut lasts, in milliseconds. */
 const CUT_FOR = 4000;
 
-/** What connects this page with its server, and can be cut. */
+/** The connection of this page to its server, which can be cut. */
 export class Cable {
   isCut = false;
   /** The class of the client's sockets. */
@@ -11,7 +11,7 @@ export class Cable {
 
   constructor() {
     const cable = this;
-    // Holds on to the socket, to be able to cut it, and lets none open while it is cut.
+    // Keeps the socket, to be able to cut it, and lets none open while it is cut.
     this.WebSocket = class extends WebSocket {
       constructor(...given) {
         super(...given);
@@ -21,7 +21,7 @@ export class Cable {
     };
   }
 
-  /** Cuts the connection off for a while, as a network does that goes away and comes back. @param {() => void} mended */
+  /** Cuts the connection for a while, like a network that goes away and comes back. @param {() => void} mended */
   cut(mended) {
     const socket = this.#socket;
     this.isCut = true;

@@ -9,7 +9,7 @@ import { Status, back, sentence, words } from './status.js';
 import { Failed, Kept, Unsent } from './store.js';
 import { Tally } from './tally.js';
 
-/** How many of the last messages are there at first. */
+/** How many of the last messages to show at first. */
 const HISTORY = 100;
 
 /** Most rows for what is not kept yet. */
@@ -18,7 +18,7 @@ const MOST_UNSENT = 50;
 /** How many of its own messages' ids a tab remembers. */
 const MOST_IDS = 500;
 
-/** The client finds the server where the page is from. */
+/** The page's own server. */
 const SERVER = new URL('ws', location.href.split(/[?#]/)[0]);
 
 /** One person in one room, from joining to leaving. */
@@ -42,9 +42,9 @@ export class Conversation {
   #connections = 0;
   #unqueued = 0;
   #wasOpen = false;
-  /** While it is away after it was there: since when, and what had come until then. */
+  /** While the connection is lost: since when, and what had come until then. */
   #away;
-  /** Nothing is before the message with this number. */
+  /** No message is before the one with this number. */
   #oldest = 1;
   #unseen = 0;
 
@@ -130,7 +130,7 @@ export class Conversation {
     this.#log.touch();
   }
 
-  /** It is in the room, and what was missed has come. */
+  /** It is in the room, and everything missed has come. */
   #arrived(server, position) {
     this.#tally.joined(position);
     this.#server = server ?? 'the server';
@@ -242,7 +242,7 @@ export class Conversation {
     }
   }
 
-  /** Brings up to date what follows from all the rest. */
+  /** Updates everything that depends on the rest. */
   #show() {
     if (!this.#joined) return;
     this.#showUnsent();

@@ -6,7 +6,7 @@ export function element(id) {
 }
 
 /**
- * A new element. What is in it is text or other elements, and never HTML.
+ * A new element. Its content is text or other elements, never HTML.
  *
  * @param {string} name @param {string} classes @param {...(string | Node | undefined)} content
  */

@@ -3,16 +3,16 @@ import { element } from './dom.js';
 const FIRST = ['Amber', 'Brisk', 'Calm', 'Clever', 'Gentle', 'Jolly', 'Keen', 'Merry', 'Noble', 'Quick', 'Quiet', 'Sunny'];
 const LAST = ['Badger', 'Crane', 'Dolphin', 'Falcon', 'Finch', 'Hare', 'Heron', 'Lynx', 'Otter', 'Raven', 'Robin', 'Wren'];
 
-/** Where the name of the last visit is. */
+/** Where the name of the last visit is stored. */
 const NAME = 'roomcast.name';
 
-/** The room and the name that stand in the page's own address; what is not there is empty. */
+/** The room and the name in the page's address; a missing one is empty. */
 export function fromAddress() {
   const query = new URLSearchParams(location.search);
   return { room: (query.get('room') ?? '').trim(), name: (query.get('name') ?? '').trim() };
 }
 
-/** The address of a room; without a name, it can be given to others. */
+/** The address of a room; without a name, it is fit to be shared. */
 export function address(room, name) {
   const url = new URL(location.pathname, location.href);
   url.searchParams.set('room', room);
@@ -21,7 +21,7 @@ export function address(room, name) {
 }
 
 /**
- * What is wrong with a room or a name, as far as a page can tell; the server has the last word.
+ * What is wrong with a room or a name, as far as the page can know; the server decides.
  *
  * @returns {{ field: 'room' | 'name', text: string } | undefined}
  */

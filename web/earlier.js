@@ -1,11 +1,11 @@
 import { connect } from './roomcast.js';
 
-/** How many messages are loaded at a time, and how long that may take. */
+/** How many messages to load at a time, and how long that may take. */
 const AT_ONCE = 100;
 const PATIENCE = 10_000;
 
 /**
- * Loads what was said before a message, over a short connection of its own, which joins with a position further back.
+ * Loads what was said before a message, over a separate short connection that joins with an earlier position.
  *
  * @param {URL} url @param {string} room @param {string} username
  * @param {import('../clients/js/roomcast.d.ts').Position} first The position of the first message that is there already.
@@ -24,7 +24,7 @@ export function loadEarlier(url, room, username, first) {
     // The rest of the replay is there already.
     if (message.seq >= first.seq - 1) resolve();
   });
-  // The log does not reach back so far, or is not the one that it was.
+  // The log does not reach back so far, or has begun anew.
   joined.on('reset', ({ upTo }) => {
     isAll = true;
     if (upTo?.epoch !== first.epoch || upTo.seq >= first.seq - 1) resolve();

@@ -1,5 +1,5 @@
 /**
- * Finds addresses in what people write. What is no plain `http` or `https` address stays text.
+ * Finds addresses in what people write. Anything but a plain `http` or `https` address stays text.
  *
  * @typedef {{ text: string, href?: string, host?: string }} Piece Some text; a link, if it has a `href`. `host` is where that
  * really leads, if the text could be read otherwise.
@@ -50,7 +50,7 @@ function balanced(text, open, close) {
 function read(text) {
   if (text.length > 2048 || !URL.canParse(text)) return undefined;
   const url = new URL(text);
-  // A name before the host is there to be taken for the host.
+  // A name before the host is meant to be mistaken for the host.
   if (!['http:', 'https:'].includes(url.protocol) || url.username || url.password || !url.hostname) return undefined;
   const written = text.slice(text.indexOf('//') + 2).split(/[/?#]/)[0].toLowerCase();
   const looksLike = written.replace(/:\d*$/, '');

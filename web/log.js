@@ -4,7 +4,7 @@ import { follow } from './rows.js';
 /** Most rows in the page; each has about ten nodes. */
 const MOST = 400;
 
-/** How soon what was added is shown, in milliseconds, and how soon while more and more comes. */
+/** How soon to show new rows, in milliseconds, and how soon while more keep coming. */
 const SOON = 16;
 const SOON_IN_A_FLOOD = 100;
 
@@ -42,7 +42,7 @@ export class Log {
     const { signal } = this.#listening;
     this.#scroll.addEventListener('scroll', () => this.#scrolled(), { signal, passive: true });
     this.#newest.addEventListener('click', () => this.showNewest(), { signal });
-    // Whoever unfolds a row at the end wants to read it from its beginning.
+    // A reader who unfolds a row at the end wants to read it from its beginning.
     this.#rows.addEventListener('click', event => (this.#isAtEnd &&= !event.target.closest('button')), { signal });
     // A phone's keyboard, a draft that grows and a row that is unfolded change what is the end.
     this.#sizes.observe(this.#scroll);
@@ -63,7 +63,7 @@ export class Log {
     return this.#unread;
   }
 
-  /** Has a row come at the end, soon, together with others. @param {HTMLElement} row */
+  /** Adds a row at the end, soon and together with others. @param {HTMLElement} row */
   add(row) {
     this.#added.push(row);
     if (this.#added.length > MOST) {
@@ -103,7 +103,7 @@ export class Log {
     this.#tellUnread();
   }
 
-  /** Has older rows come before the first. */
+  /** Adds older rows before the first. */
   prepend(rows) {
     // They are no news.
     this.#rows.parentElement.ariaBusy = 'true';
@@ -191,7 +191,7 @@ export class Log {
     this.#tellUnread();
   }
 
-  /** Does something to the rows that leaves what is being read where it is. */
+  /** Changes the rows without moving what is being read. */
   #keepingPlace(change) {
     const top = this.#scroll.getBoundingClientRect().top;
     const anchor = [...this.#rows.children].find(row => row.getBoundingClientRect().bottom > top);

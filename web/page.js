@@ -12,7 +12,7 @@ const door = new Door((room, name) => {
   start();
 });
 
-/** Shows what the address says: the room, or the door in front of it. */
+/** Shows what the address names: a room, or the door. */
 function start(problem) {
   conversation?.end();
   conversation = undefined;

@@ -1,14 +1,14 @@
 import { button, make } from './dom.js';
 import { pieces } from './links.js';
 
-/** A text that is longer, or has more lines, is folded. */
+/** A longer text, or one with more lines, is folded. */
 const FOLD_AT = 1200;
 const FOLD_LINES = 16;
 
 /** What servers of another kind may send in place of a name; ours have at most 64 characters. */
 const LONGEST_NAME = 80;
 
-/** Messages of one person that come within this time stand under one name. */
+/** Messages of one person within this time stand under one name. */
 const TOGETHER = 5 * 60_000;
 
 const time = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit' });
@@ -33,7 +33,7 @@ export function messageRow(message, { own, missed = false, toAll = false }) {
   return row;
 }
 
-/** Has a row stand under the name of the one before, if that is the same person's. */
+/** Puts a row under the name of the row before, if both are by the same person. */
 export function follow(row, before) {
   const [a, b] = [before?.speaker, row.speaker];
   const follows = a !== undefined && b !== undefined && a.username === b.username && a.missed === b.missed;

@@ -1,7 +1,7 @@
 import { element } from './dom.js';
 import { messages } from './rows.js';
 
-/** A state that does not last this long is not read out. */
+/** A state that lasts less than this is not read out. */
 const SETTLED = 700;
 
 /**
@@ -53,7 +53,7 @@ function meanwhile(missed, lost, hasMore, isBlind) {
   return `${came}${lost} lost`;
 }
 
-/** What the fields of the protocol are to people. */
+/** The names of the protocol's fields for people. */
 const FIELDS = { room: 'A room’s name', username: 'A name' };
 
 /** An error in a sentence for people. @param {{ code?: string, message: string }} error */
@@ -65,7 +65,7 @@ export function sentence({ code, message }) {
   return /[.!?]$/.test(text) ? text : `${text}.`;
 }
 
-/** Says how the connection is, to those who see it and to those who hear it. */
+/** Tells the state of the connection to those who see the page and to those who hear it. */
 export class Status {
   #shown = element('state');
   #said = element('said');
@@ -83,7 +83,7 @@ export class Status {
     this.say(say().text);
   }
 
-  /** Has something read out, unless something else is to be said before this has lasted a while. */
+  /** Has something read out, unless something else replaces it within a short time. */
   say(text) {
     clearTimeout(this.#settling);
     this.#settling = setTimeout(() => {

@@ -1,9 +1,9 @@
 /**
- * What outlives a reload. `sessionStorage` is a tab's own, so two tabs never send each other's messages; a tab that was
+ * What survives a reload. `sessionStorage` belongs to one tab, so two tabs never send each other's messages; a tab that was
  * duplicated has copies under the same ids, which make no second message.
  */
 
-/** Where it is; nowhere, if the browser is told to keep nothing. */
+/** The storage; none, if the browser is told to keep nothing. */
 const storage = (() => {
   try {
     return sessionStorage;
@@ -67,7 +67,7 @@ export class Kept {
   }
 }
 
-/** What could not be sent, with why, the oldest first. */
+/** What could not be sent, and why, oldest first. */
 export class Failed {
   #kept;
   #list;

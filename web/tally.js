@@ -1,5 +1,5 @@
 /**
- * Counts what came in a room and judges it by its numbers, whatever the client says: what is missing, what came twice, what
+ * Counts what came in a room and judges it by its numbers, independently of the client: what is missing, what came twice, what
  * came in the wrong order.
  */
 export class Tally {
@@ -7,9 +7,9 @@ export class Tally {
   lost = 0;
   doubled = 0;
   misordered = 0;
-  /** How often something may be missing and nobody knows how much. */
+  /** How often something may be missing without anybody knowing how much. */
   unsized = 0;
-  /** Whether it was in the room without a place in its order: what is missing then leaves no trace. */
+  /** Whether it was in the room without a position: what is missing then leaves no trace. */
   isBlind = false;
   #epoch;
   /** The number of the message before the first that counts, then of the latest. */
@@ -42,7 +42,7 @@ export class Tally {
     }
   }
 
-  /** Something cannot be had: it counts as lost, and the room goes on after it. */
+  /** A gap: it counts as lost, and the room goes on after it. */
   gap({ after, upTo, filled }) {
     const isSized = after !== undefined && after.epoch === upTo?.epoch;
     if (!filled && isSized) this.lost += Math.max(0, upTo.seq - after.seq);

@@ -16,7 +16,7 @@ use super::{
 const AT_ONCE: usize = 128;
 
 /// Gets each thing that a client hears: which client, what, and when.
-pub(super) type Ears<'e> = dyn FnMut(usize, Heard<'_>, Duration) + 'e;
+pub(super) type Listener<'e> = dyn FnMut(usize, Heard<'_>, Duration) + 'e;
 
 /// All clients of a run: their sockets and their states.
 pub(super) struct Swarm<'a> {
@@ -150,17 +150,17 @@ impl<'a> Swarm<'a> {
     }
 
     /// Waits for sockets until this time since the start, and serves those with events.
-    pub(super) fn turn(&mut self, until: Duration, ears: &mut Ears<'_>) -> io::Result<()> {
+    pub(super) fn turn(&mut self, until: Duration, listener: &mut Listener<'_>) -> io::Result<()> {
         let mut ready = std::mem::take(&mut self.ready);
         self.poller.wait(self.start + until, &mut ready)?;
         for Ready { index, ended } in ready.drain(..) {
-            self.serve(index, ended, ears);
+            self.serve(index, ended, listener);
         }
         self.ready = ready;
         Ok(())
     }
 
-    fn serve(&mut self, index: usize, ended: bool, ears: &mut Ears<'_>) {
+    fn serve(&mut self, index: usize, ended: bool, listener: &mut Listener<'_>) {
         if let State::Connecting(connection) = &self.seats[index].state {
             match connection.connected() {
                 Ok(true) => self.upgrade(index),
@@ -170,7 +170,7 @@ impl<'a> Swarm<'a> {
             return;
         }
         let mut buffer = std::mem::take(&mut self.buffer);
-        if let Err(why) = self.read(index, ended, &mut buffer, ears) {
+        if let Err(why) = self.read(index, ended, &mut buffer, listener) {
             self.end(index, why);
         }
         self.buffer = buffer;
@@ -190,7 +190,7 @@ impl<'a> Swarm<'a> {
     }
 
     /// Reads what has arrived, and sends what waits.
-    fn read(&mut self, index: usize, ended: bool, buffer: &mut Vec<u8>, ears: &mut Ears<'_>) -> Result<(), String> {
+    fn read(&mut self, index: usize, ended: bool, buffer: &mut Vec<u8>, listener: &mut Listener<'_>) -> Result<(), String> {
         let lost = |why: io::Error| format!("the connection was lost: {why}");
         loop {
             let Some(connection) = self.seats[index].state.connection() else { return Ok(()) };
@@ -199,7 +199,7 @@ impl<'a> Swarm<'a> {
                 Filled::End => return Err("the connection was lost".to_owned()),
                 Filled::Nothing => return Ok(()),
                 Filled::Bytes(count, more) => {
-                    let used = self.take(index, &buffer[..count], ears)?;
+                    let used = self.take(index, &buffer[..count], listener)?;
                     if let Some(connection) = self.seats[index].state.connection() {
                         connection.keep(&buffer[used..count]);
                     }
@@ -213,7 +213,7 @@ impl<'a> Swarm<'a> {
     }
 
     /// Handles the complete frames in these bytes. Returns how many bytes they were.
-    fn take(&mut self, index: usize, bytes: &[u8], ears: &mut Ears<'_>) -> Result<usize, String> {
+    fn take(&mut self, index: usize, bytes: &[u8], listener: &mut Listener<'_>) -> Result<usize, String> {
         let at = self.now();
         let mut used = 0;
         if let State::Upgrading(_, key) = &self.seats[index].state {
@@ -224,7 +224,7 @@ impl<'a> Swarm<'a> {
         while let Some((incoming, length)) = frame::cut(&bytes[used..])? {
             used += length;
             match incoming {
-                Incoming::Text(text) => self.hear(index, text, at, ears),
+                Incoming::Text(text) => self.hear(index, text, at, listener),
                 Incoming::Ping(payload) => {
                     self.frames.clear();
                     frame::put_pong(payload, &mut self.frames);
@@ -250,7 +250,7 @@ impl<'a> Swarm<'a> {
         texts.iter().for_each(|text| self.send(index, text));
     }
 
-    fn hear(&mut self, index: usize, text: &[u8], at: Duration, ears: &mut Ears<'_>) {
+    fn hear(&mut self, index: usize, text: &[u8], at: Duration, listener: &mut Listener<'_>) {
         let (mut answers, mut joined, mut refused) = (Vec::new(), false, None);
         let seat = &self.seats[index];
         self.dialect.hear(Client { number: index, room: &seat.room }, text, &mut |what| match what {
@@ -258,7 +258,7 @@ impl<'a> Swarm<'a> {
             Heard::Refused(why) => refused = Some(why),
             what => {
                 joined |= what == Heard::Joined;
-                ears(index, what, at);
+                listener(index, what, at);
             }
         });
         answers.iter().for_each(|answer| self.send(index, answer));

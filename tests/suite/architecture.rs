@@ -1,5 +1,5 @@
-//! The module table in ARCHITECTURE.md is what the code does: each module imports the modules and names the crates that
-//! the table allows it, and no others.
+//! The code keeps to the module table in ARCHITECTURE.md: each module imports only the modules, and names only the
+//! crates, that the table allows it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,8 +7,7 @@ use std::{
     path::Path,
 };
 
-// The compiler's own grammar, so that no way of writing an import is missed. All three crates are built for the derives
-// in any case.
+// A parser for Rust, so that no way of writing an import escapes. The derives build all three crates anyway.
 use proc_macro2::{TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::{Attribute, Item, UseTree};
@@ -48,12 +47,12 @@ fn dependencies(manifest: &str, table: &str) -> Names {
     names.map(|(name, _)| name.replace('-', "_")).collect()
 }
 
-/// Something outside its own module that a source file names.
+/// Something outside its own module that a source file mentions.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Mention {
     path: String,
     line: usize,
-    /// The module, if it is one of ours, else the crate.
+    /// The module, if it is ours, or else the crate.
     name: String,
     is_module: bool,
 }
@@ -75,7 +74,7 @@ struct Reading<'a> {
 }
 
 impl<'a> Reading<'a> {
-    /// What the code outside of tests names.
+    /// What the code outside tests mentions.
     fn of(path: &'a str, source: &str, crates: &'a Names) -> Vec<Mention> {
         let inside = path.trim_start_matches("src/").trim_end_matches(".rs").trim_end_matches("/mod");
         let module = inside.split('/').map(str::to_owned).collect();
@@ -148,13 +147,13 @@ impl<'a> Reading<'a> {
         self.mention(&path);
     }
 
-    /// Writes down where a path leads, if that is outside its module.
+    /// Notes where a path leads, if that is outside its module.
     fn mention(&mut self, path: &[(String, usize)]) {
         let Some((head, line)) = path.first() else { return };
         let up = path.iter().take_while(|(name, _)| name == "super").count();
         let inside = match head.as_str() {
             "crate" | "roomcast" => path.get(1),
-            // Out of the module and down again from the root is a detour to another one.
+            // A path that leaves its module through `super` leads to another one.
             "super" if up >= self.module.len() => path.get(up),
             _ if self.crates.contains(head) && path.len() > 1 => {
                 let (name, line) = (head.clone(), *line);
@@ -170,7 +169,7 @@ impl<'a> Reading<'a> {
     }
 }
 
-/// Whether code is compiled for tests only.
+/// Whether code is compiled only for tests.
 fn is_test(attributes: &[Attribute]) -> bool {
     attributes.iter().any(|attribute| {
         attribute.path().is_ident("cfg") && attribute.meta.to_token_stream().to_string().contains("test")
@@ -180,7 +179,7 @@ fn is_test(attributes: &[Attribute]) -> bool {
 fn sources(path: &Path, found: &mut Vec<(String, String)>) {
     for entry in fs::read_dir(path).expect("a directory") {
         let path = entry.expect("an entry").path();
-        // Files that hold nothing but tests are declared as such where they are included.
+        // Files with only tests are marked as such where they are included.
         let is_test =
             path.file_stem().is_some_and(|stem| ["tests", "memory", "fuzz", "rules"].iter().any(|name| stem == *name));
         if path.is_dir() {
@@ -243,12 +242,12 @@ fn each_module_imports_and_names_what_the_table_allows_and_nothing_else() {
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
     let named: Names = rows.iter().flat_map(|(_, row)| row.crates.iter().cloned()).collect();
-    // It is the allocator of the program, which names it in src/main.rs.
+    // It is the program's allocator, named in src/main.rs.
     let unnamed: Vec<_> = crates.difference(&named).filter(|name| *name != "tikv_jemallocator").collect();
     assert!(unnamed.is_empty(), "Cargo.toml has dependencies that no module names: {unnamed:?}");
 }
 
-/// What measures or judges the server shares none of its code.
+/// What measures or judges the server shares no code with it.
 #[test]
 fn the_other_crates_depend_on_what_they_may() {
     for (member, ours) in [("load", &[][..]), ("bench", &["roomcast_load"]), ("faults", &[])] {

@@ -43,7 +43,7 @@ impl Chat {
         timeout(DEADLINE, self.output.next_line()).await.expect("in time").expect("UTF-8").expect("a line")
     }
 
-    /// Ends its input, and waits for its end. Returns the exit code, what was not heard yet, and standard error.
+    /// Ends its input, and waits for its end. Returns the exit code, the rest of its output, and standard error.
     async fn ended(mut self) -> (Option<i32>, Vec<String>, String) {
         self.input = None;
         let (mut heard, mut errors) = (Vec::new(), String::new());

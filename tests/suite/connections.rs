@@ -1,4 +1,4 @@
-//! How many connections a server takes, what the others are told, and that it is always there for those who watch it.
+//! How many connections a server takes, what it tells the others, and that it always answers probes.
 
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ async fn with_few_files_clients_are_refused_and_what_the_server_needs_is_there()
         assert_eq!((status, has_hint), if taken < limit { ("101", false) } else { ("503", true) }, "{taken}: {head}");
         held.push(stream);
     }
-    // More that say nothing than there are places for them.
+    // More silent connections than there are places.
     for _ in 0..6 {
         held.push(TcpStream::connect(server.address).await.unwrap());
     }
@@ -51,7 +51,7 @@ async fn with_few_files_clients_are_refused_and_what_the_server_needs_is_there()
     assert_eq!(server.metric("ws_connected_clients").await as usize, limit);
     assert!(server.metric("http_connections_displaced_total").await >= 90.0);
 
-    // What a lost connection to Redis leaves free is for the next one, and for nobody else.
+    // The file of a lost connection to Redis stays reserved for the next one.
     for number in 0..5 {
         let mut connection = redis.connect().await;
         for kind in ["normal", "pubsub"] {
@@ -75,8 +75,7 @@ async fn with_few_files_clients_are_refused_and_what_the_server_needs_is_there()
     assert!(!server.log().contains("could not be accepted"), "{}", server.log());
 }
 
-/// As many connections that have not been upgraded as there may be, and as much of a head on each as there may be: that is
-/// all they cost, even if more is sent.
+/// The most connections before their upgrade, each with the longest head: they cost no more, even if more is sent.
 #[tokio::test]
 async fn unfinished_heads_take_no_more_memory_than_there_are_places() {
     const PLACES: f64 = 1024.0;
@@ -89,7 +88,7 @@ async fn unfinished_heads_take_no_more_memory_than_there_are_places() {
     for number in 0..1300 {
         let mut stream = TcpStream::connect(server.address).await.unwrap();
         let head = if number % 4 == 0 { &too_long } else { &head };
-        // Whoever has been displaced or refused may find the connection closed.
+        // A displaced or refused client may find the connection closed.
         let _ = stream.write_all(head.as_bytes()).await;
         held.push(stream);
     }

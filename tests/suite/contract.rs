@@ -1,4 +1,4 @@
-//! What every broker promises, held against both: the one in memory and the one on a real Redis.
+//! What every broker promises, checked with both: the one in memory and the one on a real Redis.
 
 use std::{
     collections::HashSet,
@@ -18,7 +18,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::support::{Redis, eventually};
 
-/// A server as far as a broker knows one: it wants channels and writes down what it hears.
+/// A server as a broker sees it: it wants channels, and records what it hears.
 #[derive(Default)]
 struct Recorder {
     wants: Mutex<HashSet<Channel>>,
@@ -151,7 +151,7 @@ async fn each_channel_has_its_own_order_and_the_log_has_what_was_published() {
         assert_eq!(from_one, LogSlice { top, entries: published.clone() });
         let from_three = subject.read(&a, top, 3, false).await;
         assert_eq!(from_three.entries, published[2..]);
-        // Of another epoch, so that nothing can be skipped: all there is.
+        // Of another epoch, so nothing can be skipped: everything.
         let other = Position::new(roomcast::protocol::Epoch(1), 2);
         assert_eq!(subject.read(&a, other, 2, false).await.entries, published);
         let tops = subject.broker.tops(&[a, b, room("c")]).await.unwrap();
@@ -267,7 +267,7 @@ async fn a_page_of_the_log_is_bounded_in_entries_and_in_bytes() {
     .await;
 }
 
-/// Of the Redis broker alone, as the next ones: nobody else can come to the memory of this one.
+/// For the Redis broker alone, like the next ones: nobody else can reach the memory of the other.
 #[tokio::test]
 async fn what_is_wrong_with_one_channel_costs_no_other_and_no_connection() {
     let Some(redis) = Redis::start().await else { return };
@@ -339,7 +339,7 @@ async fn only_what_redis_gave_its_place_is_vouched_for() {
     assert_eq!(vouched, [true, false, false, true]);
     assert_eq!(heard()[0].1, placed.item.as_bytes());
 
-    // The secret goes with everything else, and the servers agree on another.
+    // The secret is lost with everything else, and the servers agree on a new one.
     let _: () = redis::cmd("FLUSHALL").query_async(&mut redis.connect().await).await.unwrap();
     eventually("pushes are vouched for again", async || {
         one.publish(&a, &draft("x", None)).await;
@@ -377,7 +377,7 @@ async fn a_log_behind_what_is_known_or_void_starts_a_new_epoch_once() {
         };
         let second = placed.position;
         assert!(second.epoch != first.epoch && second.seq == 1);
-        // Another server that knew as much finds the new epoch and leaves it.
+        // Another server that knew as much finds the new epoch and keeps it.
         let slice = subject.read(&a, ahead, 5, false).await;
         assert_eq!((slice.top, seqs(&slice)), (second, vec![1]));
         // By reading, for either reason.

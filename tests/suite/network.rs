@@ -79,11 +79,11 @@ async fn a_subscriber_that_hears_nothing_is_found_out_and_replaced() {
     let Some(mut scene) = Scene::set().await else { return };
     let connects = scene.one.metric("roomcast_subscriber_connects_total").await;
     scene.proxy.set(Network::Deaf);
-    // Commands are answered all the while, so only the ears can tell.
+    // Commands are answered all the while, so only the subscriber can notice.
     scene.bob.say("lobby", "not pushed").await;
     scene.one_is_unready("subscriber").await;
     assert!(!scene.one.get("/readyz").await.1.contains("redis_unreachable"));
-    // It comes all the same: the regular comparison finds it.
+    // It still comes: the regular comparison finds it.
     assert_eq!(scene.ann.texts(1).await, ["not pushed"]);
     scene.proxy.set(Network::Sound);
     scene.one.is_ready().await;

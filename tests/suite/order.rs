@@ -1,4 +1,4 @@
-//! One order for all members of a room, and what happens when something is missing in it.
+//! One order for all members of a room, and what happens when something is missing from it.
 use futures_util::future::join_all;
 use redis::{AsyncCommands, aio::MultiplexedConnection};
 use serde_json::{Value, json};
@@ -79,12 +79,12 @@ pub async fn keep_without_push(redis: &mut MultiplexedConnection, text: &str) {
     let _: () = redis.xadd(LOG, format!("{seq}-0"), &[("e", &*envelope), ("b", "0")]).await.unwrap();
 }
 
-/// Loses the last writes and gives their numbers, and perhaps more, out again: as a promoted replica does for a
-/// server that knows of nothing.
+/// Loses the last writes and assigns their numbers again, and perhaps more, like a promoted replica with a server that
+/// does not know.
 pub async fn wind_back_and_go_on(redis: &mut MultiplexedConnection, lost: u64, new: u64) {
     let (epoch, top): (String, u64) = redis.hmget(META, &["epoch", "seq"]).await.unwrap();
     let kept = top - lost;
-    // In one go, so that no server sees it halfway.
+    // At once, so that no server sees a half-done state.
     let mut all = redis::pipe();
     all.atomic();
     for seq in kept + 1..=top {

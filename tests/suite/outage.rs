@@ -190,7 +190,7 @@ async fn a_redis_that_takes_no_writes_is_not_stormed() {
     server.is_ready().await;
 }
 
-/// It would wait for minutes for a room that cannot be opened, were it not refused.
+/// If it were not refused, it would wait for minutes for a room that cannot be opened.
 #[tokio::test]
 async fn a_join_is_refused_at_once_while_redis_is_known_to_be_away() {
     let Some(mut redis) = Redis::start().await else { return };

@@ -1,4 +1,4 @@
-//! Redis is there and says no: to a channel, to a command, to all writes, or to what would be one room more.
+//! Redis is there and refuses: a channel, a command, all writes, or one more room.
 
 use redis::{AsyncCommands, aio::MultiplexedConnection};
 use serde_json::{Value, json};
@@ -37,7 +37,7 @@ async fn a_channel_that_is_not_allowed_costs_its_own_join_and_nothing_else() {
     let allowed = "ACL SETUSER some on >pw ~* +@all resetchannels &ws:broadcast &ws:probe:* &ws:room:open*";
     command(&mut connection, allowed).await;
     let url = redis.url().replace("//", "//some:pw@");
-    // So long that a join which waits for its end fails the test.
+    // So long that a join that waits for its end fails the test.
     let settings = [("ROOMCAST_REDIS_URL", url.as_str()), ("ROOMCAST_REDIS_COMMAND_TIMEOUT", "1m")];
     let server = Server::start(&settings);
     server.is_ready().await;
@@ -100,7 +100,7 @@ async fn nearly_full_and_full_rooms_that_exist_go_on_and_new_ones_are_refused() 
         command(&mut connection, "DEL ws:log:{ws:room:lobby}").await;
         is_acked(&mut ann, "lobby", &format!("{id} later")).await;
         assert_eq!(bob.texts(1).await, ["hello"]);
-        // Whoever comes back gets what there is.
+        // A returning client gets what there is.
         two.member("lobby", "back").await;
         // It has members, and has had no message yet.
         silent.send(&json!({"type": "message", "text": "first", "id": id})).await;
@@ -293,7 +293,7 @@ async fn the_embedded_broker_has_place_for_so_many_rooms() {
     is_acked(&mut ann, "lobby", "1").await;
 }
 
-/// Somebody else's keys under the names of a server's own cost a line in the log, and no more.
+/// Other programs' keys under a server's own names cost a line in the log, and no more.
 #[tokio::test]
 async fn keys_of_another_type_under_a_servers_own_names_do_not_take_it_out() {
     let Some(redis) = Redis::start().await else { return };
@@ -308,7 +308,7 @@ async fn keys_of_another_type_under_a_servers_own_names_do_not_take_it_out() {
     assert_eq!(count(&one.log(), "somebody else wrote a key of this server"), 1);
 }
 
-/// Members without a message for a long time are told of no gap: the numbering of their room must not end.
+/// Members of a room without messages for long are not told about a gap: its numbering must not end.
 #[tokio::test]
 async fn the_life_of_an_epoch_is_not_shortened_by_a_visit() {
     let Some(redis) = Redis::start().await else { return };

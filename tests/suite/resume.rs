@@ -50,7 +50,7 @@ async fn what_was_missed_comes_in_order_and_once_on_any_server() {
         assert_eq!((ann.texts(1).await, bob.texts(1).await), (vec!["live".into()], vec!["live".into()]));
         bob.hears_nothing().await;
     }
-    // Whoever missed nothing is told so and gets nothing.
+    // A client that missed nothing is told so, and gets nothing.
     let mut bob = two.client().await;
     let joined = rejoin(&mut bob, "lobby", &json!({"after": {"epoch": last["epoch"], "seq": live}})).await;
     assert_eq!((&joined["resumed"], seq(&joined), &joined["until"]), (&json!(true), live, &Value::Null));
@@ -139,7 +139,7 @@ async fn a_position_of_another_life_or_from_the_future_is_a_reset() {
     for (top, position) in (1..).zip(positions) {
         let mut back = server.client().await;
         let joined = rejoin(&mut back, "lobby", &json!({"after": position})).await;
-        // Whoever is cut off before the reset comes back with the same position, and is told again.
+        // A client that is cut off before the reset comes back with the same position, and is told again.
         assert_eq!((&joined["resumed"], seq(&joined)), (&json!(false), seq(&position)));
         assert_eq!((&joined["epoch"], &joined["until"]), (&position["epoch"], &Value::Null));
         let reset = back.expect("reset").await;
@@ -194,7 +194,7 @@ async fn more_can_be_missed_than_an_outbox_holds() {
     assert_eq!(joined["resumed"], true);
     for number in 0..600 {
         assert_eq!(seq(&back.expect("message").await), number + 2);
-        // Live messages come in between, and more of them than are kept for one who catches up.
+        // Live messages come in between, more than are kept for a member that is behind.
         if number % 3 == 0 {
             ann.say("lobby", "live").await;
             ann.texts(1).await;
@@ -309,8 +309,8 @@ async fn whoever_is_cut_off_at_any_point_of_a_replay_goes_on_from_the_last_posit
     }
 }
 
-/// A server that was restarted, to which everybody comes back at once: the log is read once for all of them, and then no
-/// more for those that come later.
+/// Everybody comes back at once to a restarted server: it reads the log once for all of them, and not again for later
+/// ones.
 #[tokio::test]
 async fn a_herd_is_brought_up_to_date_by_a_few_readings() {
     let Some(redis) = Redis::start().await else { return };
@@ -415,7 +415,7 @@ async fn a_replay_that_stops_is_taken_up_again_or_ends_the_membership() {
     back.hears_nothing().await;
 }
 
-/// Whoever reads slowly is sent what it missed as slowly, and the time that this takes is not held against Redis.
+/// A slow reader gets what it missed as slowly as it reads, and that time does not count against Redis.
 #[tokio::test]
 async fn a_slow_reader_is_not_put_out_of_its_replay() {
     let Some(redis) = Redis::start().await else { return };

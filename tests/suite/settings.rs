@@ -1,4 +1,4 @@
-//! A wrong setting ends the start with a text that says how to mend it.
+//! A wrong setting prevents the start, with a text that says how to mend it.
 
 use crate::support::{Server, free_port, refuses_to_start};
 
@@ -65,7 +65,7 @@ async fn an_unknown_name_is_warned_about_and_a_service_link_is_not() {
     assert!(!log.contains("ROOMCAST_PORT") && !log.contains("SERVICE_HOST"), "{log}");
 }
 
-/// Nobody else can write lines into the log: not by a name, and not by a frame that a library logs at `trace`.
+/// Nobody else can forge lines in the log: not by a name, and not by a frame that a library logs at `trace`.
 #[tokio::test]
 async fn what_is_logged_is_one_line_whatever_is_in_it() {
     let server = Server::in_memory(&[("ROOMCAST_A\n2026-01-01T00:00:00Z  INFO forged\u{1b}[2J", "1")]).await;

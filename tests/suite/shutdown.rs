@@ -30,7 +30,7 @@ async fn a_hangup_that_is_ignored_from_the_start_stays_ignored() {
     assert_eq!(server.ended().await.code(), Some(0));
 }
 
-/// Looking up a name cannot be cut short, so nobody may wait for it.
+/// A name lookup cannot be cancelled, so nothing may wait for it.
 #[tokio::test]
 async fn name_servers_that_do_not_answer_do_not_hold_it_up() {
     // It is bound and never read.
@@ -100,7 +100,7 @@ async fn while_it_ends_it_is_unready_and_refuses_new_clients() {
     drop(slow);
 }
 
-/// Nobody is closed before the time it was told, the times differ, and until then everything works.
+/// No client is closed before the time it was told, the times differ, and until then everything works.
 #[tokio::test]
 async fn clients_are_told_when_to_come_back_and_closed_one_after_another() {
     const CLIENTS: u32 = 10;

@@ -1,5 +1,5 @@
-//! What one client's socket does and does not: bytes that come slowly, frames that are too long, control frames while
-//! something is under way, and an end that is not waited for.
+//! One client's socket: bytes that come slowly, frames that are too long, control frames while a command is under way,
+//! and an end that nobody awaits.
 
 use serde_json::json;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
@@ -91,7 +91,7 @@ async fn a_frame_that_is_too_long_is_named_and_its_sender_is_not_reset() {
     client.write_all(&vec![0; 1 << 20]).await.unwrap();
     assert_eq!(closed(&mut client).await, (1009, "frame_too_big id=m-1".to_owned()));
     assert_eq!(read_frame(&mut client).await, None);
-    // One of which nothing comes but that it is too long is not waited for.
+    // A message that is too long and whose rest does not come is not awaited.
     let mut client = server.raw_client().await;
     client.write_all(&head(TEXT, 1 << 30, true)).await.unwrap();
     assert_eq!(closed(&mut client).await, (1009, "frame_too_big".to_owned()));

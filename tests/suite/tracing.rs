@@ -1,5 +1,5 @@
-//! Traces: a message leaves one span where it was published and one where it was heard, and no collector, however
-//! it fails, is felt by anybody else.
+//! Traces: a message leaves a span where it was published and one where it was heard, and a failing collector disturbs
+//! nobody else.
 
 use std::{
     net::TcpListener,

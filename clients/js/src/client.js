@@ -10,7 +10,7 @@ import { Outbox } from './outbox.js';
 import { Room } from './room.js';
 
 /**
- * What the client needs of the world around it, but for sockets and timers.
+ * What the client needs from its environment, except sockets and timers.
  *
  * @typedef {object} Environment
  * @property {() => number} now
@@ -20,14 +20,14 @@ import { Room } from './room.js';
  *   when somebody looks at the page again.
  */
 
-/** What a room may be called; a server may allow fewer than these 512 characters, and says so. */
+/** The names that a room may have; a server may allow fewer than these 512 characters, and says so. */
 const ROOM = /^[\w.:~@-]{1,512}$/;
 
 /** Longest time that a timer can be set for. */
 const LONGEST_TIMER = 1e9;
 
 /**
- * The client around its state machines: it moves what happens (frames, time, the network) into them, and carries out what
+ * The client around its state machines: it passes what happens (frames, time, the network) to them, and does what
  * they decide, in order.
  *
  * @implements {Chat}
@@ -50,12 +50,12 @@ export class Client {
   #timer;
   /** The state that was told last. */
   #told;
-  /** What is to be done, in order; what a listener asks for meanwhile comes behind. @type {(() => void)[]} */
+  /** What to do, in order; what a listener asks for meanwhile comes last. @type {(() => void)[]} */
   #agenda = [];
   #busy = false;
-  /** Why it is closed, when it is. @type {RoomcastError | undefined} */
+  /** Why it is closed, if it is. @type {RoomcastError | undefined} */
   #over;
-  /** Ends all that listens. */
+  /** Ends all listeners. */
   #life = new AbortController();
 
   /** @param {string} url @param {ConnectOptions} options @param {Environment} environment */
@@ -102,7 +102,7 @@ export class Client {
     const leave = () =>
       this.#step(() => {
         membership.leave();
-        // Behind what becomes of the messages in it.
+        // After its messages have been settled.
         this.#agenda.push(() => room.end());
       });
     const room = new Room(
@@ -138,7 +138,7 @@ export class Client {
     membership.restore(this.#outbox.restored(membership.name, membership.username));
   }
 
-  /** Has something happen, does what follows from it, and sees to it that time goes on. @param {(now: number) => Action | void} happen */
+  /** Handles an event, does what follows from it, and sets the next timer. @param {(now: number) => Action | void} happen */
   #step(happen) {
     if (this.#over) return;
     this.#act(happen(this.#environment.now()));
@@ -212,7 +212,7 @@ export class Client {
     /** @type {any} */
     const socket = new /** @type {NonNullable<typeof WebSocket>} */ (WebSocket)(this.#url, protocols);
     this.#socket = socket;
-    /** What a socket that has been given up says does not count. */
+    /** Events of an abandoned socket do not count. */
     const on = (/** @type {string} */ type, /** @type {(now: number, event: any) => void} */ listener) =>
       socket.addEventListener(type, (/** @type {any} */ event) => {
         if (this.#socket === socket) this.#step((now) => listener(now, event));
@@ -242,7 +242,7 @@ export class Client {
   /** @param {number} now @param {{ code?: number, reason?: string, retryAfter?: number }} end */
   #lost(now, end) {
     if (end.code === 1009) {
-      // Sent again, it would close every connection.
+      // If it were sent again, it would close every connection.
       const [, id] = /id=(.*)$/s.exec(end.reason ?? '') ?? [];
       for (const { membership } of this.#rooms.values()) membership.tooBig(id);
     }
@@ -289,7 +289,7 @@ export class Client {
     return longest;
   }
 
-  /** @param {Effect} effect @param {Room} room @param {WebSocketLike | undefined} socket The one of when it was decided. */
+  /** @param {Effect} effect @param {Room} room @param {WebSocketLike | undefined} socket The one at the time of the decision. */
   #carryOut(effect, room, socket) {
     const [what] = effect;
     if (what === 'send') return this.#transmit(socket, effect[1]);
@@ -341,7 +341,7 @@ export class Client {
     if (!this.#emitter.emit('error', error)) console.error(error);
   }
 
-  /** The end for good: no timer, no socket, no event after it. @param {State & { name: 'closed' }} state */
+  /** The final end: no timer, no socket, no event after it. @param {State & { name: 'closed' }} state */
   #end(state) {
     const byUser = this.state !== state;
     if (this.#over) return;
@@ -356,7 +356,7 @@ export class Client {
     this.#outbox.end(error);
     for (const { membership, room } of this.#rooms.values()) {
       membership.end(error);
-      // Loops of those who close the client themselves just end.
+      // When the user closes the client, loops just end.
       room.end(byUser ? undefined : error);
     }
     this.#rooms.clear();
@@ -365,7 +365,7 @@ export class Client {
   }
 }
 
-/** @param {any} socket @param {boolean} [inOrder] Else nobody's answer is waited for, where a socket can do that. */
+/** @param {any} socket @param {boolean} [inOrder] Otherwise do not wait for an answer, if the socket can do that. */
 function hangUp(socket, inOrder) {
   try {
     if (socket?.terminate && !inOrder) socket.terminate();

@@ -5,22 +5,22 @@ import { backoff } from './backoff.js';
 const DIAL = 15_000;
 /** After so long a silence of the server it is asked for a sign of life, as a browser shows no pings of the server. */
 const SILENCE = 20_000;
-/** How long it may take to give one. */
+/** How long the server may take to give one. */
 const PATIENCE = 10_000;
-/** How often the clock is looked at; a look that comes much later than due shows that the machine slept. */
+/** How often to look at the clock; a look that comes much too late shows that the machine slept. */
 const LOOK = 5000;
-/** A connection that lasted so long was a good one, and the next attempt comes soon again. */
+/** After a connection that lasted this long, the next attempt comes soon again. */
 const PEACE = 60_000;
 
 /** What to do about a final close code, below 4500 and from there on. */
 const MEND = 'update roomcast-client';
 const ASK = 'give another token, or ask who runs the server';
 
-/** Close codes below 4500 that say that the server will not have this client, whenever it comes back. */
+/** Close codes below 4500 with which the server refuses this client for good. */
 const FINAL = [1002, 1003, 1007, 1010];
 
 /**
- * When to connect, when to wait, when to give up on a connection: decisions alone, without a socket, a clock or chance
+ * When to connect, to wait, and to give up on a connection: only decisions, without a socket, a clock or randomness
  * of its own. Each input may answer what is to be done: `dial` a new connection, `ping` on the one that is there, or
  * `drop` it without waiting for its end. `wake` wants to be called at `wakeAt`.
  *
@@ -40,7 +40,7 @@ export class Connection {
   #looked = 0;
   /** Until when something must have come. */
   #deadline = Infinity;
-  /** Whether it was given time once already because the machine slept. */
+  /** Whether it was given more time already because the machine slept. */
   #spared = false;
   /** Whether the server has said when it will close this connection. */
   #noticed = false;
@@ -78,7 +78,7 @@ export class Connection {
   }
 
   /**
-   * The connection is gone, or none could be made.
+   * The connection is gone, or could not be made.
    *
    * @param {number} now
    * @param {{ code?: number, reason?: string, retryAfter?: number }} end `retryAfter` is in milliseconds.
@@ -101,7 +101,7 @@ export class Connection {
   }
 
   /**
-   * The network has come or gone, or somebody looks at the page again: what can be done is done at once.
+   * The network has come or gone, or somebody looks at the page again: act at once.
    *
    * @param {number} now @param {boolean} online @returns {Action}
    */
@@ -129,7 +129,7 @@ export class Connection {
       return 'drop';
     }
     if (slept) {
-      // What came meanwhile may still be on its way to us, or the network may have changed: ask anew, but only once.
+      // An answer may still be under way, or the network may have changed: ask again, but only once.
       this.#spared = this.#deadline < Infinity;
       this.#deadline = Infinity;
       return this.#ask(now);

@@ -36,13 +36,13 @@ export class Emitter {
    * @template {keyof Events} Type
    * @param {Type} type
    * @param {Events[Type]} event
-   * @returns {boolean} Whether there is anybody to hear it.
+   * @returns {boolean} Whether anybody listens.
    */
   emit(type, event) {
     const entries = [...this.#entries].filter((entry) => entry.type === type);
     for (const entry of entries) {
       try {
-        // One that was called before may have had it taken off.
+        // An earlier listener may have removed it.
         if (this.#entries.has(entry)) entry.listener(event)?.catch?.(this.#report);
       } catch (error) {
         this.#report(error);
@@ -51,7 +51,7 @@ export class Emitter {
     return entries.length > 0;
   }
 
-  /** Lets all of them go. */
+  /** Removes all listeners. */
   clear() {
     for (const { off } of this.#entries) off();
   }

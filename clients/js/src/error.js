@@ -1,4 +1,4 @@
-/** Why something could not be done; `roomcast.d.ts` lists the codes. */
+/** Why something failed; `roomcast.d.ts` lists the codes. */
 export class RoomcastError extends Error {
   /**
    * @param {string} code

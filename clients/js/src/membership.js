@@ -5,17 +5,17 @@ import { RoomcastError } from './error.js';
 /** Refusals that pass by themselves; `retry_after_ms` says so of any other. */
 const PASSING = ['unavailable', 'overloaded', 'rate_limited', 'slow_mode'];
 
-/** Bytes of text that a server takes by default. */
+/** Longest text that a server accepts by default, in bytes. */
 const LONGEST = 16 << 10;
 
 /**
- * A frame of the server about one room.
+ * A frame from the server about one room.
  *
  * @typedef {{ type: string, room?: string, id?: string, epoch?: string, seq?: number, until?: number, resumed?: boolean,
  *   originServer?: string, reason?: string, code?: string, message?: string, retry_after_ms?: number }} Frame
  *
- * What is to be done about an input: a frame to be sent, an event for whoever uses the room, what became of a message,
- * or a message whose entry in the store is to be renewed.
+ * What to do about an input: send a frame, emit an event to the room's user, settle a message,
+ * or renew a message's entry in the store.
  *
  * @typedef {['send', object] | ['emit', string, any] | ['refused', RoomcastError] | ['kept', Unsent, Position | undefined]
  *   | ['failed', Unsent, RoomcastError] | ['dropped', Unsent, unknown] | ['put', Unsent] | ['restored']} Effect
@@ -31,23 +31,23 @@ const LONGEST = 16 << 10;
  */
 
 /**
- * One room as one client is in it: its position, and what it said that is not known to be kept. Decisions alone, without
- * a socket or a clock. They rest on one rule: **what was put on a connection and may have been kept lies after
+ * One client's membership of one room: its position, and its messages that are not known to be kept. It only decides, without
+ * a socket or a clock. One rule carries it: **what was sent and may have been kept lies after
  * `position`, or it would have been seen.** So a replay from there that has no gap proves what did not arrive.
  *
- * One message is on the way at a time, so that nothing overtakes one that fails.
+ * One message is under way at a time, so that none overtakes one that fails.
  */
 export class Membership {
   /** @type {'out' | 'joining' | 'replaying' | 'live' | 'leaving' | 'ended'} */
   phase = 'out';
   /** @type {Position | undefined} */
   position;
-  /** In the order in which they are to be sent; replaced, never changed. @type {Unsent[]} */
+  /** In the order of sending; replaced, never changed. @type {Unsent[]} */
   unsent = [];
 
   /** Whether the user wants to be in the room. */
   wanted = true;
-  /** Why it is over, when it is. @type {RoomcastError | undefined} */
+  /** Why it has ended, if it has. @type {RoomcastError | undefined} */
   error;
 
   /** @readonly */
@@ -55,11 +55,11 @@ export class Membership {
   #options;
   /** Whether there is a connection. */
   #connected = false;
-  /** The id of the message that is on the way. @type {string | undefined} */
+  /** The id of the message under way. @type {string | undefined} */
   #flying;
-  /** Whether the one on the way was sent before, so that it may be kept whatever its answer is now. */
+  /** Whether the message under way was sent before, so that it may be kept whatever the answer now. */
   #again = false;
-  /** Not before this moment is a join or a message tried again, nor before the one at which that was decided. */
+  /** The earliest time of the next retry, and the time when that was decided. */
   #retryAt = 0;
   #refusedAt = 0;
   #attempt = 0;
@@ -67,11 +67,11 @@ export class Membership {
   #until;
   /** @type {string | undefined} */
   #epoch;
-  /** Whether this membership began with a replay from where we were, so that it has all but what was in a gap. */
+  /** Whether this membership began with a replay from our position, so that it has everything except what was in a gap. */
   #replayed = false;
   /** Messages that a gap may have swallowed. @type {Set<string>} */
   #inGap = new Set();
-  /** What the server said in `joined`. @type {Frame | undefined} */
+  /** The server's `joined`. @type {Frame | undefined} */
   #joined;
 
   /** @param {string} name @param {Options} options */
@@ -89,7 +89,7 @@ export class Membership {
     return ready ? Math.min(this.#retryAt, expires) : expires;
   }
 
-  /** Takes the place of a membership that the server has not answered the `leave` of: joins when it has. */
+  /** Replaces a membership whose `leave` the server has not answered: joins once it has. */
   follow() {
     this.phase = 'leaving';
     this.#connected = true;
@@ -105,7 +105,7 @@ export class Membership {
     this.unsent = [...unsent, ...this.unsent];
     const sent = unsent.filter(({ sent }) => sent);
     const first = sent[0]?.after;
-    // Of a position that the user gave, nobody knows whether it lies before them.
+    // Nobody knows whether a position from the user lies before them.
     if (this.position) for (const { id } of sent) this.#inGap.add(id);
     else if (first) this.position = { epoch: first.epoch, seq: Math.max(0, first.seq - (this.#options.last ?? 0)) };
     this.#emit('restored');
@@ -133,7 +133,7 @@ export class Membership {
   }
 
   /**
-   * Takes a message back: it is not sent any more, and nobody is told what becomes of it.
+   * Takes a message back: it is not sent any more, and its outcome is not reported.
    *
    * @param {string} id @param {number} now @param {unknown} why
    */
@@ -142,11 +142,11 @@ export class Membership {
     if (!unsent) return;
     this.unsent = this.unsent.filter((unsent) => unsent.id !== id);
     this.#emit('dropped', unsent, why);
-    // If it is on the way, the next one goes out when it is answered.
+    // If it is under way, the next one goes out after its answer.
     if (this.#flying !== id) this.#pump(now);
   }
 
-  /** The connection was closed for a message that is too long: this one, or one longer than servers take. @param {string} [id] */
+  /** The connection was closed for a message that is too long: this one, or one longer than servers accept. @param {string} [id] */
   tooBig(id) {
     const isCulprit = (/** @type {Unsent} */ unsent) => (id ? unsent.id === id : lengthOf(unsent.text) > LONGEST);
     for (const unsent of this.unsent.filter(isCulprit)) {
@@ -170,7 +170,7 @@ export class Membership {
     this.error = error;
   }
 
-  /** The server will not have us in this room, whenever we ask. */
+  /** The server will never accept us in this room. */
   refuse(code = 'unknown', message = 'the server refused the room') {
     this.phase = 'ended';
     this.#giveUp(code, message);
@@ -190,14 +190,14 @@ export class Membership {
 
   /** @param {Frame} frame @param {number} now */
   receive(frame, now) {
-    // An id that the server does not take is not repeated; what is on the way is all that it can be about.
+    // The server does not repeat an id that it refuses; it can only be that of the message under way.
     if (frame.type === 'ack' || (frame.type === 'error' && (frame.id || this.#flying))) {
       this.#answered({ id: this.#flying, ...frame }, now);
     } else if (this.phase === 'leaving') {
       if (frame.type === 'left' || frame.code === 'not_member') this.#gone(now);
     } else if (this.phase === 'joining') {
       if (frame.type === 'joined') this.#enter(frame, now);
-      // `not_member` answers a `leave` that crossed with a `left` of the server's own.
+      // `not_member` answers a `leave` that crossed with the server's own `left`.
       if (frame.type === 'error' && frame.code !== 'not_member') this.#refused(frame, now);
     } else if (this.#isIn) {
       if (frame.type === 'message') this.#message(frame, now);
@@ -217,7 +217,7 @@ export class Membership {
     this.#emit('send', { type: 'join', room: this.name, username, ...history });
   }
 
-  /** The room is not joined, for the moment at least. */
+  /** The room is not joined, at least for now. */
   #away() {
     this.#emit('emit', 'interrupted', undefined);
   }
@@ -229,7 +229,7 @@ export class Membership {
     this.#emit('send', { type: 'leave', room: this.name });
   }
 
-  /** The server knows us no more as a member. @param {number} now */
+  /** For the server, we are no longer a member. @param {number} now */
   #gone(now) {
     this.phase = this.wanted ? 'out' : 'ended';
     if (this.wanted) this.wake(now);
@@ -238,12 +238,12 @@ export class Membership {
   /** @param {Frame} frame @param {number} now */
   #refused(frame, now) {
     if (PASSING.includes(frame.code ?? '') || frame.retry_after_ms) return this.#retryLater(frame, now);
-    // It takes us for a member: begin anew.
+    // For the server, we are a member: begin anew.
     if (frame.code === 'already_member') return this.#sendLeave();
     this.refuse(frame.code, frame.message);
   }
 
-  /** Not now, but again after a while: to join, or to send what was not taken. @param {Frame} frame @param {number} now */
+  /** Retry after a while: to join, or to send what was refused. @param {Frame} frame @param {number} now */
   #retryLater(frame, now) {
     if (frame.type === 'left') this.#away();
     if (frame.type === 'left' || this.phase === 'joining') this.phase = 'out';
@@ -260,7 +260,7 @@ export class Membership {
     this.#joined = frame;
     this.#replayed = frame.resumed !== undefined;
     this.#epoch = undefined;
-    // Of a position that is no longer known the `reset` that follows is all there is to wait for, if nothing else is.
+    // If our position is unknown to the server, at least a `reset` must follow.
     this.#until = place && (frame.until ?? (frame.resumed === false ? 0 : undefined));
     if (this.#until === undefined) this.#live(now);
   }
@@ -274,7 +274,7 @@ export class Membership {
       const { epoch, seq } = this.position;
       if (place.epoch === epoch && place.seq <= seq) return this.#pump(now);
       if (place.epoch !== epoch || place.seq > seq + 1) {
-        // The server promises that this is never so, but a gap that happens all the same is not to be silent.
+        // The server promises that this never happens, but a gap must not be silent if it does.
         const upTo = { epoch: place.epoch, seq: place.seq - 1 };
         this.#gap({ after: this.position, upTo, reason: 'missed' });
       }
@@ -302,20 +302,20 @@ export class Membership {
     this.#emit('emit', 'reset', { ...gap, filled: false });
   }
 
-  /** The stream is at this place; perhaps that ends the replay. @param {Position} place @param {number} now */
+  /** The stream is at this position; this may end the replay. @param {Position} place @param {number} now */
   #progress({ epoch, seq }, now) {
     if (this.phase !== 'replaying') return;
     this.#epoch ??= epoch;
     if (epoch !== this.#epoch || seq >= /** @type {number} */ (this.#until)) this.#live(now);
   }
 
-  /** All that was missed has come. @param {number} now */
+  /** Everything that was missed has come. @param {number} now */
   #live(now) {
     this.phase = 'live';
     this.#attempt = 0;
     this.unsent = this.unsent.map((unsent) => {
       if (!unsent.sent || this.#inGap.has(unsent.id)) return unsent;
-      // It has not arrived. What is still on its way to Redis from a server that died meets its id there.
+      // It has not arrived. If a dead server's publish still reaches Redis, it meets the id there.
       if (this.#replayed) return { ...unsent, since: now };
       this.#inGap.add(unsent.id);
       return unsent;
@@ -325,7 +325,7 @@ export class Membership {
     this.#pump(now);
   }
 
-  /** Sends the next message, if one may go. @param {number} now */
+  /** Sends the next message, if one may go out. @param {number} now */
   #pump(now) {
     while (this.phase === 'live' && !this.#flying && this.unsent.length && this.#mayTry(now)) {
       const [next, ...others] = this.unsent;
@@ -346,7 +346,7 @@ export class Membership {
     }
   }
 
-  /** Whether the wait is over; a clock that was set back does not make it longer. @param {number} now */
+  /** Whether the wait is over; setting the clock back does not prolong it. @param {number} now */
   #mayTry(now) {
     return now >= this.#retryAt || now < this.#refusedAt;
   }
@@ -364,7 +364,7 @@ export class Membership {
     if (frame.type === 'ack') {
       if (own) this.#kept(own, at(frame));
     } else if (frame.code === 'not_member') {
-      // The membership ended on the way; what was said under it was not taken.
+      // The membership ended meanwhile, so the message was refused.
       if (wasFlying && this.phase === 'live') this.#retryLater({ type: 'left' }, now);
     } else if (PASSING.includes(frame.code ?? '') || frame.retry_after_ms) {
       if (wasFlying) this.#retryLater(frame, now);
@@ -387,7 +387,7 @@ export class Membership {
     this.#emit('failed', unsent, new RoomcastError(code, message, maybeKept));
   }
 
-  /** Nobody wants to be in the room any more. @param {string} code @param {string} message */
+  /** Ends the room for good. @param {string} code @param {string} message */
   #giveUp(code, message) {
     this.end(new RoomcastError(code, message));
     for (const unsent of this.unsent) this.#fail(unsent, code, message, unsent.sent);

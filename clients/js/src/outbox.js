@@ -3,16 +3,16 @@ import { RoomcastError } from './error.js';
 import { lengthOf } from './membership.js';
 
 /**
- * A `send` that has not come to an end; those of an earlier life have nobody who waits.
+ * A `send` that is not settled; for those from before a reload nobody waits.
  *
  * @typedef {object} Pending
  * @property {number} bytes
- * @property {boolean} [sent] Whether it was put on a connection.
+ * @property {boolean} [sent] Whether it was ever sent.
  * @property {(position: Position | undefined) => void} [resolve]
  * @property {(error: unknown) => void} [reject]
  */
 
-/** What the user asked to send, of all rooms: who waits for it, how much it may be, and the store that it outlives a reload in. */
+/** The unsent messages of all rooms: who waits for them, how many there may be, and the store in which they survive a reload. */
 export class Outbox {
   #options;
   #report;
@@ -20,7 +20,7 @@ export class Outbox {
   #pending = new Map();
   /** Bytes of text in them. */
   #bytes = 0;
-  /** Messages of an earlier life whose rooms have not been joined yet. @type {Unsent[]} */
+  /** Messages from before a reload whose rooms have not been joined yet. @type {Unsent[]} */
   #restored = [];
 
   /** @param {{ maxUnsent: number, maxUnsentBytes: number, store?: ConnectOptions['store'] }} options @param {(error: unknown) => void} report */
@@ -38,7 +38,7 @@ export class Outbox {
     }
   }
 
-  /** Takes out what was said in a room in an earlier life under the same name. @param {string} room @param {string | undefined} username */
+  /** Takes out the messages from before a reload for this room and name. @param {string} room @param {string | undefined} username */
   restored(room, username) {
     const isOfRoom = (/** @type {Unsent} */ unsent) => unsent.room === room && unsent.username === username;
     const unsent = this.#restored.filter(isOfRoom);
@@ -47,7 +47,7 @@ export class Outbox {
     return unsent;
   }
 
-  /** Takes in a message, and gives what its `send` comes to. @param {string} id @param {string} text */
+  /** Adds a message, and returns the promise of its `send`. @param {string} id @param {string} text */
   take(id, text) {
     const bytes = lengthOf(text);
     const { maxUnsent, maxUnsentBytes } = this.#options;
@@ -67,7 +67,7 @@ export class Outbox {
     this.#keep((store) => store.put(unsent));
   }
 
-  /** Lets go of a message, here and in the store. Returns who waits for it. @param {string} id */
+  /** Removes a message, here and in the store. Returns who waits for it. @param {string} id */
   release(id) {
     const pending = this.#pending.get(id);
     this.#pending.delete(id);
@@ -76,7 +76,7 @@ export class Outbox {
     return pending;
   }
 
-  /** Tells all who wait that nothing more is done; the store keeps what it has. @param {RoomcastError} error */
+  /** Rejects all that are pending; the store keeps what it has. @param {RoomcastError} error */
   end({ code, message }) {
     for (const { reject, sent } of this.#pending.values()) {
       reject?.(new RoomcastError(code, message, sent));

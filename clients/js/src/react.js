@@ -2,13 +2,13 @@
 /** @import { UsedRoom, UseRoomOptions } from '../react.d.ts' */
 import { useCallback, useSyncExternalStore } from 'react';
 
-/** What components that are in the same room share. @type {WeakMap<Chat, Map<string, Shared>>} */
+/** What components in the same room share. @type {WeakMap<Chat, Map<string, Shared>>} */
 const all = new WeakMap();
 
-/** What there is to see before a component is mounted. @type {Omit<UsedRoom, 'send'>} */
+/** The view before a component is mounted. @type {Omit<UsedRoom, 'send'>} */
 const NOTHING = { messages: [], gaps: [], unsent: [], state: { name: 'joining' } };
 
-/** A room as React reads it: what a component sees is never changed, but replaced. */
+/** A room as React reads it: what a component sees is replaced, never changed. */
 class Shared {
   seen = NOTHING;
   #listeners = new Set();
@@ -34,7 +34,7 @@ class Shared {
     this.#listeners.add(listener);
     return () => {
       this.#listeners.delete(listener);
-      // StrictMode unmounts and mounts again in one breath, and so may a change of page: nobody is to leave for that.
+      // StrictMode unmounts and mounts again at once, and so may a change of page: that must not leave the room.
       setTimeout(() => {
         if (this.#listeners.size) return;
         onLast();

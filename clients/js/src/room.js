@@ -11,7 +11,7 @@ const LOADING = 10_000;
 const LATE = 'a gap was not loaded in time';
 
 /**
- * A room as its user has it: events, promises and loops around a {@link Membership}. While what is missing in a gap is
+ * A room for its user: events, promises and loops around a {@link Membership}. While the messages of a gap are
  * being loaded, the events after it are held back.
  *
  * @implements {PublicRoom}
@@ -20,7 +20,7 @@ export class Room {
   /** @type {RoomState} */
   state = { name: 'joining' };
 
-  /** That of the last event: what is held back is not there yet. @type {Position | undefined} */
+  /** The position of the last event that was delivered. @type {Position | undefined} */
   position;
   /** @type {PublicRoom['send']} */
   send;
@@ -113,12 +113,12 @@ export class Room {
     this.tell(/** @type {keyof RoomEvents} */ (type), event);
   }
 
-  /** As `deliver`, of what is in no order with messages. @type {Emitter<RoomEvents>['emit']} */
+  /** Like `deliver`, for events that have no order with messages. @type {Emitter<RoomEvents>['emit']} */
   tell(type, event) {
     return this.#emitter.emit(type, event);
   }
 
-  /** The room is over: nothing is delivered any more, and no loop waits. @param {RoomcastError} [error] */
+  /** Ends the room: nothing is delivered any more, and no loop waits. @param {RoomcastError} [error] */
   end(error) {
     if (this.state.name === 'left') return;
     this.#loading?.abort(error);

@@ -93,7 +93,7 @@ impl Room {
         matches!(self.membership, Membership::In(_)) && self.replay.is_none()
     }
 
-    /// Whether the person is leaving it, for good or until it joins again.
+    /// Whether the person leaves it for good, now or once its messages are kept.
     pub(super) fn is_going(&self) -> bool {
         self.leaves_at.is_some() || self.is_gone_without_connection()
     }

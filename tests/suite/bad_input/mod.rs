@@ -1,5 +1,5 @@
-//! What a client may get wrong, and what it gets for that. After each mistake the socket, where it stays, is as
-//! good as before, and another member of the room has noticed nothing.
+//! What a client may get wrong, and the answer. After each mistake, a socket that stays open works as before, and
+//! another member of the room notices nothing.
 
 mod commands;
 mod frames;
@@ -49,7 +49,7 @@ enum Sent {
 enum Outcome {
     /// These events and no others, each with at least these fields.
     Events(Vec<Value>),
-    /// An `error` with this code and, but for its `message`, exactly these fields.
+    /// An `error` with this code and, except for its `message`, exactly these fields.
     Error(ErrorCode, Value),
     /// The server closes the socket.
     Close(CloseCode),
@@ -63,7 +63,7 @@ impl Case {
         Self { name: name.into(), rooms: vec![LOBBY], steps: vec![Step { sends, gets }] }
     }
 
-    /// A text frame that is answered with an error which is about no room and no message.
+    /// A text frame whose error concerns no room and no message.
     fn refused(name: impl Into<String>, frame: impl Into<String>, code: ErrorCode) -> Self {
         Self::new(name, Sent::Text(frame.into()), Outcome::Error(code, json!({})))
     }
@@ -144,7 +144,7 @@ struct Sender {
     /// `None` when it is closed.
     client: Option<Client>,
     rooms: BTreeSet<String>,
-    /// What other members of the lobby must have heard too.
+    /// What other members of the lobby must hear too.
     heard: Vec<Value>,
 }
 
@@ -244,7 +244,7 @@ async fn bad_input_costs_an_error_or_the_socket_and_nothing_else() {
         let run = AssertUnwindSafe(case.run(&server, &mut bystander)).catch_unwind().await;
         if let Err(panic) = run {
             failures.push(format!("{}: {}", case.name, text_of(&*panic)));
-            // What this one has heard too much or too little must not spoil the next case.
+            // What this one heard too much or too little must not spoil the next case.
             bystander = server.member(LOBBY, "bystander").await;
         }
     }
@@ -284,7 +284,7 @@ fn expected_counts(cases: &[Case]) -> BTreeMap<String, f64> {
 fn every_code_that_bad_input_can_get_is_in_the_table() {
     let cases = all_cases();
     let steps = || cases.iter().flat_map(|case| &case.steps);
-    // What a client sends has no part in these.
+    // Nothing that a client sends appears in these.
     let of_redis = [ErrorCode::Unavailable, ErrorCode::Overloaded];
     for code in ErrorCode::ALL.into_iter().filter(|code| !of_redis.contains(code)) {
         assert!(steps().any(|step| matches!(step.gets, Outcome::Error(it, _) if it == code)), "{code:?}");

@@ -1,7 +1,7 @@
-//! What the tests drive: servers and Redis as processes of their own, and a small client.
+//! What the tests drive: servers and Redis as processes, and a small client.
 //!
-//! Nothing here sleeps to let something happen: it waits for a condition, and fails when that does not come true
-//! within [`DEADLINE`].
+//! Nothing here sleeps to let something happen: it waits for a condition, and fails if that is not true within
+//! [`DEADLINE`].
 
 mod client;
 mod collector;

@@ -75,7 +75,7 @@ impl Redis {
         client.get_multiplexed_async_connection().await.expect("a connection to Redis")
     }
 
-    /// The channels that anybody is subscribed to, sorted; without those on which servers test their own ears.
+    /// The channels that anybody is subscribed to, sorted, without the servers' own channels for probes.
     pub async fn channels(&self) -> Vec<String> {
         let mut connection = self.connect().await;
         let mut channels: Vec<String> =
