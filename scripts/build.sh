@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds what make run, make cluster and make demo start, and says before the first time how long that takes.
+# Builds what make run, make cluster and make demo start, and says before the first build how long it takes.
 #
 #   scripts/build.sh PACKAGE...   of the workspace; roomcast is the server
 #

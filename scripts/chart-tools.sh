@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Gets what the chart is tested with into target/tools, once: helm 4 and helm 3, compiled from their Go modules, and the
-# Python packages of the tests. A clean clone needs Go and Python for it, and nothing else is changed on the machine.
+# Puts the tools for the chart's tests into target/tools, once: helm 4 and helm 3, compiled from their Go modules, and
+# Python packages. It needs Go and Python, and changes nothing else on the machine.
 #
 #   scripts/chart-tools.sh            all of it
 #   scripts/chart-tools.sh helm-4     helm 4 alone, and a helm 4 that is installed will do
@@ -11,10 +11,10 @@ HELM_4=v4.3.1 HELM_3=v3.22.0
 tools=$PWD/target/tools
 mkdir -p "$tools"
 
-# With CI=true the versions above are what is tested, and what is missing is an error.
+# With CI=true, the tests use the versions above, and a missing tool is an error.
 is_ci() { [ "${CI:-}" = true ]; }
 
-# A helm that is on the PATH will do for people, if it is of the right major version.
+# For people, a helm on the PATH will do if it has the right major version.
 installed() {
     if is_ci || ! [[ $(helm version --template '{{.Version}}' 2>/dev/null) == "v$1."* ]]; then return 1; fi
     ln -sf "$(command -v helm)" "$tools/helm-$1"

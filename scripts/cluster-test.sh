@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Installs the chart into the cluster of the current kubeconfig, in a namespace of its own that enforces the Pod Security
-# Standard `restricted`, and has members of a room talk while the servers are replaced, scaled and upgraded, and while
-# Redis and a server are taken from them. It prints what they lost, got twice or were told of, and cleans up.
+# Installs the chart into the cluster of the current kubeconfig, in a namespace of its own that enforces the Pod
+# Security Standard `restricted`. Members of a room then talk while the servers are replaced, scaled and upgraded, and
+# while Redis and a server are killed. It prints what they lost, got twice or were told, and cleans up.
 #
 #   IMAGE      an image of roomcast that the cluster can get (roomcast:dev)
 #   VALUES     a file of more values, as for another image of Redis
@@ -92,7 +92,7 @@ else
     door=(--pods "$namespace" "$servers")
 fi
 
-# Has members talk while a command runs, and for some seconds before and after.
+# Members talk while a command runs, and for some seconds before and after.
 during() {
     step "$1"
     shift

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs a small cluster as plain processes on this machine: Redis, two roomcast servers, and nginx in front. It needs no
-# root. A server that is killed is started again. Ctrl-C stops all of it and leaves nothing behind.
+# root. It restarts a server that is killed. Ctrl-C stops everything and leaves nothing behind.
 #
 #   PORT       nginx (8080)           PORT_1, PORT_2   the two servers (8081, 8082)
 #   REDIS_PORT Redis (6380)           BIN              a roomcast that is built already; else it is built first
@@ -10,7 +10,7 @@
 # Settings of the server (ROOMCAST_LOG=debug and the like) are passed on to both servers.
 set -euo pipefail
 
-# Whoever is started by a shell in the background has SIGINT ignored, and bash cannot undo that; env can.
+# A shell has its background processes ignore SIGINT, and bash cannot undo that; env can.
 if [[ $(trap -p INT) == *"''"* ]] && env --default-signal=INT true 2>/dev/null; then
     exec env --default-signal=INT "$0"
 fi
@@ -31,8 +31,8 @@ cd "$(dirname "$0")/.."
 dir=      # All that the cluster writes.
 parts=    # NAME:PID of each part, the newest first.
 
-# Starts a part. With `set -m` it gets a process group of its own: a Ctrl-C in the terminal then reaches this script
-# alone, which stops the parts in their order, and a part can be ended together with its children.
+# Starts a part. With `set -m` it gets its own process group: Ctrl-C in the terminal then reaches only this script,
+# which stops the parts in order, each together with its children.
 start() {
     local name=$1
     shift
@@ -42,7 +42,7 @@ start() {
     parts="$name:$! $parts"
 }
 
-# Where Linux can, it ends the parts even if this script is killed with no chance to do so.
+# On Linux, the parts end even if this script is killed.
 leash=(env)
 if setpriv --pdeathsig TERM true 2>/dev/null; then leash=(setpriv --pdeathsig TERM env); fi
 
@@ -85,8 +85,8 @@ trouble() {
     exit 1
 }
 
-# Gives up if a part has ended. Once all are up a server may: that is what a cluster is for. It is started again, unless that
-# was done a moment ago and did not help.
+# Gives up if a part has ended. Once all are up, a server may end, as in any cluster: it is started again, unless that
+# was just tried.
 is_up=
 again=()
 all_alive() {
@@ -111,7 +111,7 @@ pid_of() {
     echo "${pid%% *}"
 }
 
-# Whether the first line of the answer to a request on a port has in it what it should.
+# Whether the first line of an answer from a port contains a text.
 answers() {
     (
         exec 4<>"/dev/tcp/127.0.0.1/$1" && printf '%b\r\n\r\n' "$2" >&4 && read -r -t 5 line <&4 && [[ $line == *"$3"* ]]
@@ -211,7 +211,8 @@ Ctrl-C stops the cluster.
 END
 is_up=yes
 
-# This pipe never says anything: a read from it is a pause that a signal ends at once, and that leaves no process.
+# Nothing is ever written to this pipe: a read from it is a pause that a signal ends at once, and that leaves no
+# process.
 mkfifo "$dir/silence"
 exec 3<>"$dir/silence"
 # While it reads, bash would say in its own words which process was killed.

@@ -16,7 +16,7 @@ if docker compose version >/dev/null 2>&1; then compose=(docker compose); else c
 # Runs our program next to server-1, where all the others are known by their names.
 inside() { "${compose[@]}" exec -T server-1 roomcast "$@"; }
 
-# Shows what goes on and gives up.
+# Shows the state and gives up.
 trouble() {
     "${compose[@]}" ps >&2 || true
     "${compose[@]}" logs --tail 20 >&2 || true
@@ -24,7 +24,7 @@ trouble() {
     exit 1
 }
 
-# Says so before the image is built if a port is in use, unless it may be by what is running here already.
+# Reports a port in use before the image is built, unless this project may be using it already.
 ports_are_free() {
     local variable port
     if [ -n "$("${compose[@]}" ps -q)" ]; then return; fi
@@ -36,7 +36,7 @@ ports_are_free() {
 
 image=roomcast:local
 
-# The images that others have made, of all that is to run.
+# The images from elsewhere that the project runs.
 others() {
     awk -v profiles=",${COMPOSE_PROFILES:-}," '
         /^  [a-z0-9-]+:/ { wanted = 1 }

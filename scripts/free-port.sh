@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fails, and says what to do, if something listens on a port of 127.0.0.1 already, or it is no port at all.
+# Fails, and says what to do, if something listens on a port of 127.0.0.1 already, or if it is not a port.
 #
 #   scripts/free-port.sh TARGET VARIABLE PORT   for `make TARGET`, which takes the port from VARIABLE
 set -euo pipefail

@@ -41,7 +41,7 @@ up() {
     tag=dev-${tag:0:12}
     docker tag roomcast:dev "roomcast:$tag"
     kind load docker-image --name "$cluster" "roomcast:$tag"
-    # An image of Redis that is here need not be fetched.
+    # A Redis image on this machine need not be fetched.
     local redis
     redis=$(target/tools/helm-4 template helm/roomcast --show-only templates/redis/statefulset.yaml | sed -n 's/^ *image: //p')
     if docker image inspect "$redis" >/dev/null 2>&1; then kind load docker-image --name "$cluster" "$redis"; fi

@@ -17,7 +17,7 @@ find "$to" -name '*.yaml' ! -name kustomization.yaml -delete
 cd "$rendered/roomcast/templates"
 find . -name '*.yaml' | while read -r file; do
     mkdir -p "$to/$(dirname "$file")"
-    # Helm has no part in what becomes of these.
+    # Helm does not manage these.
     {
         echo '# Rendered from the chart by "make manifests"; change it there.'
         sed '1{/^---$/d}; /^# Source: /d; /^ *helm\.sh\/chart: /d; s/\(managed-by:\) Helm/\1 kustomize/; s/ *$//' "$file" |

@@ -53,13 +53,13 @@ have() {
         docker) [ -z "$(docker_fault)" ] ;;
         clippy) cargo clippy --version >/dev/null 2>&1 ;;
         rustfmt) cargo fmt --version >/dev/null 2>&1 ;;
-        # Debian packs what makes a virtual environment apart.
+        # On Debian, virtual environments need a package of their own.
         python3) python3 -c 'import ensurepip, venv' 2>/dev/null ;;
         *) found "$1" ;;
     esac
 }
 
-# Says what is wrong with Rust here and how to mend it; silent if all is well.
+# Says what is wrong with Rust here and how to mend it; prints nothing if all is well.
 rust_fault() {
     local home=${CARGO_HOME:-${HOME:-}/.cargo} want is
     want=$(sed -n 's/^rust-version *= *"\([^"]*\)".*/\1/p' Cargo.toml)
@@ -142,7 +142,7 @@ hold_services() {
     as_root chmod 755 $policy
 }
 
-# Installs a tool if it may; whether that helped is for the caller to see.
+# Installs a tool if allowed; the caller checks whether that helped.
 lists_are_new=''
 install() {
     case $1 in
