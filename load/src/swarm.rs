@@ -190,7 +190,13 @@ impl<'a> Swarm<'a> {
     }
 
     /// Reads what has arrived, and sends what waits.
-    fn read(&mut self, index: usize, ended: bool, buffer: &mut Vec<u8>, listener: &mut Listener<'_>) -> Result<(), String> {
+    fn read(
+        &mut self,
+        index: usize,
+        ended: bool,
+        buffer: &mut Vec<u8>,
+        listener: &mut Listener<'_>,
+    ) -> Result<(), String> {
         let lost = |why: io::Error| format!("the connection was lost: {why}");
         loop {
             let Some(connection) = self.seats[index].state.connection() else { return Ok(()) };
