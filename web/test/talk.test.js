@@ -130,10 +130,12 @@ describe('a conversation', () => {
     await ann.getByText('line 600', { exact: true }).waitFor({ timeout: 30_000 });
     await allKept(ann);
     const bob = await enter(await person(t, chromium), servers[1], 'bob', { room: 'short' });
+    await hears(bob, 'line 600');
     for (let clicks = 0; clicks < 5 && !(await bob.locator('#beginning').isVisible()); clicks++) {
       const first = (await texts(bob))[0];
       await bob.locator('#earlier').click();
       await until(async () => (await texts(bob))[0] !== first || bob.locator('#beginning').isVisible(), 'something came');
+      await bob.locator('#earlier[aria-disabled=true]').waitFor({ state: 'detached' });
     }
     await bob.getByText('This is all there is').waitFor();
     assert.ok((await texts(bob)).length >= 120);
