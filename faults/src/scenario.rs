@@ -81,6 +81,7 @@ pub const SETTINGS: &[(&str, &str)] = &[
     ("SUBSCRIBER_PROBE_INTERVAL", "500ms"),
     ("COMPARE_INTERVAL", "1s"),
     ("DRAIN_TIME", "1s"),
+    ("READY_GRACE", "0s"),
     ("SHUTDOWN_TIMEOUT", "5s"),
 ];
 

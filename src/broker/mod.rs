@@ -3,6 +3,7 @@
 //! [`Broker`] is the contract; [`RedisBroker`] keeps it between servers and [`MemoryBroker`] within one process. A
 //! broker knows channels and bytes, and nothing about members or sockets. It hands what it hears to a [`Listener`].
 
+mod diagnosis;
 mod interest;
 mod memory;
 mod redis;
@@ -18,6 +19,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 pub use self::{
+    diagnosis::{Cause, Diagnosis},
     memory::MemoryBroker,
     redis::{BadUrl, Options as RedisOptions, RedisBroker},
 };
@@ -106,6 +108,9 @@ pub trait Broker: Send + Sync + 'static {
 
     /// Everything that now keeps this broker from carrying messages; empty if all is well.
     fn troubles(&self) -> Vec<Trouble>;
+
+    /// Why Redis cannot be used now, for operators; `None` if it can, or if this broker has none.
+    fn diagnosis(&self) -> Option<Diagnosis>;
 }
 
 /// Receives what a broker hears. Several tasks call its methods, [`heard`](Self::heard) one at a time; they must not

@@ -153,11 +153,15 @@ settings! {
     /// How often the server pings a client. It closes a client with 4001 that sent nothing for two intervals and took nothing of
     /// what waited for it.
     ping_interval: Duration = "25s", duration("100ms", "1h");
-    /// Longest time over which the server closes its connections after SIGTERM, SIGINT or SIGHUP. It closes them one by one, so
-    /// that the clients do not arrive at the other servers all at once.
+    /// How long the server waits after SIGTERM, SIGINT or SIGHUP before it closes the first client. It is unready from the
+    /// signal on, and still takes clients, so that load balancers have time to notice.
+    drain_delay: Duration = "0s", duration("0s", "1h");
+    /// Time over which the server then closes its clients. It closes them one by one, evenly spread and at most 1 s apart, so
+    /// that they do not arrive at the other servers all at once.
     drain_time: Duration = "5s", duration("0s", "1h");
-    /// Most connections that the server closes per second while it drains, as long as all fit into the drain time.
-    drain_rate: usize = "500", number(1..=1_000_000);
+    /// How long a server that was ready stays ready while Redis is away. Servers that share a Redis lose it together, and
+    /// clients gain nothing if all of them leave the load balancer. A server that was never ready stays unready.
+    ready_grace: Duration = "1m", duration("0s", "1h");
     /// Longest time from SIGTERM to the end of the process.
     shutdown_timeout: Duration = "10s", duration("100ms", "2h");
     /// What to log: a level (`error`, `warn`, `info`, `debug`, `trace`) or a filter such as `info,roomcast::broker=debug`.
@@ -213,12 +217,13 @@ impl Config {
             );
             problem("max_frame_bytes", text);
         }
-        if self.shutdown_timeout < self.drain_time + CLOSING {
+        let drained = self.drain_delay + self.drain_time;
+        if self.shutdown_timeout < drained + CLOSING {
             let text = format!(
-                "is {:?}, but the last connection is closed after ROOMCAST_DRAIN_TIME ({:?}); make it at least {:?}",
+                "is {:?}, but the last connection is closed {drained:?} after the signal (ROOMCAST_DRAIN_DELAY + \
+                 ROOMCAST_DRAIN_TIME); make it at least {:?}",
                 self.shutdown_timeout,
-                self.drain_time,
-                self.drain_time + CLOSING
+                drained + CLOSING
             );
             problem("shutdown_timeout", text);
         }
@@ -380,14 +385,30 @@ mod tests {
         assert!(!text.contains("hunter2"), "{text}");
     }
 
+    /// The library would take it for the name of a module, and log nothing at all.
+    #[test]
+    fn a_misspelt_log_level_is_refused() {
+        for wrong in ["chatty", "wanr", "info,wanr", "roomcast", "roomcast::hub"] {
+            let error = read(&[("ROOMCAST_LOG", wrong)]).unwrap_err().to_string();
+            assert!(error.contains("is not a level: error, warn, info, debug, trace, off"), "{error}");
+        }
+        for right in
+            ["info", "WARN", "off", "info,roomcast=debug", "warn,roomcast::broker=trace", "info,[publish]=debug"]
+        {
+            assert_eq!(read(&[("ROOMCAST_LOG", right)]).unwrap().0.log, right);
+        }
+    }
+
     #[test]
     fn settings_are_checked_against_each_other() {
         let error = read(&[("ROOMCAST_MAX_FRAME_BYTES", "16KiB"), ("ROOMCAST_MAX_TEXT_BYTES", "16KiB")]).unwrap_err();
         assert_eq!(error.0[0].name, "ROOMCAST_MAX_FRAME_BYTES");
         let error = read(&[("ROOMCAST_LISTEN", "0.0.0.0:80"), ("ROOMCAST_PROBE_LISTEN", "0.0.0.0:80")]).unwrap_err();
         assert_eq!(error.0[0].name, "ROOMCAST_PROBE_LISTEN");
-        let error = read(&[("ROOMCAST_DRAIN_TIME", "30s"), ("ROOMCAST_SHUTDOWN_TIMEOUT", "30s")]).unwrap_err();
-        assert_eq!(error.0[0].name, "ROOMCAST_SHUTDOWN_TIMEOUT");
+        for (part, time) in [("ROOMCAST_DRAIN_TIME", "30s"), ("ROOMCAST_DRAIN_DELAY", "25s")] {
+            let error = read(&[(part, time), ("ROOMCAST_SHUTDOWN_TIMEOUT", "30s")]).unwrap_err();
+            assert_eq!(error.0[0].name, "ROOMCAST_SHUTDOWN_TIMEOUT");
+        }
         let error = read(&[("ROOMCAST_MAX_FRAME_BYTES", "1MiB"), ("ROOMCAST_OUTBOX_BYTES", "1MiB")]).unwrap_err();
         assert_eq!(error.0[0].name, "ROOMCAST_OUTBOX_BYTES");
     }

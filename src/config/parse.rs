@@ -98,10 +98,16 @@ pub(super) fn otlp_endpoint(value: &str) -> Result<String, String> {
 }
 
 pub(super) fn log_filter(value: &str) -> Result<String, String> {
-    let filter = value.parse::<tracing_subscriber::EnvFilter>();
-    filter.map(|_| value.to_owned()).map_err(|why| {
+    const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
+    let wrong = |why: &dyn std::fmt::Display| {
         format!("is {value:?}, which is not a filter ({why}); write a level such as info, or info,roomcast=debug")
-    })
+    };
+    // The library takes a lone word for the name of a module, and would log nothing else: a misspelt level mutes the server.
+    let is_misspelt = |part: &&str| !part.contains(['=', '[']) && !LEVELS.contains(&part.to_ascii_lowercase().as_str());
+    if let Some(part) = value.split(',').find(is_misspelt) {
+        return Err(wrong(&format!("{part:?} is not a level: {}", LEVELS.join(", "))));
+    }
+    value.parse::<tracing_subscriber::EnvFilter>().map(|_| value.to_owned()).map_err(|why| wrong(&why))
 }
 
 pub(super) fn log_format(value: &str) -> Result<LogFormat, String> {

@@ -5,13 +5,11 @@ mod listener;
 mod page;
 mod places;
 mod plain;
+mod readiness;
 mod stream;
 mod upgrade;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
@@ -21,13 +19,14 @@ use axum::{
     routing::{any, get},
 };
 use serde_json::json;
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 pub use self::{
     listener::{listen, serve},
     plain::PlainBound,
 };
-use self::{page::Page, places::Places, upgrade::Upgrade};
+use self::{page::Page, places::Places, readiness::Readiness, upgrade::Upgrade};
 use crate::{broker::Trouble, hub::Hub, session, telemetry::Metrics};
 
 /// How long a refused client should wait, in seconds.
@@ -53,6 +52,8 @@ pub struct Options {
     pub max_clients: usize,
     /// Whether browsers get a page at `/`.
     pub has_page: bool,
+    /// How long a server that was ready stays ready while it is in trouble.
+    pub ready_grace: Duration,
     /// Options of each session.
     pub session: session::Options,
 }
@@ -64,7 +65,7 @@ pub struct App {
     context: Arc<session::Context>,
     metrics: Arc<Metrics>,
     sessions: TaskTracker,
-    shutting_down: Arc<AtomicBool>,
+    readiness: Arc<Readiness>,
     places: Arc<Places>,
     has_page: bool,
 }
@@ -72,7 +73,7 @@ pub struct App {
 impl App {
     /// Serves the clients of this hub; `sessions` tracks each session.
     pub fn new(hub: Arc<Hub>, options: Options, metrics: Arc<Metrics>, sessions: TaskTracker) -> Self {
-        let Options { max_clients, has_page, session } = options;
+        let Options { max_clients, has_page, ready_grace, session } = options;
         metrics.connections_limit.set(max_clients);
         Self {
             context: Arc::new(session::Context::new(hub.clone(), session, metrics.clone())),
@@ -80,18 +81,19 @@ impl App {
             hub,
             metrics,
             sessions,
-            shutting_down: Arc::default(),
+            readiness: Arc::new(Readiness::new(ready_grace)),
             has_page,
         }
     }
 
-    /// From now on, the server is unready and takes no new clients.
-    pub fn shut_down(&self) {
-        self.shutting_down.store(true, Ordering::Relaxed);
+    /// From now on, the server is unready, because it stops; it still takes clients.
+    pub fn leave(&self) {
+        self.readiness.leave();
     }
 
-    fn is_shutting_down(&self) -> bool {
-        self.shutting_down.load(Ordering::Relaxed)
+    /// From now on, the server takes no clients either.
+    pub fn refuse(&self) {
+        self.readiness.refuse();
     }
 
     /// The routes for clients, with probes and metrics unless those have their own address.
@@ -133,7 +135,7 @@ async fn upgrade(State(app): State<App>, upgrade: Result<Upgrade, Response>) -> 
         app.metrics.connections_refused.inc();
         (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, RETRY_AFTER)], reason).into_response()
     };
-    if app.is_shutting_down() {
+    if app.readiness.refuses() {
         return refuse("this server is shutting down\n");
     }
     let Some(place) = app.places.take() else { return refuse("this server is full\n") };
@@ -155,11 +157,16 @@ async fn ready(State(app): State<App>) -> Response {
         ShuttingDown(&'static str),
         Broker(Trouble),
     }
-    let shutting_down = app.is_shutting_down().then_some(Reason::ShuttingDown("shutting_down"));
-    let reasons: Vec<Reason> =
-        shutting_down.into_iter().chain(app.hub.troubles().into_iter().map(Reason::Broker)).collect();
-    let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(json!({ "ready": reasons.is_empty(), "reasons": reasons }))).into_response()
+    let troubles = app.hub.troubles();
+    let is_ready = app.readiness.observe(troubles.is_empty(), Instant::now());
+    let shutting_down = app.readiness.is_leaving().then_some(Reason::ShuttingDown("shutting_down"));
+    let reasons: Vec<Reason> = shutting_down.into_iter().chain(troubles.into_iter().map(Reason::Broker)).collect();
+    let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let mut body = json!({ "ready": is_ready, "reasons": reasons });
+    if let Some(diagnosis) = app.hub.diagnosis() {
+        body["redis"] = json!(diagnosis);
+    }
+    (status, Json(body)).into_response()
 }
 
 async fn metrics(State(app): State<App>) -> Response {

@@ -183,8 +183,8 @@ impl Audience {
     }
 
     /// All members.
-    pub(super) fn recipients(&self) -> impl Iterator<Item = &Arc<dyn Recipient>> {
-        self.members.values().map(|member| &member.recipient)
+    pub(super) fn members(&self) -> impl Iterator<Item = Client> {
+        self.members.iter().map(|(id, member)| Client { id: *id, recipient: member.recipient.clone() })
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
     ids::{ClientId, Generation},
     pace::Load,
     recent::{Budget, Recent, RecentLimits},
-    recipient::{Client, Recipient},
+    recipient::Client,
     stretch::Stretch,
     tally::Tally,
 };
@@ -214,8 +214,8 @@ impl LocalChannel {
     }
 
     /// All members.
-    pub(super) fn recipients(&self) -> impl Iterator<Item = &Arc<dyn Recipient>> {
-        self.feed.audience.recipients()
+    pub(super) fn members(&self) -> impl Iterator<Item = Client> {
+        self.feed.audience.members()
     }
 
     /// Sends one member what is in line for it, and an answer to its command. Returns false if it is not a member.

@@ -56,7 +56,7 @@ pub use self::{
     recipient::{Client, Recipient},
 };
 use crate::{
-    broker::{Broker, Trouble},
+    broker::{Broker, Diagnosis, Trouble},
     protocol::{Channel, CloseCode},
     telemetry::{Metrics, trace::Tracer},
 };
@@ -131,15 +131,19 @@ impl Hub {
     }
 
     /// All connected clients.
-    pub fn recipients(&self) -> Vec<Arc<dyn Recipient>> {
-        let all = |broadcast: &LocalChannel| broadcast.recipients().cloned().collect();
-        self.channels.peek(&Channel::Broadcast, all).unwrap_or_default()
+    pub fn clients(&self) -> Vec<Client> {
+        self.channels.peek(&Channel::Broadcast, |broadcast| broadcast.members().collect()).unwrap_or_default()
     }
 
     /// Closes every client with this code, also those still to come, after what waits for it.
     pub fn close_all(&self, code: CloseCode) {
         let code = *self.closing.get_or_init(|| code);
-        self.recipients().iter().for_each(|recipient| recipient.close(code));
+        self.clients().iter().for_each(|client| client.recipient.close(code));
+    }
+
+    /// Why Redis cannot be used now, for operators.
+    pub fn diagnosis(&self) -> Option<Diagnosis> {
+        self.broker.diagnosis()
     }
 
     /// Everything that now keeps this server from carrying messages; empty if all is well.

@@ -37,6 +37,16 @@ impl Client {
         self.id
     }
 
+    /// Sends it a batch; see [`Recipient::deliver`].
+    pub fn deliver(&self, batch: &Batch) {
+        self.recipient.deliver(batch);
+    }
+
+    /// Asks for its connection to be closed; see [`Recipient::close`].
+    pub fn close(&self, code: CloseCode) {
+        self.recipient.close(code);
+    }
+
     /// Waits until it has accepted everything that it was sent. Returns false if it is closed or about to be.
     /// Cancel-safe.
     pub(super) async fn free(&self) -> bool {

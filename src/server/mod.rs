@@ -101,6 +101,7 @@ impl Server {
         let options = http::Options {
             max_clients: capacity.clients,
             has_page: config.page,
+            ready_grace: config.ready_grace,
             session: options::session(config, &origin_server, &metrics),
         };
         let app = App::new(hub.clone(), options, metrics.clone(), sessions.clone());
@@ -113,7 +114,7 @@ impl Server {
             metrics,
             capacity,
             sessions,
-            drain: Drain::new(config.drain_rate, config.drain_time),
+            drain: Drain { delay: config.drain_delay, time: config.drain_time },
             shutdown_timeout: config.shutdown_timeout,
         })
     }
@@ -138,9 +139,9 @@ impl Server {
         self.hub.origin_server()
     }
 
-    /// Serves until `shutdown` completes. Then it refuses new clients, tells its clients when to come back, closes them
-    /// one after another with 1012, answers probes until they are gone, and ends, at the latest after the shutdown
-    /// timeout.
+    /// Serves until `shutdown` completes. Then it is unready, tells its clients when to come back, refuses new ones after
+    /// the drain's delay, closes all one after another with 1012, answers probes until they are gone, and ends, at the
+    /// latest after the shutdown timeout.
     ///
     /// # Errors
     /// If a part of it ended by itself, for example by a panic. The server then ends as if told to stop.
@@ -175,12 +176,12 @@ impl Server {
             }
         };
         tracing::info!(sessions = self.sessions.len(), "shutting down");
-        self.app.shut_down();
+        self.app.leave();
         for tracker in [&self.sessions, &connections] {
             tracker.close();
         }
         let ended = timeout(self.shutdown_timeout, async {
-            self.drain.run(&self.hub).await;
+            self.drain.run(&self.hub, || self.app.refuse()).await;
             self.sessions.wait().await;
             stop_http.cancel();
             connections.wait().await;

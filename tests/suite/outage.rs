@@ -101,6 +101,27 @@ async fn a_server_starts_without_redis_and_is_ready_when_it_comes() {
     early.expect("ack").await;
 }
 
+/// Servers that share a Redis lose it together, and clients gain nothing if all leave the load balancer.
+#[tokio::test]
+async fn a_server_that_was_ready_stays_ready_for_a_while_and_says_what_is_wrong() {
+    let Some(mut redis) = Redis::start().await else { return };
+    let patient = [QUICK, &[("ROOMCAST_READY_GRACE", "1h")]].concat();
+    let server = Server::with(&redis, "one", &patient).await;
+    redis.kill();
+    eventually("the trouble shows", async || {
+        let (status, body) = server.get("/readyz").await;
+        assert_eq!(status, 200);
+        body.contains("redis_unreachable").then_some(())
+    })
+    .await;
+    // One that never had a Redis is of no use to anybody.
+    let url = redis.url();
+    let new = Server::start(&[("ROOMCAST_REDIS_URL", &*url), ("ROOMCAST_READY_GRACE", "1h")]);
+    is_unready(&new, &["redis_unreachable"]).await;
+    redis.restart().await;
+    new.is_ready().await;
+}
+
 /// The password need not stand in the URL.
 #[tokio::test]
 async fn a_password_of_its_own_opens_redis() {
@@ -135,6 +156,45 @@ async fn redis_is_reached_by_tls_and_only_if_its_certificate_is_trusted() {
     let suspicious = Server::start(&[("ROOMCAST_REDIS_URL", &url)]);
     is_unready(&suspicious, &["redis_unreachable", "subscriber_disconnected"]).await;
     eventually("the log says why", async || suspicious.log().contains("certificate").then_some(())).await;
+}
+
+/// Each kind of trouble has its own word, with the address, in `/readyz` and in the log, and what to look at.
+#[tokio::test]
+async fn what_is_wrong_with_redis_is_told_apart() {
+    let Some(redis) = Redis::start().await else { return };
+    let Some((secure, tls_url, _authority)) = Redis::with_tls().await else { return };
+    let address = redis.address().to_string();
+    let tls_address = tls_url.trim_start_matches("rediss://").trim_end_matches("/0");
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let silent = silent.local_addr().expect("its address");
+    let mut connection = redis.connect().await;
+    let set = ["SETUSER", "narrow", "on", ">pw", "+@all", "~other:*", "&*"];
+    let _: () = redis::cmd("ACL").arg(&set).query_async(&mut connection).await.unwrap();
+
+    told("redis://no-such-host.invalid:6379/0", "dns", "no-such-host.invalid:6379").await;
+    told("redis://127.0.0.1:1/0", "refused", "127.0.0.1:1").await;
+    told(&format!("redis://{silent}/0"), "timeout", &silent.to_string()).await;
+    told(&tls_url, "tls", tls_address).await;
+    told(&format!("redis://narrow:wrong@{address}"), "password", &address).await;
+    told(&format!("redis://narrow:pw@{address}"), "acl", &address).await;
+    drop(secure);
+
+    let replica = ["127.0.0.1", "1"];
+    let _: () = redis::cmd("REPLICAOF").arg(&replica).query_async(&mut connection).await.unwrap();
+    told(&redis.url(), "replica", &address).await;
+}
+
+async fn told(url: &str, cause: &str, address: &str) {
+    let server = Server::start(&[("ROOMCAST_REDIS_URL", url), ("ROOMCAST_REDIS_CONNECT_TIMEOUT", "500ms")]);
+    eventually(&format!("{url} is told to be {cause}"), async || {
+        let (status, body) = server.get("/readyz").await;
+        let body: Value = serde_json::from_str(&body).unwrap();
+        (status == 503 && body["redis"]["cause"] == cause && body["redis"]["address"] == address).then_some(())
+    })
+    .await;
+    let log = server.log();
+    assert!(log.contains(&format!("address=\"{address}\"")) && log.contains("cannot use Redis; retrying: "), "{log}");
+    assert!(!log.contains(":wrong@") && !log.contains(":pw@"), "a password is in {log}");
 }
 
 async fn is_unready(server: &Server, reasons: &[&str]) {

@@ -277,7 +277,7 @@ async fn a_redis_that_was_emptied_is_noticed_without_a_word_being_said() {
 }
 
 #[tokio::test]
-async fn the_embedded_broker_has_place_for_so_many_rooms() {
+async fn the_memory_broker_has_place_for_so_many_rooms() {
     let server = Server::in_memory(&[("ROOMCAST_MEMORY_BROKER_BYTES", "1MiB")]).await;
     let mut ann = server.member("lobby", "ann").await;
     let mut eve = server.client().await;

@@ -92,8 +92,13 @@ async fn while_it_ends_it_is_unready_and_refuses_new_clients() {
         (status == 503 && body["reasons"] == json!(["shutting_down"])).then_some(())
     })
     .await;
-    let refused = Client::dial(&format!("ws://{}/ws", server.address)).await;
-    let Err(tokio_tungstenite::tungstenite::Error::Http(response)) = refused else { panic!("not refused") };
+    let response = eventually("a new client is refused", async || {
+        match Client::dial(&format!("ws://{}/ws", server.address)).await {
+            Err(tokio_tungstenite::tungstenite::Error::Http(response)) => Some(response),
+            _ => None,
+        }
+    })
+    .await;
     assert_eq!(response.status(), 503);
     assert!(response.headers().contains_key("retry-after"));
     assert_eq!(server.ended().await.code(), Some(0));
@@ -104,7 +109,7 @@ async fn while_it_ends_it_is_unready_and_refuses_new_clients() {
 #[tokio::test]
 async fn clients_are_told_when_to_come_back_and_closed_one_after_another() {
     const CLIENTS: u32 = 10;
-    let mut server = Server::in_memory(&[("ROOMCAST_DRAIN_RATE", "20")]).await;
+    let mut server = Server::in_memory(&[("ROOMCAST_DRAIN_TIME", "500ms")]).await;
     let mut clients = Vec::new();
     for _ in 0..CLIENTS {
         clients.push(server.member("lobby", "someone").await);
@@ -129,6 +134,31 @@ async fn clients_are_told_when_to_come_back_and_closed_one_after_another() {
         assert_eq!(client.closed().await, 1012);
         assert!(start.elapsed() >= Duration::from_millis(after), "closed before the {after} ms it was told");
     }
+    assert_eq!(server.ended().await.code(), Some(0));
+}
+
+/// Load balancers need time to notice, and serve those meanwhile whom they still send.
+#[tokio::test]
+async fn for_a_while_it_is_unready_and_serves_as_before() {
+    const DELAY: Duration = Duration::from_secs(2);
+    let mut server = Server::in_memory(&[("ROOMCAST_DRAIN_DELAY", "2s"), ("ROOMCAST_DRAIN_TIME", "0s")]).await;
+    let mut early = server.member("lobby", "early").await;
+    let start = Instant::now();
+    server.signal("TERM");
+    let told = early.expect("reconnect").await["after_ms"].as_u64().unwrap();
+    assert_eq!(told, 2000, "no client goes before the delay is over");
+    let (status, body) = server.get("/readyz").await;
+    assert_eq!((status, body.contains("shutting_down")), (503, true));
+    let mut late = server.member("lobby", "late").await;
+    late.say("lobby", "still here").await;
+    assert_eq!((early.texts(1).await, late.texts(1).await), (vec!["still here".into()], vec!["still here".into()]));
+    assert!(start.elapsed() < DELAY, "this test was too slow to see anything");
+    // A client that came during the delay is told when the delay is over.
+    assert_eq!(late.expect("reconnect").await["after_ms"], 0);
+    for client in [&mut early, &mut late] {
+        assert_eq!(client.closed().await, 1012);
+    }
+    assert!(start.elapsed() >= DELAY);
     assert_eq!(server.ended().await.code(), Some(0));
 }
 

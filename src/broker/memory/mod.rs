@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{log::Log, logs::Logs};
 use super::{
-    Broker, Listener, LookedUp, PublishError, Published, RecoverError, Retention, Trouble, Unavailable,
+    Broker, Diagnosis, Listener, LookedUp, PublishError, Published, RecoverError, Retention, Trouble, Unavailable,
     interest::Interest,
 };
 use crate::{
@@ -111,5 +111,9 @@ impl Broker for MemoryBroker {
 
     fn troubles(&self) -> Vec<Trouble> {
         Vec::new()
+    }
+
+    fn diagnosis(&self) -> Option<Diagnosis> {
+        None
     }
 }

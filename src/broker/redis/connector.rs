@@ -38,6 +38,11 @@ impl Connector {
         Ok(Self { info, connect_timeout: options.connect_timeout, command_timeout: options.command_timeout })
     }
 
+    /// Host and port, or the path of a socket. Never a password.
+    pub(super) fn address(&self) -> String {
+        self.info.addr().to_string()
+    }
+
     /// Longest time for one command.
     pub(super) fn command_timeout(&self) -> Duration {
         self.command_timeout

@@ -1,8 +1,8 @@
-use std::time::Duration;
+use std::{error::Error, io, sync::Arc, time::Duration};
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
-use super::super::Unavailable;
+use super::super::{Cause, Unavailable};
 
 /// Why a command has no usable answer.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +16,9 @@ pub(super) enum Failure {
     /// Redis gave an unexpected answer.
     #[error("{0}")]
     Unfit(String),
+    /// The address leads to a Redis Cluster.
+    #[error("this is a Redis Cluster, which roomcast cannot use")]
+    Cluster,
 }
 
 impl Failure {
@@ -37,9 +40,60 @@ impl Failure {
     pub(super) fn is_refusal(&self) -> bool {
         match self {
             Self::NoConnection | Self::Late(_) => false,
-            Self::Redis(_) | Self::Unfit(_) => !self.condemns_connection(),
+            Self::Redis(_) | Self::Unfit(_) | Self::Cluster => !self.condemns_connection(),
         }
     }
+
+    /// What kind of failure it is, for operators.
+    pub(super) fn cause(&self) -> Cause {
+        let error = match self {
+            Self::NoConnection => return Cause::Closed,
+            Self::Late(_) => return Cause::Timeout,
+            Self::Unfit(_) => return Cause::Other,
+            Self::Cluster => return Cause::Cluster,
+            Self::Redis(error) => error,
+        };
+        match error.code() {
+            Some("NOAUTH" | "WRONGPASS") => return Cause::Password,
+            Some("NOPERM") => return Cause::Acl,
+            Some("READONLY") => return Cause::Replica,
+            Some("LOADING" | "MISCONF") => return Cause::Disk,
+            Some("OOM") => return Cause::Full,
+            _ => {}
+        }
+        let text = error.to_string();
+        if error.kind() == ErrorKind::AuthenticationFailed {
+            Cause::Password
+        } else if error.is_timeout() {
+            Cause::Timeout
+        } else if is_of_tls(error) || text.contains("tls handshake") {
+            Cause::Tls
+        } else if error.is_connection_refusal() {
+            Cause::Refused
+        } else if text.contains("lookup address") || text.contains("resolve") {
+            // The standard library has no kind for it.
+            Cause::Dns
+        } else if error.is_io_error() {
+            Cause::Closed
+        } else {
+            Cause::Other
+        }
+    }
+}
+
+/// Whether a failure of TLS is at its root.
+fn is_of_tls(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        // The redis crate shares what it wraps.
+        let error = error.downcast_ref::<Arc<dyn Error + Send + Sync>>().map_or(error, |shared| &**shared);
+        let within = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        if error.is::<rustls::Error>() || within.is_some_and(|inner| inner.is::<rustls::Error>()) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }
 
 impl From<Failure> for Unavailable {

@@ -3,7 +3,10 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use super::outage::{Outages, Part};
+use super::{
+    failure::Failure,
+    outage::{Outages, Part},
+};
 use crate::telemetry::Gauge;
 
 /// Whether one way to Redis worked when it was last used. Readiness depends on it; the gauge only shows it.
@@ -30,9 +33,9 @@ impl Health {
         self.outages.works(self.part);
     }
 
-    pub(super) fn fails(&self, why: &dyn std::fmt::Display) {
+    pub(super) fn fails(&self, why: &Failure) {
         self.set(false);
-        self.outages.fails(self.part, why);
+        self.outages.fails(self.part, why.cause(), why);
     }
 
     fn set(&self, is_up: bool) {

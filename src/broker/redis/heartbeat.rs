@@ -82,7 +82,7 @@ impl Heartbeat {
         self.memory.observed(memory.as_deref().ok(), is_full);
         let is_cluster = cluster.and_then(read).is_ok_and(|info: String| info.contains("cluster_enabled:1"));
         if is_cluster {
-            return Err(Failure::Unfit("this is a Redis Cluster, which roomcast cannot use".into()));
+            return Err(Failure::Cluster);
         }
         match before {
             Ok(before) => self.learn(number, read::<Option<String>>(before).ok().flatten().as_deref()),

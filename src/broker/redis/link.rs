@@ -162,7 +162,10 @@ pub(super) mod tests {
     use tokio_util::task::TaskTracker;
 
     use super::{
-        super::{Options, outage::Part},
+        super::{
+            Options,
+            outage::{Outages, Part},
+        },
         *,
     };
     use crate::{broker::Retention, telemetry::Gauge};
@@ -241,7 +244,10 @@ pub(super) mod tests {
     #[tokio::test]
     async fn a_late_command_is_the_end_of_its_connection() {
         with_slow_redis(async |connector, accepted| {
-            let link = Link::new(connector, Health::new(Part::Commands, Gauge::default(), Arc::default()));
+            let link = Link::new(
+                connector,
+                Health::new(Part::Commands, Gauge::default(), Arc::new(Outages::new("redis:6379".into()))),
+            );
             let checks = Notify::new();
             let keeping_up = link.keep_up(async |mut connection| {
                 ping(&mut connection).await?;

@@ -32,7 +32,9 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::options::Options;
 use self::shard::Shard;
-use super::{Broker, Listener, LookedUp, PublishError, Published, RecoverError, Retention, Trouble, Unavailable};
+use super::{
+    Broker, Diagnosis, Listener, LookedUp, PublishError, Published, RecoverError, Retention, Trouble, Unavailable,
+};
 use crate::{
     order::{LogSlice, ReadFrom},
     protocol::{Channel, Draft, Epoch, Frame, Position},
@@ -109,6 +111,10 @@ impl Broker for RedisBroker {
 
     fn troubles(&self) -> Vec<Trouble> {
         self.shard.troubles()
+    }
+
+    fn diagnosis(&self) -> Option<Diagnosis> {
+        self.shard.outages.diagnosis()
     }
 }
 

@@ -1,9 +1,11 @@
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tokio::time::Instant;
+
+use super::super::{Cause, Diagnosis};
 
 /// A connection that this server needs to do its job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,28 +18,46 @@ pub(super) enum Part {
 
 /// Logs when Redis cannot be used, once for each outage and in Redis' own words, and when it works again. An outage
 /// lasts from the first failure until everything works again.
-#[derive(Debug, Default)]
-pub(super) struct Outages(Mutex<Outage>);
+#[derive(Debug)]
+pub(super) struct Outages {
+    address: String,
+    outage: Mutex<Outage>,
+}
 
 impl Outages {
+    /// Nothing has failed yet at this Redis.
+    pub(super) fn new(address: String) -> Self {
+        Self { address, outage: Mutex::default() }
+    }
+
     /// There is no working connection.
-    pub(super) fn fails(&self, part: Part, why: &dyn std::fmt::Display) {
-        let begins = self.0.lock().unwrap_or_else(PoisonError::into_inner).fails(part, Instant::now());
-        if begins {
-            tracing::warn!(error = %why, connection = ?part, "cannot use Redis; retrying. Check ROOMCAST_REDIS_URL if this lasts");
+    pub(super) fn fails(&self, part: Part, cause: Cause, why: &dyn std::fmt::Display) {
+        let (address, remedy) = (&self.address, cause.remedy());
+        if self.lock().fails(part, cause, why.to_string(), Instant::now()) {
+            tracing::warn!(address, ?cause, error = %why, connection = ?part, "cannot use Redis; retrying: {remedy}");
         } else {
-            tracing::debug!(error = %why, connection = ?part, "still cannot use Redis");
+            tracing::debug!(address, ?cause, error = %why, connection = ?part, "still cannot use Redis");
         }
     }
 
     /// Whether there is an outage.
     pub(super) fn is_one(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).since.is_some()
+        self.lock().since.is_some()
+    }
+
+    /// Why there is an outage: the last failure in it.
+    pub(super) fn diagnosis(&self) -> Option<Diagnosis> {
+        let (cause, error) = self.lock().why.clone()?;
+        Some(Diagnosis { address: self.address.clone(), cause, error })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Outage> {
+        self.outage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A connection works.
     pub(super) fn works(&self, part: Part) {
-        let ended = self.0.lock().unwrap_or_else(PoisonError::into_inner).works(part, Instant::now());
+        let ended = self.lock().works(part, Instant::now());
         if let Some(after) = ended {
             tracing::info!(?after, "Redis works again");
         }
@@ -49,12 +69,17 @@ struct Outage {
     /// The parts that fail, as bits.
     failing: u8,
     since: Option<Instant>,
+    why: Option<(Cause, String)>,
 }
 
 impl Outage {
     /// Returns whether this begins an outage.
-    fn fails(&mut self, part: Part, now: Instant) -> bool {
+    fn fails(&mut self, part: Part, cause: Cause, why: String, now: Instant) -> bool {
         self.failing |= part as u8;
+        // What follows from a failure, such as a closed connection, says less than the failure.
+        if !matches!(cause, Cause::Closed | Cause::Other) || self.why.is_none() {
+            self.why = Some((cause, why));
+        }
         let begins = self.since.is_none();
         self.since.get_or_insert(now);
         begins
@@ -64,6 +89,9 @@ impl Outage {
     fn works(&mut self, part: Part, now: Instant) -> Option<Duration> {
         self.failing &= !(part as u8);
         let since = if self.failing == 0 { self.since.take() } else { None };
+        if self.failing == 0 {
+            self.why = None;
+        }
         since.map(|since| now.saturating_duration_since(since))
     }
 }
@@ -77,12 +105,29 @@ mod tests {
         let (start, second) = (Instant::now(), Duration::from_secs(1));
         let mut outage = Outage::default();
         assert_eq!(outage.works(Part::Commands, start), None);
-        assert!(outage.fails(Part::Subscriber, start));
-        assert!(!outage.fails(Part::Commands, start + second));
-        assert!(!outage.fails(Part::Commands, start + second * 2));
+        let fails = |outage: &mut Outage, part, now| outage.fails(part, Cause::Refused, String::new(), now);
+        assert!(fails(&mut outage, Part::Subscriber, start));
+        assert!(!fails(&mut outage, Part::Commands, start + second));
+        assert!(!fails(&mut outage, Part::Commands, start + second * 2));
         assert_eq!(outage.works(Part::Subscriber, start + second * 3), None);
         assert_eq!(outage.works(Part::Commands, start + second * 4), Some(second * 4));
         assert_eq!(outage.works(Part::Queries, start + second * 4), None);
-        assert!(outage.fails(Part::Commands, start + second * 5));
+        assert!(fails(&mut outage, Part::Commands, start + second * 5));
+    }
+
+    #[test]
+    fn the_failure_is_told_and_not_what_follows_from_it() {
+        let outages = Outages::new("redis:6379".into());
+        assert!(outages.diagnosis().is_none());
+        outages.fails(Part::Subscriber, Cause::Closed, &"closed");
+        assert_eq!(outages.diagnosis().unwrap().cause, Cause::Closed);
+        outages.fails(Part::Commands, Cause::Password, &"WRONGPASS");
+        outages.fails(Part::Subscriber, Cause::Closed, &"closed");
+        let told = outages.diagnosis().unwrap();
+        assert_eq!((&*told.address, told.cause, &*told.error), ("redis:6379", Cause::Password, "WRONGPASS"));
+        outages.works(Part::Commands);
+        assert!(outages.diagnosis().is_some(), "the other one still fails");
+        outages.works(Part::Subscriber);
+        assert!(outages.diagnosis().is_none());
     }
 }

@@ -116,7 +116,7 @@ mod tests {
     use super::{
         super::{
             link::tests::{ping, slow, with_slow_redis},
-            outage::Part,
+            outage::{Outages, Part},
         },
         *,
     };
@@ -125,7 +125,8 @@ mod tests {
     #[tokio::test]
     async fn a_late_query_fails_alone_and_its_connection_is_thrown_away() {
         with_slow_redis(async |connector, accepted| {
-            let health = Health::new(Part::Queries, Gauge::default(), std::sync::Arc::default());
+            let health =
+                Health::new(Part::Queries, Gauge::default(), std::sync::Arc::new(Outages::new("redis:6379".into())));
             let queries = Queries::new(&connector, health).unwrap();
             let testing = async {
                 while queries.run(ping).await.is_err() {

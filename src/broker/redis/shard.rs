@@ -33,6 +33,7 @@ pub(super) struct Shard {
     pub(super) publisher: Arc<Publisher>,
     pub(super) reader: Reader,
     pub(super) subscriber: Subscriber,
+    pub(super) outages: Arc<Outages>,
 }
 
 impl Shard {
@@ -42,7 +43,7 @@ impl Shard {
     /// If the URL is not a Redis URL.
     pub(super) fn new(options: &Options, origin_server: &str, metrics: &Arc<Metrics>) -> Result<Self, RedisError> {
         let (connector, keys) = (Arc::new(Connector::new(options)?), Keys::new(&options.prefix));
-        let outages = Arc::new(Outages::default());
+        let outages = Arc::new(Outages::new(connector.address()));
         let vouching = Arc::new(Vouching::new(&options.retention));
         let memory = Arc::new(Memory::new(options.memory_watermark, metrics.redis_memory_ratio.clone()));
 
@@ -62,9 +63,9 @@ impl Shard {
         let reader = Reader::new(queries, keys.clone(), options.retention, memory, &outages, metrics.clone());
         let probe = SubscriberProbe::new(keys.subscriber_probe(origin_server), origin_server, options.probe_interval);
         let (publishing, metrics) = (publisher.clone(), metrics.clone());
-        let shared = Shared { connector, keys, vouching, publisher: publishing, outages, metrics };
+        let shared = Shared { connector, keys, vouching, publisher: publishing, outages: outages.clone(), metrics };
         let subscriber = Subscriber::new(shared, probe, options.max_frame);
-        Ok(Self { publisher, reader, subscriber })
+        Ok(Self { publisher, reader, subscriber, outages })
     }
 
     /// Makes the connections, and replaces lost ones, until `stop`.

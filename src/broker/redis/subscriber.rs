@@ -15,6 +15,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    super::Cause,
     super::{Listener, Trouble, interest::Interest},
     backoff::Backoff,
     connector::Connector,
@@ -76,6 +77,16 @@ enum Lost {
     Closed,
     #[error("heard nothing for {0:?}, not even the subscriber's own probe")]
     ProbeFailed(Duration),
+}
+
+impl Lost {
+    fn cause(&self) -> Cause {
+        match self {
+            Self::Failed(failure) => failure.cause(),
+            Self::Closed => Cause::Closed,
+            Self::ProbeFailed(_) => Cause::Deaf,
+        }
+    }
 }
 
 /// What the subscriber shares with the other parts of a shard.
@@ -141,7 +152,7 @@ impl Subscriber {
             self.enter(State::Disconnected);
             self.metrics.subscriptions.set(0);
             let Err(error) = lost;
-            self.outages.fails(Part::Subscriber, &error);
+            self.outages.fails(Part::Subscriber, error.cause(), &error);
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = sleep(backoff.next(rand::random())) => {}

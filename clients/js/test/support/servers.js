@@ -112,6 +112,7 @@ export class Server {
       ROOMCAST_LISTEN: `127.0.0.1:${server.port}`,
       ROOMCAST_ORIGIN_SERVER: server.name,
       ROOMCAST_DRAIN_TIME: '1s',
+      ROOMCAST_READY_GRACE: '0s',
       ...(redis && { ROOMCAST_REDIS_URL: redis.url }),
       ...env,
     };
