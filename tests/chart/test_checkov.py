@@ -27,3 +27,4 @@ def test_checkov_finds_nothing_but_what_is_waived(tmp_path):
     # These two are waived for the pods of tests alone.
     for check in ("CKV_K8S_8", "CKV_K8S_9"):
         assert all("-test-" in where for where in found[check]), check
+    assert all(where.startswith("/openshift.yaml: ") for where in found["CKV_K8S_40"])

@@ -153,7 +153,8 @@ def test_only_servers_and_tests_reach_redis_and_it_reaches_nobody():
     (rule,) = spec["ingress"]
     assert rule["from"] == [labels("server"), labels("test")]
     assert rule["ports"] == [{"port": 6379, "protocol": "TCP"}]
-    assert spec["egress"] == []
+    # No rule at all, as the cluster drops an empty list, and each diff would show it.
+    assert "egress" not in spec
 
 
 def reached(spec):
@@ -176,7 +177,7 @@ def test_servers_reach_the_port_of_a_redis_elsewhere(url, port):
 
 def test_tests_reach_what_they_test():
     spec = render().one("NetworkPolicy", "roomcast-test")["spec"]
-    assert spec["ingress"] == []
+    assert "ingress" not in spec
     assert reached(spec) == [(None, [53, 53, 5353, 5353]), ([labels("server")], [8080, 8081]), ([labels("redis")], [6379])]
     spec = render(persona="single").one("NetworkPolicy", "roomcast-test")["spec"]
     assert reached(spec)[1:] == [([labels("server")], [8080, 8081])]

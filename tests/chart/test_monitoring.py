@@ -1,10 +1,14 @@
 """ServiceMonitor, PrometheusRule and dashboard."""
 
 import json
+import re
+import shutil
+import subprocess
 
+import pytest
 import yaml
 
-from conftest import CHART, refusal, render
+from conftest import CHART, refusal, render, unavailable
 
 
 def test_nothing_of_it_is_there_until_asked_for():
@@ -46,15 +50,43 @@ def test_a_scrape_longer_than_its_interval_is_refused():
     assert render({"serviceMonitor.interval": "10s"}, "monitoring")
 
 
-def test_the_rules_are_the_file_and_nothing_is_done_to_them():
+def test_the_rules_are_those_of_the_file_about_this_release():
     rule = render(persona="monitoring").one("PrometheusRule")
-    assert rule["spec"] == yaml.safe_load((CHART / "files" / "alerts.yaml").read_text())
-    assert list(rule["spec"]) == ["groups"]
     assert rule["metadata"]["labels"]["release"] == "monitoring"
+    scope = 'namespace="chat", job="roomcast"'
+    theirs = rule["spec"]["groups"][0]["rules"]
+    ours = yaml.safe_load((CHART / "files" / "alerts.yaml").read_text())["groups"][0]["rules"]
+    assert len(theirs) == len(ours) > 20
+    for made, written in zip(theirs, ours):
+        assert {key: value for key, value in made.items() if key != "expr"} == {
+            key: value for key, value in written.items() if key != "expr"
+        }
+        # Taken out again, what was put in leaves the expression of the file.
+        assert made["expr"].replace(f"{{{scope}}}", "").replace(f"{{{scope}, ", "{") == written["expr"]
+        metrics = re.findall(r"\b(?:(?:roomcast|ws|process)_\w+|roomcast:[\w:]+|up\b)", written["expr"])
+        assert metrics and made["expr"].count(scope) == len(metrics), made["expr"]
+    mine = render({"prometheusRule.selector": 'job="chat"'}, "monitoring").one("PrometheusRule")["spec"]["groups"][0]["rules"]
+    assert 'count by (namespace, job) (roomcast_broker_up{job="chat"})' in mine[0]["expr"]
 
 
-def test_the_dashboard_is_the_file_and_has_the_label_that_grafana_looks_for():
+@pytest.mark.parametrize("scope", [None, 'job="chat"'])
+def test_prometheus_takes_the_rules_as_rendered(scope, tmp_path):
+    if shutil.which("promtool") is None:
+        unavailable("promtool is not installed; apt-get install prometheus brings it")
+    values = {"prometheusRule.selector": scope} if scope else {}
+    rules = render(values, "monitoring").one("PrometheusRule")["spec"]
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(rules))
+    done = subprocess.run(["promtool", "check", "rules", tmp_path / "rules.yaml"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_dashboard_is_the_file_about_this_release_and_has_the_label_that_grafana_looks_for():
     board = render({"dashboard.annotations": {"folder": "chat"}}, "monitoring").one("ConfigMap", "roomcast-dashboard")
-    assert json.loads(board["data"]["roomcast.json"]) == json.loads((CHART / "files" / "dashboard.json").read_text())
+    shown, written = json.loads(board["data"]["roomcast.json"]), json.loads((CHART / "files" / "dashboard.json").read_text())
+    assert (shown["uid"], shown["title"]) == ("chat-roomcast", "roomcast, roomcast in chat")
+    chosen = {variable["name"]: variable["current"].get("value") for variable in shown["templating"]["list"]}
+    assert (chosen["namespace"], chosen["job"]) == (["chat"], ["roomcast"])
+    for key in set(written) - {"uid", "title", "templating"}:
+        assert shown[key] == written[key], key
     assert board["metadata"]["labels"]["grafana_dashboard"] == "1"
     assert board["metadata"]["annotations"] == {"folder": "chat"}

@@ -57,7 +57,7 @@ def test_keda_asks_prometheus_and_takes_no_answer_for_an_error():
 
 
 def test_large_numbers_stay_numbers():
-    values = {"autoscaling.clientsPerPod": 1000000, "config": {"ROOMCAST_MAX_CONNECTIONS": 2000000}}
+    values = {"autoscaling.clientsPerPod": 1000000, "config": {"ROOMCAST_MAX_CONNECTIONS": 2000000}, "resources.limits.memory": "20Gi"}
     hpa = render(values, "hpa").one("HorizontalPodAutoscaler")["spec"]
     assert hpa["metrics"][0]["pods"]["target"]["averageValue"] == "1000000"
 
@@ -66,9 +66,11 @@ def test_large_numbers_stay_numbers():
     ("values", "sentence"),
     [
         ({"autoscaling.minReplicas": 11}, "autoscaling.minReplicas (11) is more than autoscaling.maxReplicas (10)."),
-        ({"autoscaling.scaleDownPeriodSeconds": 19}, "The next server would go while one still drains"),
+        ({"autoscaling.scaleDownPeriodSeconds": 24}, "The next server would go while one still drains"),
         ({"autoscaling.clientsPerPod": 10000}, "Servers would be full before another is added"),
         ({"autoscaling.mode": "keda"}, "KEDA needs the address of a Prometheus."),
+        ({"autoscaling.clientsPerPod": 0}, "The autoscaler has nothing to go by."),
+        ({"autoscaling.cpuPercent": 70, "resources.requests.cpu": None}, "autoscaling.cpuPercent is in percent of the request."),
     ],
 )
 def test_what_cannot_scale_is_refused(values, sentence):
@@ -93,8 +95,37 @@ def test_a_budget_only_where_there_are_several_servers(values, there):
 def test_the_budget():
     assert render().one("PodDisruptionBudget")["spec"] == {
         "maxUnavailable": 1,
-        "unhealthyPodEvictionPolicy": "AlwaysAllow",
+        # When Redis is away no server may be ready, and the others must not be evicted for that.
+        "unhealthyPodEvictionPolicy": "IfHealthyBudget",
         "selector": render().one("Deployment")["spec"]["selector"],
     }
     chosen = render({"podDisruptionBudget.maxUnavailable": "10%"}).one("PodDisruptionBudget")
     assert chosen["spec"]["maxUnavailable"] == "10%"
+
+
+def test_redis_has_a_budget_only_if_it_is_asked_for():
+    assert "roomcast-redis" not in [thing["metadata"]["name"] for thing in render().all("PodDisruptionBudget")]
+    budget = render({"redis.podDisruptionBudget.enabled": True}).one("PodDisruptionBudget", "roomcast-redis")["spec"]
+    assert budget["maxUnavailable"] == 0
+    assert budget["selector"] == render().one("StatefulSet", "roomcast-redis")["spec"]["selector"]
+
+
+def test_an_autoscaler_can_go_by_cpu_and_memory():
+    values = {"autoscaling.mode": "hpa", "autoscaling.clientsPerPod": 0, "autoscaling.cpuPercent": 70, "autoscaling.memoryPercent": 80}
+    hpa = render(values).one("HorizontalPodAutoscaler")["spec"]
+    use = {metric["resource"]["name"]: metric["resource"]["target"] for metric in hpa["metrics"]}
+    assert use == {
+        "cpu": {"type": "Utilization", "averageUtilization": 70},
+        "memory": {"type": "Utilization", "averageUtilization": 80},
+    }
+    both = render({"autoscaling.mode": "hpa", "autoscaling.cpuPercent": 70}).one("HorizontalPodAutoscaler")["spec"]
+    assert [metric["type"] for metric in both["metrics"]] == ["Pods", "Resource"]
+    keda = render(values | {"autoscaling.mode": "keda"}).one("ScaledObject")["spec"]
+    assert [(trigger["type"], trigger["metadata"]["value"]) for trigger in keda["triggers"]] == [("cpu", "70"), ("memory", "80")]
+
+
+def test_how_an_autoscaler_moves_can_be_replaced():
+    mine = {"scaleDown": {"stabilizationWindowSeconds": 1}}
+    assert render({"autoscaling.behavior": mine}, "hpa").one("HorizontalPodAutoscaler")["spec"]["behavior"] == mine
+    keda = render({"autoscaling.behavior": mine}, "keda").one("ScaledObject")["spec"]
+    assert keda["advanced"]["horizontalPodAutoscalerConfig"]["behavior"] == mine

@@ -48,11 +48,18 @@ def test_the_log_is_json_unless_asked_otherwise():
 
 
 @pytest.mark.parametrize(
-    ("given", "written"),
-    [(1000000, "1000000"), (0.05, "0.05"), ("6h", "6h"), (True, "true"), (0, "0"), ("", ""), ("1e3", "1e3")],
+    ("name", "given", "written"),
+    [
+        ("HISTORY_LENGTH", 1000000, "1000000"),
+        ("TRACE_RATIO", 0.05, "0.05"),
+        ("HISTORY_AGE", "6h", "6h"),
+        ("RECENT_BYTES", 0, "0"),
+        ("OTLP_ENDPOINT", "", ""),
+        ("MAX_CONNECTIONS", "1000", "1000"),
+    ],
 )
-def test_a_setting_is_written_as_a_person_would(given, written):
-    assert render({"config": {"ROOMCAST_X": given}}).env["ROOMCAST_X"] == written
+def test_a_setting_is_written_as_a_person_would(name, given, written):
+    assert render({"config": {f"ROOMCAST_{name}": given}}).env[f"ROOMCAST_{name}"] == written
 
 
 def test_the_page_is_there_only_if_it_is_asked_for():
@@ -69,10 +76,10 @@ def test_the_page_is_let_in_with_its_files_or_not_at_all(persona):
 
 
 @pytest.mark.parametrize(
-    "name", ["LISTEN", "PROBE_LISTEN", "ORIGIN_SERVER", "PAGE", "REDIS_URL", "REDIS_PASSWORD", "DRAIN_TIME", "SHUTDOWN_TIMEOUT"]
+    "name", ["LISTEN", "PROBE_LISTEN", "ORIGIN_SERVER", "PAGE", "REDIS_URL", "REDIS_PASSWORD", "DRAIN_DELAY", "DRAIN_TIME", "SHUTDOWN_TIMEOUT"]
 )
 def test_settings_of_the_charts_own_are_refused(name):
-    assert f"config.ROOMCAST_{name} is for the chart to set: " in refusal({"config": {f"ROOMCAST_{name}": "x"}})
+    assert f"config.ROOMCAST_{name} is for the chart to set: " in refusal({"config": {f"ROOMCAST_{name}": "1s"}})
 
 
 def test_extra_env_replaces_and_adds():
@@ -98,21 +105,28 @@ def test_the_image_is_the_version_of_the_chart_or_what_is_asked_for():
     assert set(tests) == {f"roomcast@{digest}"}
 
 
-def test_it_sleeps_before_it_ends_without_a_shell():
-    assert render().server["lifecycle"] == {"preStop": {"sleep": {"seconds": 5}}}
-    assert "lifecycle" not in render({"drain.preStopSeconds": 0}).server
+def test_the_signal_comes_at_once_and_the_probes_notice_before_the_first_client_goes():
+    server = render().server
+    assert "lifecycle" not in server
+    readiness = server["readinessProbe"]
+    assert readiness["periodSeconds"] * readiness["failureThreshold"] < 5
+    slow = {"probes.readiness.periodSeconds": 3, "probes.readiness.failureThreshold": 2}
+    assert "needs 6 seconds (periodSeconds × failureThreshold) to notice" in refusal(slow | {"drain.delaySeconds": 6})
+    assert render(slow | {"drain.delaySeconds": 7}).server["readinessProbe"]["periodSeconds"] == 3
+    assert render({"drain.delaySeconds": 0}).env["ROOMCAST_DRAIN_DELAY"] == "0s"
 
 
-@pytest.mark.parametrize(("pre_stop", "drain"), [*itertools.product([0, 5, 30], [0, 20, 600])])
-def test_it_is_never_killed_while_it_drains(pre_stop, drain):
-    values = {"drain.preStopSeconds": pre_stop, "drain.seconds": drain, "autoscaling.scaleDownPeriodSeconds": 600}
-    needs = pre_stop + drain + 5
+@pytest.mark.parametrize(("delay", "drain"), [*itertools.product([0, 5, 30], [0, 20, 600])])
+def test_it_is_never_killed_while_it_drains(delay, drain):
+    values = {"drain.delaySeconds": delay, "drain.seconds": drain, "autoscaling.scaleDownPeriodSeconds": 630}
+    needs = delay + drain + 5
     objects = render(values | {"drain.gracePeriodSeconds": needs + 1})
+    assert objects.env["ROOMCAST_DRAIN_DELAY"] == f"{delay}s"
     assert objects.env["ROOMCAST_DRAIN_TIME"] == f"{drain}s"
-    assert objects.env["ROOMCAST_SHUTDOWN_TIMEOUT"] == f"{drain + 5}s"
+    assert objects.env["ROOMCAST_SHUTDOWN_TIMEOUT"] == f"{delay + drain + 5}s"
     deployment = objects.one("Deployment")["spec"]
     grace = deployment["template"]["spec"]["terminationGracePeriodSeconds"]
-    assert pre_stop + drain + 5 < grace == needs + 1
+    assert needs < grace == needs + 1
     assert deployment["progressDeadlineSeconds"] > grace + deployment["minReadySeconds"]
     said = refusal(values | {"drain.gracePeriodSeconds": needs})
     assert "Servers would be killed while they drain: " in said and f"is {needs}, so set drain.gracePeriodSeconds ({needs})" in said
@@ -123,6 +137,7 @@ def test_one_at_a_time_is_replaced_and_never_fewer_than_wanted():
     assert spec()["minReadySeconds"] == 5
     assert spec(**{"rollout.maxSurge": "25%"})["strategy"]["rollingUpdate"]["maxSurge"] == "25%"
     assert "No server could ever be replaced" in refusal({"rollout.maxSurge": 0, "rollout.maxUnavailable": 0})
+    assert "No server could ever be replaced" in refusal({"rollout.maxSurge": "0%", "rollout.maxUnavailable": 0})
 
 
 def test_one_server_without_redis_ends_before_the_next_starts():
@@ -148,8 +163,11 @@ def test_pods_are_spread_over_nodes_and_zones_by_their_own_labels():
         assert constraint["labelSelector"]["matchLabels"] == spec()["selector"]["matchLabels"]
         assert constraint["matchLabelKeys"] == ["pod-template-hash"]
         assert constraint["whenUnsatisfiable"] == "ScheduleAnyway" and constraint["maxSkew"] == 1
-    mine = [{"maxSkew": 2, "topologyKey": "rack", "whenUnsatisfiable": "DoNotSchedule"}]
-    assert spec(topologySpreadConstraints=mine)["template"]["spec"]["topologySpreadConstraints"] == mine
+    mine = {"maxSkew": 2, "topologyKey": "rack", "whenUnsatisfiable": "DoNotSchedule"}
+    other = {**mine, "labelSelector": {"matchLabels": {"team": "chat"}}}
+    made, kept = spec(topologySpreadConstraints=[mine, other])["template"]["spec"]["topologySpreadConstraints"]
+    assert made == {**mine, "labelSelector": spec()["selector"]}
+    assert kept["labelSelector"]["matchLabels"]["team"] == "chat"
 
 
 def test_where_pods_go_holds_for_all_of_them():

@@ -59,11 +59,13 @@ def notes(values="", persona=None):
 
 def test_notes_say_how_to_chat_and_to_test():
     said = notes()
-    assert "kubectl --namespace chat exec --stdin --tty deploy/roomcast -- roomcast chat lobby ann\n" in said
+    # Two pods, where there are two, so that the two meet across servers.
+    assert "| head -n 1) -- roomcast chat lobby ann\n" in said and "| tail -n 1) -- roomcast chat lobby bob\n" in said
     assert "port-forward service/roomcast 8080:80" in said
     assert "helm test roomcast --namespace chat" in said
     assert "Nowhere from outside the cluster" in said
     assert "get secret roomcast-redis" in said and "delete persistentvolumeclaim data-roomcast-redis-0" in said
+    assert "delete secret roomcast-redis" in said
     assert "Please note" not in said
 
 

@@ -1,6 +1,7 @@
 """The values themselves: what is refused, and that schema, README and values say the same."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -29,7 +30,8 @@ CLOSED = [(path, values, schema) for path, values, schema in groups(VALUES, SCHE
 def test_the_schema_knows_the_same_names_as_the_values():
     assert len(CLOSED) > 15
     for path, values, schema in CLOSED:
-        assert set(values) == set(schema["properties"]) - {"global"}, ".".join(path)
+        if path != ("config",):
+            assert set(values) == set(schema["properties"]), ".".join(path)
 
 
 @pytest.mark.parametrize("path", [path for path, _, _ in CLOSED], ids=lambda path: ".".join(path) or "top")
@@ -67,7 +69,14 @@ def test_a_wrong_type_is_refused_everywhere(path, value):
         ("paths", [{"path": "ws", "type": "Exact"}]),
         ("paths", [{"path": "/ws", "type": "Regex"}]),
         ("config", {"LOG": "info"}),
-        ("config", {"ROOMCAST_LOG": None, "ROOMCAST_X": ["a"]}),
+        ("config", {"ROOMCAST_LOG": ["a"]}),
+        ("config", {"ROOMCAST_HISTORY_LENGHT": 5}),
+        ("config", {"ROOMCAST_HISTORY_AGE": "soon"}),
+        ("config", {"ROOMCAST_HISTORY_BYTES": "4 MB"}),
+        ("config", {"ROOMCAST_TRACE_RATIO": 1.5}),
+        ("image.repository", "registry.example.com/chat/roomcast:1.0"),
+        ("ingress.hosts", ["https://chat.example.com"]),
+        ("probes.readiness.periodSeconds", 0),
         ("drain.seconds", -1),
         ("redis.maxmemory", "70%"),
         ("redis.persistence.size", "big"),
@@ -84,7 +93,8 @@ def test_a_value_out_of_range_is_refused(path, value):
 
 def test_all_that_is_wrong_is_said_at_once():
     said = refusal({"redis.enabled": False, "drain.seconds": 60, "httpRoute.enabled": True})
-    assert said.count("\n  - ") == 3
+    # Two servers without Redis, their memory, the drain and the route.
+    assert said.count("\n  - ") == 4
 
 
 def test_helm_3_refuses_the_same():
@@ -115,3 +125,53 @@ def test_a_chart_that_was_released_is_not_changed_under_the_same_version():
     if subprocess.run([*git, "rev-parse", "--quiet", "--verify", f"v{version}^{{commit}}"], capture_output=True).returncode == 0:
         changed = subprocess.run([*git, "diff", "--stat", f"v{version}", "--", CHART], capture_output=True, text=True).stdout
         assert not changed, f"raise the version in Chart.yaml: {version} is out\n{changed}"
+
+
+def test_the_schema_knows_every_setting_and_takes_its_default():
+    page = (ROOT / "docs" / "configuration.md").read_text()
+    defaults = dict(re.findall(r"^\| `(ROOMCAST_\w+)` \| (?:`([^`]*)`|not set)? ", page, re.M))
+    known = SCHEMA["properties"]["config"]["properties"]
+    assert set(known) == set(defaults)
+    owned = {"LISTEN", "PROBE_LISTEN", "ORIGIN_SERVER", "PAGE", "REDIS_URL", "REDIS_PASSWORD", "DRAIN_DELAY", "DRAIN_TIME", "SHUTDOWN_TIMEOUT"}
+    free = {name: default for name, default in defaults.items() if default and name.removeprefix("ROOMCAST_") not in owned}
+    assert len(free) > 25
+    assert render({"config": free, "resources.limits.memory": "2Gi"})
+
+
+GIB = {"resources.limits.memory": "1Gi"}
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"config": {"ROOMCAST_MAX_CONNECTIONS": 200000}}, "Set it to at least 2011Mi"),
+        ({"config": {"ROOMCAST_MAX_CONNECTIONS": "auto"}}, "Set it to at least 1230Mi"),
+        ({"config": {"ROOMCAST_RECENT_BYTES": "1GiB"}}, "resources.limits.memory (640Mi) does not hold"),
+        ({"redis.enabled": False, "replicaCount": 1}, "without Redis, ROOMCAST_MEMORY_BROKER_BYTES"),
+        ({"redis.maxmemory": "1gb"}, "Redis would be killed before it is full"),
+        ({"redis.config": "maxmemory-policy allkeys-lru"}, "with which a full Redis deletes the logs of rooms"),
+        ({"resources.requests.memory": "2Gi"}, "resources.requests.memory (2Gi) is more than resources.limits.memory (640Mi)"),
+        ({"resources.requests.cpu": "500m", "resources.limits.cpu": 0.25}, "resources.requests.cpu (500m) is more than"),
+        ({"redis.resources.requests.memory": "3Gi"}, "redis.resources.requests.memory (3Gi) is more than"),
+        ({"extraEnv": [{"name": "ROOMCAST_LISTEN", "value": "0.0.0.0:9000"}]}, "extraEnv must not set ROOMCAST_LISTEN"),
+        ({"ingress.enabled": True, "ingress.timeoutSeconds": 10}, "The ingress would close quiet clients"),
+    ],
+)
+def test_values_that_do_not_fit_together_are_refused(values, sentence):
+    assert sentence in refusal(values)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"resources.limits.memory": None, "config": {"ROOMCAST_MAX_CONNECTIONS": 200000}},
+        {"config": {"ROOMCAST_MAX_CONNECTIONS": 60000}, **GIB},
+        {"redis.config": "maxmemory-policy noeviction"},
+        {"resources.limits": None},
+        {"serviceMonitor.interval": "1m"},
+        {"redis.persistence.size": "1Pi"},
+        {"ingress.enabled": True, "ingress.timeoutSeconds": 26},
+    ],
+)
+def test_values_that_fit_together_are_taken(values):
+    assert render(values)

@@ -40,11 +40,63 @@ pod's owner includes this, so that nothing is rendered from such values. */}}
 {{- $wrong = append $wrong "externalRedis.url has a password in it, which everybody who may read the Deployment could see. Leave it out, put it into a Secret, and set externalRedis.existingSecret and externalRedis.passwordKey." }}
 {{- end }}
 
-{{- $needs := add $v.drain.preStopSeconds $v.drain.seconds 5 }}
-{{- if ge (int $needs) (int $v.drain.gracePeriodSeconds) }}
-{{- $wrong = append $wrong (printf "Servers would be killed while they drain: drain.preStopSeconds (%v) + drain.seconds (%v) + 5 is %v, so set drain.gracePeriodSeconds (%v) to more than that." $v.drain.preStopSeconds $v.drain.seconds $needs $v.drain.gracePeriodSeconds) }}
+{{- $parts := list (list "resources" $v.resources) }}
+{{- if $v.redis.enabled }}{{ $parts = append $parts (list "redis.resources" $v.redis.resources) }}{{ end }}
+{{- range $parts }}
+{{- $name := index . 0 }}
+{{- $resources := index . 1 }}
+{{- range $what, $request := $resources.requests | default dict }}
+{{- $limit := get ($resources.limits | default dict) $what }}
+{{- if and $request $limit (gt (include "roomcast.number" $request | float64) (include "roomcast.number" $limit | float64)) }}
+{{- $wrong = append $wrong (printf "%s.requests.%s (%v) is more than %s.limits.%s (%v), which Kubernetes refuses." $name $what $request $name $what $limit) }}
 {{- end }}
-{{- if and (eq (toString $v.rollout.maxSurge) "0") (eq (toString $v.rollout.maxUnavailable) "0") }}
+{{- end }}
+{{- end }}
+
+{{- $limit := dig "limits" "memory" "" $v.resources }}
+{{- $connections := $v.config.ROOMCAST_MAX_CONNECTIONS | default "auto" | toString }}
+{{- if $limit }}
+{{- $bytes := addf 67108864 (mulf 8192 (eq $connections "auto" | ternary "100000" $connections | float64)) }}
+{{- $sizes := dict "OUTBOX_TOTAL_BYTES" "256MiB" "INBOUND_TOTAL_BYTES" "64MiB" "RECENT_BYTES" "64MiB" }}
+{{- if not (include "roomcast.hasRedis" .) }}{{ $_ := set $sizes "MEMORY_BROKER_BYTES" "256MiB" }}{{ end }}
+{{- range $name, $default := $sizes }}
+{{- $bytes = addf $bytes (include "roomcast.number" (get $v.config (printf "ROOMCAST_%s" $name) | default $default) | float64) }}
+{{- end }}
+{{- if gt $bytes (include "roomcast.number" $limit | float64) }}
+{{- $wrong = append $wrong (printf "resources.limits.memory (%v) does not hold what the settings allow: 64 MiB, 8 KiB for each of ROOMCAST_MAX_CONNECTIONS (%s), and ROOMCAST_OUTBOX_TOTAL_BYTES, ROOMCAST_INBOUND_TOTAL_BYTES, ROOMCAST_RECENT_BYTES and, without Redis, ROOMCAST_MEMORY_BROKER_BYTES. Set it to at least %dMi, or lower them." $limit $connections (divf $bytes 1048576 | ceil | int)) }}
+{{- end }}
+{{- end }}
+
+{{- if $v.redis.enabled }}
+{{- with dig "limits" "memory" "" $v.redis.resources }}
+{{- if ge (include "roomcast.number" $v.redis.maxmemory | float64) (include "roomcast.number" . | float64) }}
+{{- $wrong = append $wrong (printf "Redis would be killed before it is full: set redis.maxmemory (%s) to about 70 %% of redis.resources.limits.memory (%v)." $v.redis.maxmemory .) }}
+{{- end }}
+{{- end }}
+{{- range regexFindAll "(?m)^\\s*maxmemory-policy\\s+\\S+" $v.redis.config -1 }}
+{{- if not (regexMatch "noeviction$" .) }}
+{{- $wrong = append $wrong (printf "redis.config has %q, with which a full Redis deletes the logs of rooms. Leave it out; servers refuse new rooms instead." (trim .)) }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- $ping := $v.config.ROOMCAST_PING_INTERVAL | default "25s" | toString }}
+{{- if and $v.ingress.enabled (regexMatch "^[0-9]+ *(s|m)$" $ping) }}
+{{- $seconds := mul (regexFind "^[0-9]+" $ping | int) (hasSuffix "m" $ping | ternary 60 1) }}
+{{- if le (int $v.ingress.timeoutSeconds) (int $seconds) }}
+{{- $wrong = append $wrong (printf "The ingress would close quiet clients: set ingress.timeoutSeconds (%v) to more than ROOMCAST_PING_INTERVAL (%s)." $v.ingress.timeoutSeconds $ping) }}
+{{- end }}
+{{- end }}
+
+{{- $needs := add $v.drain.delaySeconds $v.drain.seconds 5 }}
+{{- if ge (int $needs) (int $v.drain.gracePeriodSeconds) }}
+{{- $wrong = append $wrong (printf "Servers would be killed while they drain: drain.delaySeconds (%v) + drain.seconds (%v) + 5 is %v, so set drain.gracePeriodSeconds (%v) to more than that." $v.drain.delaySeconds $v.drain.seconds $needs $v.drain.gracePeriodSeconds) }}
+{{- end }}
+{{- $notices := mul $v.probes.readiness.periodSeconds $v.probes.readiness.failureThreshold }}
+{{- if and $v.drain.delaySeconds (le (int $v.drain.delaySeconds) (int $notices)) }}
+{{- $wrong = append $wrong (printf "Clients would be sent away before anybody knows that their server ends: probes.readiness needs %v seconds (periodSeconds × failureThreshold) to notice, so set drain.delaySeconds (%v) to more than that." $notices $v.drain.delaySeconds) }}
+{{- end }}
+{{- if and (has (toString $v.rollout.maxSurge) (list "0" "0%")) (has (toString $v.rollout.maxUnavailable) (list "0" "0%")) }}
 {{- $wrong = append $wrong "No server could ever be replaced: rollout.maxSurge and rollout.maxUnavailable are both 0. Set one of them to 1." }}
 {{- end }}
 
@@ -59,8 +111,9 @@ pod's owner includes this, so that nothing is rendered from such values. */}}
 {{- if gt (int $v.autoscaling.minReplicas) (int $v.autoscaling.maxReplicas) }}
 {{- $wrong = append $wrong (printf "autoscaling.minReplicas (%v) is more than autoscaling.maxReplicas (%v)." $v.autoscaling.minReplicas $v.autoscaling.maxReplicas) }}
 {{- end }}
-{{- if lt (int $v.autoscaling.scaleDownPeriodSeconds) (int $v.drain.seconds) }}
-{{- $wrong = append $wrong (printf "The next server would go while one still drains: set autoscaling.scaleDownPeriodSeconds (%v) to at least drain.seconds (%v)." $v.autoscaling.scaleDownPeriodSeconds $v.drain.seconds) }}
+{{- $drained := add $v.drain.delaySeconds $v.drain.seconds }}
+{{- if lt (int $v.autoscaling.scaleDownPeriodSeconds) (int $drained) }}
+{{- $wrong = append $wrong (printf "The next server would go while one still drains: set autoscaling.scaleDownPeriodSeconds (%v) to at least drain.delaySeconds + drain.seconds (%v)." $v.autoscaling.scaleDownPeriodSeconds $drained) }}
 {{- end }}
 {{- $most := include "roomcast.text" (default 100000 $v.config.ROOMCAST_MAX_CONNECTIONS) }}
 {{- if eq $most "auto" }}{{- $most = "100000" }}{{- end }}
@@ -68,8 +121,14 @@ pod's owner includes this, so that nothing is rendered from such values. */}}
 {{- $wrong = append $wrong (printf "Servers would be full before another is added: set autoscaling.clientsPerPod (%v) to less than config.ROOMCAST_MAX_CONNECTIONS (%s)." (include "roomcast.text" $v.autoscaling.clientsPerPod) $most) }}
 {{- end }}
 {{- end }}
-{{- if and (eq $v.autoscaling.mode "keda") (not $v.autoscaling.keda.serverAddress) }}
+{{- if and (eq $v.autoscaling.mode "keda") $v.autoscaling.clientsPerPod (not $v.autoscaling.keda.serverAddress) }}
 {{- $wrong = append $wrong "KEDA needs the address of a Prometheus. Set autoscaling.keda.serverAddress." }}
+{{- end }}
+{{- if and (ne $v.autoscaling.mode "none") (not (or $v.autoscaling.clientsPerPod $v.autoscaling.cpuPercent $v.autoscaling.memoryPercent)) }}
+{{- $wrong = append $wrong "The autoscaler has nothing to go by. Set autoscaling.clientsPerPod, cpuPercent or memoryPercent." }}
+{{- end }}
+{{- if and (ne $v.autoscaling.mode "none") $v.autoscaling.cpuPercent (not (dig "requests" "cpu" "" $v.resources)) }}
+{{- $wrong = append $wrong "autoscaling.cpuPercent is in percent of the request. Set resources.requests.cpu." }}
 {{- end }}
 
 {{- if and $v.page (or $v.ingress.enabled $v.httpRoute.enabled) }}
@@ -82,7 +141,12 @@ pod's owner includes this, so that nothing is rendered from such values. */}}
 {{- end }}
 {{- end }}
 
-{{- if gt (trimSuffix "s" $v.serviceMonitor.scrapeTimeout | int) (trimSuffix "s" $v.serviceMonitor.interval | int) }}
+{{- $seconds := dict }}
+{{- range $name := list "scrapeTimeout" "interval" }}
+{{- $time := get $v.serviceMonitor $name }}
+{{- $_ := set $seconds $name (mul (regexFind "^[0-9]+" $time | int) (hasSuffix "m" $time | ternary 60 1)) }}
+{{- end }}
+{{- if gt (int $seconds.scrapeTimeout) (int $seconds.interval) }}
 {{- $wrong = append $wrong (printf "The Prometheus Operator refuses a serviceMonitor.scrapeTimeout (%s) that is longer than serviceMonitor.interval (%s)." $v.serviceMonitor.scrapeTimeout $v.serviceMonitor.interval) }}
 {{- end }}
 
@@ -93,6 +157,7 @@ pod's owner includes this, so that nothing is rendered from such values. */}}
   "ROOMCAST_PAGE" "set page"
   "ROOMCAST_REDIS_URL" "set redis.enabled or externalRedis"
   "ROOMCAST_REDIS_PASSWORD" "set redis.auth or externalRedis"
+  "ROOMCAST_DRAIN_DELAY" "set drain.delaySeconds"
   "ROOMCAST_DRAIN_TIME" "set drain.seconds"
   "ROOMCAST_SHUTDOWN_TIMEOUT" "set drain.seconds" }}
 {{- range $name, $_ := $v.config }}
@@ -102,6 +167,9 @@ pod's owner includes this, so that nothing is rendered from such values. */}}
 {{- end }}
 {{- $seen := dict }}
 {{- range $v.extraEnv }}
+{{- if has .name (list "ROOMCAST_LISTEN" "ROOMCAST_PROBE_LISTEN") }}
+{{- $wrong = append $wrong (printf "extraEnv must not set %s: the Service and the probes would not find the server." .name) }}
+{{- end }}
 {{- if hasKey $seen .name }}
 {{- $wrong = append $wrong (printf "extraEnv names %s twice." .name) }}
 {{- end }}

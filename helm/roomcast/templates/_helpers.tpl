@@ -36,6 +36,9 @@ helm.sh/chart: {{ printf "%s-%s" $.Chart.Name $.Chart.Version | replace "+" "_" 
 app.kubernetes.io/part-of: {{ include "roomcast.name" $ }}
 app.kubernetes.io/version: {{ $.Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ $.Release.Service }}
+{{- with $.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
 {{- end }}
 
 {{/* Takes (list $ COMPONENT SUFFIX): name, namespace and labels of an object. */}}
@@ -55,22 +58,27 @@ labels:
 {{- end }}
 {{- end }}
 
-{{/* Takes (list IMAGE TAG). */}}
+{{/* Takes (list $ IMAGE TAG). */}}
 {{- define "roomcast.imageName" -}}
-{{- $image := index . 0 -}}
+{{- $ := index . 0 -}}
+{{- $image := index . 1 -}}
+{{- with $.Values.global.imageRegistry }}{{ trimSuffix "/" . }}/{{ end -}}
 {{- if $image.digest -}}
 {{ $image.repository }}@{{ $image.digest }}
 {{- else -}}
-{{ $image.repository }}:{{ index . 1 }}
+{{ $image.repository }}:{{ index . 2 }}
 {{- end }}
 {{- end }}
 
 {{- define "roomcast.image" -}}
-{{- include "roomcast.imageName" (list .Values.image (default .Chart.AppVersion .Values.image.tag)) }}
+{{- include "roomcast.imageName" (list . .Values.image (default .Chart.AppVersion .Values.image.tag)) }}
 {{- end }}
 
-{{/* What every pod has, be it a server, Redis or a test. */}}
+{{/* What every pod has: servers, Redis and tests. Takes (list $ PLACE), where PLACE may have a priorityClassName, nodeSelector
+and tolerations in place of the general ones. */}}
 {{- define "roomcast.podBase" -}}
+{{- $place := index . 1 }}
+{{- with index . 0 -}}
 serviceAccountName: {{ include "roomcast.serviceAccountName" . }}
 automountServiceAccountToken: false
 # Without this, a Service named roomcast would put ROOMCAST_PORT=tcp://… among the settings.
@@ -81,22 +89,32 @@ securityContext:
 imagePullSecrets:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with .Values.priorityClassName }}
+{{- with default .Values.priorityClassName $place.priorityClassName }}
 priorityClassName: {{ . }}
 {{- end }}
-{{- with .Values.nodeSelector }}
+{{- with default .Values.nodeSelector $place.nodeSelector }}
 nodeSelector:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with .Values.tolerations }}
+{{- with default .Values.tolerations $place.tolerations }}
 tolerations:
   {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end }}
 {{- end }}
 
 {{/* A scalar as text. Numbers come from YAML as floats, and large ones would be written as 1e+06. */}}
 {{- define "roomcast.text" -}}
 {{- if and (kindIs "float64" .) (eq (floor .) .) }}{{ int64 . }}{{ else }}{{ . }}{{ end }}
+{{- end }}
+
+{{/* A quantity of Kubernetes, a size of roomcast or one of Redis as a number, such as 0.5 for "500m" and 1048576 for "1MiB" or
+"1mb". */}}
+{{- define "roomcast.number" -}}
+{{- $text := include "roomcast.text" . }}
+{{- $units := dict "" 1 "B" 1 "m" 0.001 "k" 1000 "M" 1000000 "G" 1000000000 "T" 1000000000000 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 "KiB" 1024 "MiB" 1048576 "GiB" 1073741824 "kb" 1024 "mb" 1048576 "gb" 1073741824 }}
+{{- $unit := regexFind "[A-Za-z]*$" $text }}
+{{- mulf (trimSuffix $unit $text | trim | float64) (get $units $unit | default 1) }}
 {{- end }}
 
 {{/* The settings of the server that the chart sets, and the user's. A name in extraEnv replaces: Kubernetes refuses a
@@ -125,8 +143,9 @@ name that is there twice. */}}
 {{- if .Values.externalRedis.caSecret }}
   {{- $env = append $env (dict "name" "SSL_CERT_FILE" "value" "/etc/roomcast-redis-ca/ca.crt") }}
 {{- end }}
+{{- $env = append $env (dict "name" "ROOMCAST_DRAIN_DELAY" "value" (printf "%vs" .Values.drain.delaySeconds)) }}
 {{- $env = append $env (dict "name" "ROOMCAST_DRAIN_TIME" "value" (printf "%vs" .Values.drain.seconds)) }}
-{{- $env = append $env (dict "name" "ROOMCAST_SHUTDOWN_TIMEOUT" "value" (printf "%vs" (add .Values.drain.seconds 5))) }}
+{{- $env = append $env (dict "name" "ROOMCAST_SHUTDOWN_TIMEOUT" "value" (printf "%vs" (add .Values.drain.delaySeconds .Values.drain.seconds 5))) }}
 {{- if not (hasKey .Values.config "ROOMCAST_LOG_FORMAT") }}
   {{- $env = append $env (dict "name" "ROOMCAST_LOG_FORMAT" "value" "json") }}
 {{- end }}
@@ -161,8 +180,32 @@ name that is there twice. */}}
 {{- ternary .Values.replicaCount .Values.autoscaling.minReplicas (eq .Values.autoscaling.mode "none") }}
 {{- end }}
 
+{{/* The number of servers; empty if it is for an autoscaler to set. A Deployment that loses its number falls back to one
+server. So with an autoscaler, the number that is running is written, but only while no autoscaler has set it: Helm 4 would
+take it from that one, and a rollback would bring an old number back. Helm 3 takes a number away that is no longer written,
+so for it the number is always there. */}}
+{{- define "roomcast.replicas" -}}
+{{- if eq .Values.autoscaling.mode "none" }}
+{{- .Values.replicaCount }}
+{{- else }}
+{{- $there := lookup "apps/v1" "Deployment" .Release.Namespace (include "roomcast.fullname" .) }}
+{{- with dig "spec" "replicas" 0 ($there | default dict) }}
+{{- $isScaled := false }}
+{{- range dig "metadata" "managedFields" list $there }}
+{{- if eq (toString .subresource) "scale" }}{{ $isScaled = true }}{{ end }}
+{{- end }}
+{{- if or (not $isScaled) (hasPrefix "v3" $.Capabilities.HelmVersion.Version) }}
+{{- max (int .) (int $.Values.autoscaling.minReplicas) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{/* How the autoscaler moves: up at once, down one server at a time, so that each can send its clients away in peace. */}}
 {{- define "roomcast.scalingBehavior" -}}
+{{- with .Values.autoscaling.behavior }}
+{{- toYaml . }}
+{{- else -}}
 scaleUp:
   stabilizationWindowSeconds: 0
   policies:
@@ -179,4 +222,5 @@ scaleDown:
     - type: Pods
       value: 1
       periodSeconds: {{ .Values.autoscaling.scaleDownPeriodSeconds }}
+{{- end }}
 {{- end }}

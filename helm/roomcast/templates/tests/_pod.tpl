@@ -11,7 +11,7 @@ metadata:
     # One that failed stays, to be looked at.
     helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
 spec:
-  {{- include "roomcast.podBase" $ | nindent 2 }}
+  {{- include "roomcast.podBase" (list $ dict) | nindent 2 }}
   restartPolicy: Never
   activeDeadlineSeconds: 120
   containers:
