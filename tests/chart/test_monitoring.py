@@ -32,7 +32,8 @@ def test_the_monitor_finds_the_service_and_its_port():
     assert service["metadata"]["name"] == "roomcast-probes"
     assert (endpoint["path"], endpoint["interval"], endpoint["scrapeTimeout"]) == ("/metrics", "15s", "10s")
     assert endpoint["honorLabels"] is False
-    assert monitor["spec"]["namespaceSelector"] == {"matchNames": ["chat"]}
+    # Without a selector of namespaces, it is about its own.
+    assert "namespaceSelector" not in monitor["spec"]
     assert service["metadata"]["labels"][monitor["spec"]["jobLabel"]] == "roomcast"
 
 

@@ -55,7 +55,8 @@ pod's owner includes this, so that nothing is rendered from such values. */}}
 
 {{- $limit := dig "limits" "memory" "" $v.resources }}
 {{- $connections := $v.config.ROOMCAST_MAX_CONNECTIONS | default "auto" | toString }}
-{{- if $limit }}
+{{- /* What comes by envFrom cannot be known here. */}}
+{{- if and $limit (not $v.envFrom) }}
 {{- $bytes := addf 67108864 (mulf 8192 (eq $connections "auto" | ternary "100000" $connections | float64)) }}
 {{- $sizes := dict "OUTBOX_TOTAL_BYTES" "256MiB" "INBOUND_TOTAL_BYTES" "64MiB" "RECENT_BYTES" "64MiB" }}
 {{- if not (include "roomcast.hasRedis" .) }}{{ $_ := set $sizes "MEMORY_BROKER_BYTES" "256MiB" }}{{ end }}
