@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::{
     diagnosis::{Cause, Diagnosis},
     memory::MemoryBroker,
-    redis::{BadUrl, Options as RedisOptions, RedisBroker},
+    redis::{BadUrl, ClientCertificate, Options as RedisOptions, RedisBroker},
 };
 use crate::{
     order::{LogSlice, Publication, ReadFrom},

@@ -86,6 +86,11 @@ settings! {
     redis_url: Option<Secret> = "", optional(redis_url);
     /// Redis password. Overrides a password in the URL.
     redis_password: Option<Secret> = "", optional(|value| Ok(Secret(value.to_owned())));
+    /// File with the certificate, in PEM, that this server shows to a Redis that asks for one (mutual TLS). It is read at the
+    /// start, and needs `ROOMCAST_REDIS_TLS_KEY` and a `rediss://` URL.
+    redis_tls_cert: Option<String> = "", optional(|value| Ok(value.to_owned()));
+    /// File with the private key, in PEM, of that certificate.
+    redis_tls_key: Option<String> = "", optional(|value| Ok(value.to_owned()));
     /// First part of the names of all keys and channels in Redis. Servers that talk to each other share it.
     redis_prefix: String = "ws", redis_prefix;
     /// Longest time to connect to Redis.
@@ -234,6 +239,18 @@ impl Config {
                 2 * self.max_frame_bytes
             );
             problem("inbound_total_bytes", text);
+        }
+        if self.redis_tls_cert.is_some() != self.redis_tls_key.is_some() {
+            let missing = if self.redis_tls_cert.is_some() { "redis_tls_key" } else { "redis_tls_cert" };
+            problem(
+                missing,
+                "is not set, but the certificate and its key belong together; set both or none".to_owned(),
+            );
+        }
+        let is_plain = |url: &Secret| !url.reveal().starts_with("rediss://");
+        if self.redis_tls_cert.is_some() && self.redis_url.as_ref().is_none_or(is_plain) {
+            let text = "is set, but only a ROOMCAST_REDIS_URL that begins with rediss:// uses it".to_owned();
+            problem("redis_tls_cert", text);
         }
         if self.listen.port() != 0 && self.probe_listen == Some(self.listen) {
             problem("probe_listen", "is the address of ROOMCAST_LISTEN; take another port".to_owned());

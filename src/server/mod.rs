@@ -24,7 +24,7 @@ use self::{
     parts::Parts,
 };
 use crate::{
-    broker::{BadUrl, Broker, MemoryBroker, RedisBroker},
+    broker::{BadUrl, Broker, ClientCertificate, MemoryBroker, RedisBroker},
     config::Config,
     http::{self, App, PlainBound},
     hub::Hub,
@@ -60,8 +60,21 @@ pub enum StartError {
         /// What the system says.
         source: io::Error,
     },
+    /// A file cannot be read.
+    #[error("{setting} is {path:?}, but that file cannot be read ({source}); check its name and its rights")]
+    File {
+        /// The setting.
+        setting: &'static str,
+        /// The path in the setting.
+        path: String,
+        /// What the system says.
+        source: io::Error,
+    },
     /// The URL is not a Redis URL. It is not shown, because it may hold a password.
-    #[error("ROOMCAST_REDIS_URL (hidden) is not a Redis URL ({0}); write it like redis://:password@redis:6379/0")]
+    #[error(
+        "ROOMCAST_REDIS_URL (hidden), or its certificate, cannot be used ({0}); \
+         write the URL like redis://:password@redis:6379/0, and the certificate and its key in PEM"
+    )]
     RedisUrl(BadUrl),
 }
 
@@ -86,7 +99,8 @@ impl Server {
         let origin_server = config.origin_server.clone().unwrap_or_else(|| default_name(address));
         let broker: Arc<dyn Broker> = match &config.redis_url {
             Some(url) => {
-                let broker = RedisBroker::new(&options::redis(config, url.reveal()), &origin_server, &metrics);
+                let options = options::redis(config, url.reveal(), client_certificate(config)?);
+                let broker = RedisBroker::new(&options, &origin_server, &metrics);
                 Arc::new(broker.map_err(StartError::RedisUrl)?)
             }
             None => {
@@ -204,6 +218,16 @@ impl Server {
             }
         }
     }
+}
+
+/// What this server shows to a Redis that asks for a certificate.
+fn client_certificate(config: &Config) -> Result<Option<ClientCertificate>, StartError> {
+    let (Some(certificate), Some(key)) = (&config.redis_tls_cert, &config.redis_tls_key) else { return Ok(None) };
+    let read = |setting, path: &String| {
+        std::fs::read(path).map_err(|source| StartError::File { setting, path: path.clone(), source })
+    };
+    let certificate = read("ROOMCAST_REDIS_TLS_CERT", certificate)?;
+    Ok(Some(ClientCertificate { certificate, key: read("ROOMCAST_REDIS_TLS_KEY", key)? }))
 }
 
 fn listen(setting: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    broker::{RedisOptions, Retention},
+    broker::{ClientCertificate, RedisOptions, Retention},
     config::{Config, LogFormat},
     hub,
     protocol::Limits,
@@ -56,10 +56,11 @@ impl From<&Config> for Retention {
     }
 }
 
-/// How to use the Redis at this URL.
-pub fn redis(config: &Config, url: &str) -> RedisOptions {
+/// How to use the Redis at this URL, with this certificate.
+pub fn redis(config: &Config, url: &str, client_certificate: Option<ClientCertificate>) -> RedisOptions {
     RedisOptions {
         url: url.to_owned(),
+        client_certificate,
         password: config.redis_password.as_ref().map(|password| password.reveal().to_owned()),
         prefix: config.redis_prefix.clone(),
         connect_timeout: config.redis_connect_timeout,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from conftest import render
+from conftest import refusal, render
 
 VOLUME = {"name": "more", "emptyDir": {}}
 MOUNT = {"name": "more", "mountPath": "/more"}
@@ -101,3 +101,15 @@ def test_redis_may_be_placed_apart():
     assert redis["tolerations"] == [{"key": "data", "operator": "Exists"}] and redis["affinity"] == {"nodeAffinity": {}}
     server = objects.one("Deployment")["spec"]["template"]["spec"]
     assert server["nodeSelector"] == {"pool": "chat"} and not {"priorityClassName", "tolerations"} & set(server)
+
+
+def test_a_certificate_for_a_redis_that_asks_for_one():
+    values = {"redis.enabled": False, "externalRedis.url": "rediss://r:6379/0", "externalRedis.certSecret": "mine"}
+    objects = render(values)
+    assert objects.env["ROOMCAST_REDIS_TLS_CERT"] == "/etc/roomcast-redis-cert/tls.crt"
+    assert objects.env["ROOMCAST_REDIS_TLS_KEY"] == "/etc/roomcast-redis-cert/tls.key"
+    (volume,) = objects.one("Deployment")["spec"]["template"]["spec"]["volumes"]
+    assert volume["secret"]["secretName"] == "mine"
+    assert objects.server["volumeMounts"] == [{"name": "redis-cert", "mountPath": "/etc/roomcast-redis-cert", "readOnly": True}]
+    assert "externalRedis.certSecret is for a Redis elsewhere" in refusal({"externalRedis.certSecret": "mine"})
+    assert "begins with rediss://" in refusal(values | {"externalRedis.url": "redis://r:6379/0"})

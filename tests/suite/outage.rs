@@ -158,6 +158,22 @@ async fn redis_is_reached_by_tls_and_only_if_its_certificate_is_trusted() {
     eventually("the log says why", async || suspicious.log().contains("certificate").then_some(())).await;
 }
 
+#[tokio::test]
+async fn a_redis_that_asks_for_a_certificate_gets_one() {
+    let Some((_redis, url, authority)) = Redis::with_tls_and("yes").await else { return };
+    let key = authority.with_file_name("key.pem").display().to_string();
+    let authority = authority.display().to_string();
+    let trusted = [("ROOMCAST_REDIS_URL", &*url), ("SSL_CERT_FILE", &*authority)];
+    let without = Server::start(&trusted);
+    is_unready(&without, &["redis_unreachable"]).await;
+    let shown = [("ROOMCAST_REDIS_TLS_CERT", &*authority), ("ROOMCAST_REDIS_TLS_KEY", &*key)];
+    let with = Server::start(&[trusted, shown].concat());
+    with.is_ready().await;
+    let mut ann = with.member("lobby", "ann").await;
+    ann.say("lobby", "hello").await;
+    assert_eq!(ann.texts(1).await, ["hello"]);
+}
+
 /// Each kind of trouble has its own word, with the address, in `/readyz` and in the log, and what to look at.
 #[tokio::test]
 async fn what_is_wrong_with_redis_is_told_apart() {

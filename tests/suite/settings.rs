@@ -66,6 +66,18 @@ async fn an_unknown_name_is_warned_about_and_a_service_link_is_not() {
 }
 
 /// Nobody else can forge lines in the log: not by a name, and not by a frame that a library logs at `trace`.
+#[test]
+fn a_certificate_for_redis_that_cannot_be_used_is_named() {
+    let url = ("ROOMCAST_REDIS_URL", "rediss://redis:6379/0");
+    let (code, text) = refuses_to_start(&[url, ("ROOMCAST_REDIS_TLS_CERT", "/none.pem")]);
+    assert!(code == Some(64) && text.contains("ROOMCAST_REDIS_TLS_KEY is not set"), "{text}");
+    let both = [("ROOMCAST_REDIS_TLS_CERT", "/none.pem"), ("ROOMCAST_REDIS_TLS_KEY", "/none.key")];
+    let (code, text) = refuses_to_start(&[&[url][..], &both].concat());
+    assert!(code == Some(64) && text.contains("ROOMCAST_REDIS_TLS_CERT is \"/none.pem\""), "{text}");
+    let (code, text) = refuses_to_start(&[&[("ROOMCAST_REDIS_URL", "redis://redis")][..], &both].concat());
+    assert!(code == Some(64) && text.contains("begins with rediss://"), "{text}");
+}
+
 #[tokio::test]
 async fn what_is_logged_is_one_line_whatever_is_in_it() {
     let server = Server::in_memory(&[("ROOMCAST_A\n2026-01-01T00:00:00Z  INFO forged\u{1b}[2J", "1")]).await;

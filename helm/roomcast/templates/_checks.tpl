@@ -33,6 +33,9 @@ pod's owner includes this, so that nothing is rendered from such values. */}}
 {{- if and $external.url (not (regexMatch "^rediss?://." $external.url)) }}
 {{- $wrong = append $wrong "externalRedis.url must start with redis://, or with rediss:// for TLS." }}
 {{- end }}
+{{- if and $external.certSecret (or $v.redis.enabled (and $external.url (not (hasPrefix "rediss://" $external.url)))) }}
+{{- $wrong = append $wrong "externalRedis.certSecret is for a Redis elsewhere, with TLS. Set redis.enabled=false, and an externalRedis.url that begins with rediss://." }}
+{{- end }}
 {{- if and $external.caSecret $v.redis.enabled }}
 {{- $wrong = append $wrong "externalRedis.caSecret is for a Redis elsewhere. Set redis.enabled=false, and externalRedis.url or externalRedis.urlKey." }}
 {{- end }}

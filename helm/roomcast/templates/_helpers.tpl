@@ -143,6 +143,10 @@ name that is there twice. */}}
 {{- if .Values.externalRedis.caSecret }}
   {{- $env = append $env (dict "name" "SSL_CERT_FILE" "value" "/etc/roomcast-redis-ca/ca.crt") }}
 {{- end }}
+{{- if .Values.externalRedis.certSecret }}
+  {{- $env = append $env (dict "name" "ROOMCAST_REDIS_TLS_CERT" "value" "/etc/roomcast-redis-cert/tls.crt") }}
+  {{- $env = append $env (dict "name" "ROOMCAST_REDIS_TLS_KEY" "value" "/etc/roomcast-redis-cert/tls.key") }}
+{{- end }}
 {{- $env = append $env (dict "name" "ROOMCAST_DRAIN_DELAY" "value" (printf "%vs" .Values.drain.delaySeconds)) }}
 {{- $env = append $env (dict "name" "ROOMCAST_DRAIN_TIME" "value" (printf "%vs" .Values.drain.seconds)) }}
 {{- $env = append $env (dict "name" "ROOMCAST_SHUTDOWN_TIMEOUT" "value" (printf "%vs" (add .Values.drain.delaySeconds .Values.drain.seconds 5))) }}

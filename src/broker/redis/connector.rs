@@ -2,12 +2,15 @@ use std::time::Duration;
 
 use deadpool_redis::{Manager, Pool, Runtime};
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, PushInfo, RedisError,
-    aio::MultiplexedConnection,
+    AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, PushInfo,
+    RedisError, TlsCertificates, aio::MultiplexedConnection,
 };
 use tokio::time::timeout;
 
-use super::{failure::Failure, options::Options};
+use super::{
+    failure::Failure,
+    options::{ClientCertificate, Options},
+};
 
 /// Makes every connection to one Redis, all from the same settings.
 #[derive(Debug)]
@@ -33,8 +36,15 @@ impl Connector {
             settings = settings.set_password(password);
         }
         let info = info.set_tcp_settings(tcp).set_redis_settings(settings);
-        // This finds other mistakes in the URL, at the start.
-        Client::open(info.clone())?;
+        // This finds other mistakes in the URL, and in the certificate, at the start.
+        let client = match options.client_certificate.clone() {
+            None => Client::open(info)?,
+            Some(ClientCertificate { certificate: client_cert, key: client_key }) => {
+                let client_tls = Some(ClientTlsConfig { client_cert, client_key });
+                Client::build_with_tls(info, TlsCertificates { client_tls, root_cert: None })?
+            }
+        };
+        let info = client.get_connection_info().clone();
         Ok(Self { info, connect_timeout: options.connect_timeout, command_timeout: options.command_timeout })
     }
 

@@ -203,6 +203,7 @@ pub(super) mod tests {
         Options {
             url: url.to_owned(),
             password: None,
+            client_certificate: None,
             prefix: "ws".into(),
             connect_timeout: Duration::from_secs(2),
             command_timeout: Duration::from_millis(700),

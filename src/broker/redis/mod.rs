@@ -30,7 +30,7 @@ use std::{sync::Arc, time::Duration};
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
-pub use self::options::Options;
+pub use self::options::{ClientCertificate, Options};
 use self::shard::Shard;
 use super::{
     Broker, Diagnosis, Listener, LookedUp, PublishError, Published, RecoverError, Retention, Trouble, Unavailable,

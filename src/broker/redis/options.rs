@@ -9,6 +9,8 @@ pub struct Options {
     pub url: String,
     /// Overrides a password in the URL.
     pub password: Option<String>,
+    /// What to show to a Redis that asks for a certificate.
+    pub client_certificate: Option<ClientCertificate>,
     /// First part of the names of all keys and channels.
     pub prefix: String,
     /// Longest time to establish a connection.
@@ -23,6 +25,22 @@ pub struct Options {
     pub max_frame: usize,
     /// How much of each channel to keep.
     pub retention: Retention,
+}
+
+/// A certificate and its private key, both in PEM.
+#[derive(Clone)]
+pub struct ClientCertificate {
+    /// The certificate, and those between it and its authority.
+    pub certificate: Vec<u8>,
+    /// The private key.
+    pub key: Vec<u8>,
+}
+
+impl fmt::Debug for ClientCertificate {
+    /// Does not show the key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ClientCertificate")
+    }
 }
 
 impl fmt::Debug for Options {

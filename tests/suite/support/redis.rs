@@ -30,6 +30,12 @@ impl Redis {
 
     /// Starts one that speaks TLS too. Returns the URL for that, and the file of the authority that vouches for it.
     pub async fn with_tls() -> Option<(Self, String, PathBuf)> {
+        Self::with_tls_and("no").await
+    }
+
+    /// The same; it asks for the certificates of clients (`yes`) or not (`no`). Its own is one that it takes, with its key in
+    /// `key.pem` beside the authority's file.
+    pub async fn with_tls_and(asks_for_certificates: &str) -> Option<(Self, String, PathBuf)> {
         let tls_port = free_port().to_string();
         let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
         let redis = Self::start_with(|directory| {
@@ -38,7 +44,7 @@ impl Redis {
             std::fs::write(&key, certified.signing_key.serialize_pem()).expect("a file");
             let (certificate, key) = (certificate.display(), key.display());
             let arguments = format!(
-                "--tls-port {tls_port} --tls-auth-clients no --tls-cert-file {certificate} --tls-key-file {key} \
+                "--tls-port {tls_port} --tls-auth-clients {asks_for_certificates} --tls-cert-file {certificate} --tls-key-file {key} \
                  --tls-ca-cert-file {certificate}"
             );
             arguments.split(' ').map(str::to_owned).collect()
