@@ -191,9 +191,15 @@ def test_servers_reach_the_collector_of_traces():
 
 
 def test_who_reaches_servers_can_be_narrowed_and_tests_still_do():
-    (rule,) = render().one("NetworkPolicy")["spec"]["ingress"]
-    assert rule == {"ports": [{"port": port, "protocol": "TCP"} for port in (8080, 8081)]}
-    (rule,) = render(persona="strict").one("NetworkPolicy")["spec"]["ingress"]
-    assert len(rule["from"]) == 3 and rule["from"][-1] == labels("test")
+    rules = render().one("NetworkPolicy")["spec"]["ingress"]
+    assert rules == [{"ports": [{"port": port, "protocol": "TCP"}]} for port in (8080, 8081)]
+    clients, metrics = render(persona="strict").one("NetworkPolicy")["spec"]["ingress"]
+    names = [rule["from"][0]["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"] for rule in (clients, metrics)]
+    assert names == ["ingress-nginx", "monitoring"]
+    for rule in (clients, metrics):
+        assert len(rule["from"]) == 2 and rule["from"][-1] == labels("test")
+    # Without a list of its own, the port for metrics has the one of the clients.
+    both = render({"networkPolicy.metricsFrom": []}, "strict").one("NetworkPolicy")["spec"]["ingress"]
+    assert both[0]["from"] == both[1]["from"] == clients["from"]
     extra = {"to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}
     assert render({"networkPolicy.egress": [extra]}).one("NetworkPolicy")["spec"]["egress"][-1] == extra

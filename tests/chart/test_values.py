@@ -4,11 +4,12 @@ import json
 import re
 import subprocess
 import sys
+import tarfile
 
 import pytest
 import yaml
 
-from conftest import CHART, ROOT, refusal, render
+from conftest import CHART, ROOT, helm, refusal, render
 
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
@@ -175,3 +176,12 @@ def test_values_that_do_not_fit_together_are_refused(values, sentence):
 )
 def test_values_that_fit_together_are_taken(values):
     assert render(values)
+
+
+def test_the_package_has_the_examples_that_its_readme_names(tmp_path):
+    helm.__wrapped__("package", str(CHART), "--destination", str(tmp_path))
+    (package,) = tmp_path.glob("*.tgz")
+    with tarfile.open(package) as archive:
+        packed = set(archive.getnames())
+    for name in re.findall(r"\]\((ci/[^)]+)\)", (CHART / "README.md").read_text()):
+        assert f"roomcast/{name}" in packed
