@@ -31,7 +31,7 @@ pub enum Cause {
     Replica,
     /// Redis is still reading its data, or cannot write it.
     Disk,
-    /// Redis has no memory left, even for what the servers themselves need.
+    /// Redis is nearly full, or has no memory left.
     Full,
     /// This is a Redis Cluster.
     Cluster,
@@ -55,7 +55,7 @@ impl Cause {
             Self::Acl => "give the user of Redis the rights in docs/operations.md",
             Self::Replica => "this is a replica; the address must lead to the primary",
             Self::Disk => "Redis is loading its data or cannot write it; see its log",
-            Self::Full => "Redis has no memory left; raise maxmemory",
+            Self::Full => "Redis has too little memory left; raise maxmemory",
             Self::Cluster => "roomcast needs a Redis that is not a cluster",
             Self::Closed => "Redis closed the connection; see its log and maxclients",
             Self::Deaf => "do all servers publish and listen on the same Redis?",

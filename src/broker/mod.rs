@@ -109,7 +109,8 @@ pub trait Broker: Send + Sync + 'static {
     /// Everything that now keeps this broker from carrying messages; empty if all is well.
     fn troubles(&self) -> Vec<Trouble>;
 
-    /// Why Redis cannot be used now, for operators; `None` if it can, or if this broker has none.
+    /// What is wrong with Redis now, for operators; `None` if nothing is, or if this broker has no Redis. A Redis that is
+    /// nearly full is wrong too, although it carries messages.
     fn diagnosis(&self) -> Option<Diagnosis>;
 }
 

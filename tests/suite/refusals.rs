@@ -88,7 +88,8 @@ async fn nearly_full_and_full_rooms_that_exist_go_on_and_new_ones_are_refused() 
                 (server.metric("roomcast_redis_memory_ratio").await >= expected).then_some(())
             })
             .await;
-            assert_eq!(server.get("/readyz").await.0, 200);
+            let (status, body) = server.get("/readyz").await;
+            assert!(status == 200 && body.contains("\"cause\":\"full\""), "{status} {body}");
             let error = ask_to_join(&mut server.client().await, "new").await;
             assert_eq!((&error["code"], &error["room"]), (&json!("overloaded"), &json!("new")));
         }

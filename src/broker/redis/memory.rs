@@ -58,6 +58,13 @@ impl Memory {
         self.share() < 1.0
     }
 
+    /// What an operator should know while Redis is nearly full.
+    pub(super) fn shortage(&self) -> Option<String> {
+        let percent = (100.0 * f64::from_bits(self.ratio.load(Ordering::Relaxed))).round();
+        self.is_short()
+            .then(|| format!("{percent} % of maxmemory is in use; new rooms are refused, and logs are shortened"))
+    }
+
     /// Whether a new channel may be made. The broadcast channel always may, because everybody is on it.
     pub(super) fn takes(&self, channel: &Channel) -> bool {
         channel.room().is_none() || !self.is_short()

@@ -114,7 +114,7 @@ impl Broker for RedisBroker {
     }
 
     fn diagnosis(&self) -> Option<Diagnosis> {
-        self.shard.outages.diagnosis()
+        self.shard.diagnosis()
     }
 }
 

@@ -45,9 +45,10 @@ impl Outages {
         self.lock().since.is_some()
     }
 
-    /// Why there is an outage: the last failure in it.
-    pub(super) fn diagnosis(&self) -> Option<Diagnosis> {
-        let (cause, error) = self.lock().why.clone()?;
+    /// Why there is an outage: the last failure in it; without one, the `shortage` of memory.
+    pub(super) fn diagnosis(&self, shortage: Option<String>) -> Option<Diagnosis> {
+        let failure = self.lock().why.clone();
+        let (cause, error) = failure.or_else(|| shortage.map(|text| (Cause::Full, text)))?;
         Some(Diagnosis { address: self.address.clone(), cause, error })
     }
 
@@ -118,16 +119,18 @@ mod tests {
     #[test]
     fn the_failure_is_told_and_not_what_follows_from_it() {
         let outages = Outages::new("redis:6379".into());
-        assert!(outages.diagnosis().is_none());
+        assert!(outages.diagnosis(None).is_none());
         outages.fails(Part::Subscriber, Cause::Closed, &"closed");
-        assert_eq!(outages.diagnosis().unwrap().cause, Cause::Closed);
+        assert_eq!(outages.diagnosis(None).unwrap().cause, Cause::Closed);
         outages.fails(Part::Commands, Cause::Password, &"WRONGPASS");
         outages.fails(Part::Subscriber, Cause::Closed, &"closed");
-        let told = outages.diagnosis().unwrap();
+        let told = outages.diagnosis(None).unwrap();
         assert_eq!((&*told.address, told.cause, &*told.error), ("redis:6379", Cause::Password, "WRONGPASS"));
         outages.works(Part::Commands);
-        assert!(outages.diagnosis().is_some(), "the other one still fails");
+        assert!(outages.diagnosis(None).is_some(), "the other one still fails");
+        assert_eq!(outages.diagnosis(Some("90 %".into())).unwrap().cause, Cause::Password, "an outage matters more");
         outages.works(Part::Subscriber);
-        assert!(outages.diagnosis().is_none());
+        assert!(outages.diagnosis(None).is_none());
+        assert_eq!(outages.diagnosis(Some("90 %".into())).unwrap().cause, Cause::Full);
     }
 }

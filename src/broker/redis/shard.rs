@@ -5,7 +5,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    super::{Listener, Trouble},
+    super::{Diagnosis, Listener, Trouble},
     connector::Connector,
     health::Health,
     heartbeat::Heartbeat,
@@ -33,7 +33,8 @@ pub(super) struct Shard {
     pub(super) publisher: Arc<Publisher>,
     pub(super) reader: Reader,
     pub(super) subscriber: Subscriber,
-    pub(super) outages: Arc<Outages>,
+    outages: Arc<Outages>,
+    memory: Arc<Memory>,
 }
 
 impl Shard {
@@ -60,12 +61,12 @@ impl Shard {
         ));
         let health = Health::new(Part::Queries, metrics.log_reader_up.clone(), outages.clone());
         let queries = Queries::new(&connector, health)?;
-        let reader = Reader::new(queries, keys.clone(), options.retention, memory, &outages, metrics.clone());
+        let reader = Reader::new(queries, keys.clone(), options.retention, memory.clone(), &outages, metrics.clone());
         let probe = SubscriberProbe::new(keys.subscriber_probe(origin_server), origin_server, options.probe_interval);
         let (publishing, metrics) = (publisher.clone(), metrics.clone());
         let shared = Shared { connector, keys, vouching, publisher: publishing, outages: outages.clone(), metrics };
         let subscriber = Subscriber::new(shared, probe, options.max_frame);
-        Ok(Self { publisher, reader, subscriber, outages })
+        Ok(Self { publisher, reader, subscriber, outages, memory })
     }
 
     /// Makes the connections, and replaces lost ones, until `stop`.
@@ -78,6 +79,11 @@ impl Shard {
     pub(super) fn troubles(&self) -> Vec<Trouble> {
         let unreachable = (!self.publisher.is_up() || !self.reader.is_up()).then_some(Trouble::RedisUnreachable);
         unreachable.into_iter().chain(self.subscriber.trouble()).collect()
+    }
+
+    /// What is wrong with this Redis: why it cannot be used, or that it is nearly full.
+    pub(super) fn diagnosis(&self) -> Option<Diagnosis> {
+        self.outages.diagnosis(self.memory.shortage())
     }
 
     async fn report(&self) {
