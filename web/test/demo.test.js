@@ -40,9 +40,9 @@ test('the demo is seen to lose nothing', { skip: isThere ? false : `${DEMO} is n
       await new Promise((resolve) => setTimeout(resolve, 500));
     }
   })();
-  // The people of the demo are there, and so is the one who says what happens.
   // Hundreds of messages later, the page no longer shows the first one.
   await hears(zoe, 'Still here, for the 1. time');
+  // The people of the demo are there, and so is the one who says what happens.
   await zoe.locator('#rows .name', { hasText: /^demo$/ }).first().waitFor();
   await zoe.locator('#rows .note.back').first().waitFor({ timeout: 60_000 });
   // Whoever says something is brought to the end.
