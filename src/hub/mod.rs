@@ -141,7 +141,7 @@ impl Hub {
         self.clients().iter().for_each(|client| client.recipient.close(code));
     }
 
-    /// What is wrong with Redis now, for operators; see [`Broker::diagnosis`](crate::broker::Broker::diagnosis).
+    /// What is wrong with Redis now, for operators; see [`Broker::diagnosis`].
     pub fn diagnosis(&self) -> Option<Diagnosis> {
         self.broker.diagnosis()
     }
