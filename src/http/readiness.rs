@@ -1,5 +1,5 @@
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -38,7 +38,7 @@ impl Readiness {
 
     /// Takes in whether the server is well now. Returns whether it is ready.
     pub(super) fn observe(&self, is_well: bool, now: Instant) -> bool {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
         *state = match (*state, is_well) {
             (stopping @ (State::Leaving | State::Refusing), _) => stopping,
             (_, true) => State::Well,
@@ -54,22 +54,26 @@ impl Readiness {
 
     /// From now on it is unready, because it stops.
     pub(super) fn leave(&self) {
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = State::Leaving;
+        *self.lock() = State::Leaving;
     }
 
     /// From now on it takes no clients either.
     pub(super) fn refuse(&self) {
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = State::Refusing;
+        *self.lock() = State::Refusing;
     }
 
     /// Whether it stops.
     pub(super) fn is_leaving(&self) -> bool {
-        matches!(*self.state.lock().unwrap_or_else(PoisonError::into_inner), State::Leaving | State::Refusing)
+        matches!(*self.lock(), State::Leaving | State::Refusing)
     }
 
     /// Whether it takes no clients any more.
     pub(super) fn refuses(&self) -> bool {
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner) == State::Refusing
+        *self.lock() == State::Refusing
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

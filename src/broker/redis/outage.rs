@@ -42,12 +42,12 @@ impl Outages {
 
     /// Whether there is an outage.
     pub(super) fn is_one(&self) -> bool {
-        self.lock().since.is_some()
+        self.lock().told.is_some()
     }
 
     /// Why there is an outage: the last failure in it; without one, the `shortage` of memory.
     pub(super) fn diagnosis(&self, shortage: Option<String>) -> Option<Diagnosis> {
-        let failure = self.lock().why.clone();
+        let failure = self.lock().told.as_ref().map(|told| (told.cause, told.error.clone()));
         let (cause, error) = failure.or_else(|| shortage.map(|text| (Cause::Full, text)))?;
         Some(Diagnosis { address: self.address.clone(), cause, error })
     }
@@ -69,31 +69,37 @@ impl Outages {
 struct Outage {
     /// The parts that fail, as bits.
     failing: u8,
-    since: Option<Instant>,
-    why: Option<(Cause, String)>,
+    /// What there is to say of it, while there is one.
+    told: Option<Told>,
+}
+
+#[derive(Debug)]
+struct Told {
+    since: Instant,
+    cause: Cause,
+    error: String,
 }
 
 impl Outage {
     /// Returns whether this begins an outage.
-    fn fails(&mut self, part: Part, cause: Cause, why: String, now: Instant) -> bool {
+    fn fails(&mut self, part: Part, cause: Cause, error: String, now: Instant) -> bool {
         self.failing |= part as u8;
+        let Some(told) = &mut self.told else {
+            self.told = Some(Told { since: now, cause, error });
+            return true;
+        };
         // What follows from a failure, such as a closed connection, says less than the failure.
-        if !matches!(cause, Cause::Closed | Cause::Other) || self.why.is_none() {
-            self.why = Some((cause, why));
+        if !matches!(cause, Cause::Closed | Cause::Other) {
+            (told.cause, told.error) = (cause, error);
         }
-        let begins = self.since.is_none();
-        self.since.get_or_insert(now);
-        begins
+        false
     }
 
     /// Returns how long the outage was, if this ends it.
     fn works(&mut self, part: Part, now: Instant) -> Option<Duration> {
         self.failing &= !(part as u8);
-        let since = if self.failing == 0 { self.since.take() } else { None };
-        if self.failing == 0 {
-            self.why = None;
-        }
-        since.map(|since| now.saturating_duration_since(since))
+        let told = self.told.take_if(|_| self.failing == 0)?;
+        Some(now.saturating_duration_since(told.since))
     }
 }
 

@@ -15,8 +15,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    super::Cause,
-    super::{Listener, Trouble, interest::Interest},
+    super::{Cause, Listener, Trouble, interest::Interest},
     backoff::Backoff,
     connector::Connector,
     failure::Failure,
