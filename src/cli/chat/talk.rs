@@ -86,7 +86,7 @@ struct Talk {
     /// When to end although something is not kept yet; set once the input has ended.
     ends_at: Option<Duration>,
     started: Duration,
-    /// When a message was last found kept, or when none waited.
+    /// The last time at which a message was found to be kept, or the room was caught up with and none waited.
     progress: Duration,
     /// Whether the room was joined, and its replay ended, at least once.
     has_caught_up: bool,
