@@ -3,6 +3,7 @@
 //! The map of this crate is the module table in `ARCHITECTURE.md`; each module may import those above it there
 //! and no others, and a test holds it to that.
 
+pub mod access;
 pub mod broker;
 pub mod config;
 pub mod http;

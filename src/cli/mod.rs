@@ -8,6 +8,7 @@ mod client;
 mod health;
 mod load;
 mod serve;
+mod token;
 
 use std::{
     io::Write,
@@ -63,8 +64,12 @@ enum Command {
     /// The exit code is 0 if no message was missing, doubled or out of order and no connection failed; 1 if one was; and 64
     /// for a wrong option. Ctrl-C ends the run with the report so far; a second one ends it without.
     Load(load::Arguments),
-    /// Check running servers from outside
+    /// Check running servers from outside, or a token
     Check(check::Arguments),
+    /// Make a token for trying out
+    ///
+    /// It is signed with ROOMCAST_JWT_SECRET, for the first of ROOMCAST_JWT_AUDIENCE. In use, your back end makes the tokens.
+    Token(token::Arguments),
     /// Print the reference of all settings, as in docs/configuration.md
     Settings,
     /// Print a script that completes commands and options in a shell
@@ -95,6 +100,7 @@ pub(crate) fn run() -> ExitCode {
             let name = arguments.name();
             client(name, check::run(arguments))
         }
+        Command::Token(arguments) => client("token", async { token::run(arguments) }),
         Command::Settings => print(&reference(SETTINGS)),
         Command::Completions { shell } => {
             let mut script = Vec::new();

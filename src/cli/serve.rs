@@ -54,6 +54,14 @@ pub(super) fn run() -> ExitCode {
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
+    if !config.has_keys() && config.anonymous.is_none() && !server.address().ip().is_loopback() {
+        tracing::warn!(
+            "anybody who reaches {} may take any name, enter any room and speak to everybody; set ROOMCAST_JWT_SECRET, \
+             ROOMCAST_JWT_PUBLIC_KEY_FILE or ROOMCAST_JWKS to have clients show tokens (docs/security.md), or \
+             ROOMCAST_ANONYMOUS to say what they may do",
+            server.address(),
+        );
+    }
     if let (Some(files), Some(asked)) = (files, config.max_connections)
         && server.max_clients() < asked
     {

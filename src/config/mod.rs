@@ -13,8 +13,8 @@ use serde::Deserialize;
 
 use self::{
     parse::{
-        bytes, duration, log_filter, log_format, number, optional, or_auto, origin_server, otlp_endpoint, parsed,
-        ratio, redis_prefix, redis_url, switch,
+        bytes, claims, duration, list, log_filter, log_format, number, optional, or_auto, origin_server, otlp_endpoint,
+        parsed, ratio, redis_prefix, redis_url, switch,
     },
     unknown::unknown,
 };
@@ -84,8 +84,12 @@ settings! {
     /// Redis that carries messages between servers, such as `redis://:password@redis:6379/0`; use `rediss://` for TLS. Without
     /// it, the memory broker carries messages within this one process.
     redis_url: Option<Secret> = "", optional(redis_url);
+    /// File with that URL, for a URL with a password. It is read at the start.
+    redis_url_file: Option<String> = "", optional(|value| Ok(value.to_owned()));
     /// Redis password. Overrides a password in the URL.
     redis_password: Option<Secret> = "", optional(|value| Ok(Secret(value.to_owned())));
+    /// File with the Redis password. It is read at the start.
+    redis_password_file: Option<String> = "", optional(|value| Ok(value.to_owned()));
     /// File with the certificate, in PEM, that this server shows to a Redis that asks for one (mutual TLS). It is read at the
     /// start, and needs `ROOMCAST_REDIS_TLS_KEY` and a `rediss://` URL.
     redis_tls_cert: Option<String> = "", optional(|value| Ok(value.to_owned()));
@@ -124,6 +128,34 @@ settings! {
     /// How long the subscriber may hear nothing before it sends itself a probe through Redis. If it does not hear the probe
     /// within the same time again, it reconnects.
     subscriber_probe_interval: Duration = "2s", duration("100ms", "10m");
+    /// Secret of 32 bytes at least that signs tokens (HS256, HS384, HS512), shared with whoever issues them. With this or another
+    /// key, clients without a token may do only what `ROOMCAST_ANONYMOUS` says.
+    jwt_secret: Option<Secret> = "", optional(|value| Ok(Secret(value.to_owned())));
+    /// File with such a secret. It is read again when it changes. With both settings both secrets count, so that one can replace
+    /// the other.
+    jwt_secret_file: Option<String> = "", optional(|value| Ok(value.to_owned()));
+    /// File with one or more public keys in PEM that check tokens: RSA (RS256 to RS512, PS256 to PS512), P-256 or P-384 (ES256,
+    /// ES384), Ed25519 (EdDSA). It is read again when it changes.
+    jwt_public_key_file: Option<String> = "", optional(|value| Ok(value.to_owned()));
+    /// Keys that check tokens as a JSON Web Key Set: the URL of one, or a file. A URL is fetched before the server is ready, every
+    /// ten minutes, and when a token names a key that is not there, but at most every 10 s. A file is read again when it changes.
+    jwks: Option<String> = "", optional(|value| Ok(value.to_owned()));
+    /// What a token's `aud` must name, one of a list with commas.
+    jwt_audience: Vec<String> = "", list;
+    /// What a token's `iss` must be, one of a list with commas. By default, anything.
+    jwt_issuer: Vec<String> = "", list;
+    /// How far the clocks of the server and of the issuer may be apart: a token counts this much longer, and sooner.
+    jwt_leeway: Duration = "10s", duration("0s", "10m");
+    /// The claims that a token must have, beside `sub`: a list of `exp`, `aud`, `iss`, `nbf`, `iat` and `jti`, or `none`. A token
+    /// without `exp` is good for ever.
+    jwt_required_claims: Vec<String> = "exp,aud", claims;
+    /// The claim of a token that says what its holder may do; see docs/security.md.
+    jwt_claim: String = "roomcast", |value| Ok(value.to_owned());
+    /// What clients without a token may do, as the claim of a token says it, such as `{"rooms":{"lobby":["join","send"]}}`, or
+    /// `nothing`. By default, nothing if the server has a key; else all but moderate and enter personal rooms.
+    anonymous: Option<String> = "", optional(|value| Ok(value.to_owned()));
+    /// Whether a token may also be in the query of the URL, as `?token=`: `on` or `off`. Proxies write it into their logs.
+    token_in_query: bool = "off", switch;
     /// Most WebSocket connections; further upgrades get status 503. `auto` allows as many as this process may open files for, and
     /// at most 100,000. The server warns about a number for which it has too few files.
     max_connections: Option<usize> = "auto", or_auto(number(1..=10_000_000));
@@ -209,6 +241,12 @@ impl Config {
         }
     }
 
+    /// Whether there is a key that checks tokens.
+    pub fn has_keys(&self) -> bool {
+        self.jwt_secret.is_some()
+            || [&self.jwt_secret_file, &self.jwt_public_key_file, &self.jwks].into_iter().any(Option::is_some)
+    }
+
     /// The checks that need several settings.
     fn check_together(&self, problems: &mut Vec<Problem>) {
         let mut problem = |field: &str, text: String| problems.push(Problem::new(field, text));
@@ -248,9 +286,38 @@ impl Config {
             );
         }
         let is_plain = |url: &Secret| !url.reveal().starts_with("rediss://");
-        if self.redis_tls_cert.is_some() && self.redis_url.as_ref().is_none_or(is_plain) {
+        if self.redis_tls_cert.is_some()
+            && self.redis_url_file.is_none()
+            && self.redis_url.as_ref().is_none_or(is_plain)
+        {
             let text = "is set, but only a ROOMCAST_REDIS_URL that begins with rediss:// uses it".to_owned();
             problem("redis_tls_cert", text);
+        }
+        if self.redis_url.is_some() && self.redis_url_file.is_some() {
+            problem("redis_url_file", "is set, and ROOMCAST_REDIS_URL too; set one of them".to_owned());
+        }
+        if self.redis_password.is_some() && self.redis_password_file.is_some() {
+            problem("redis_password_file", "is set, and ROOMCAST_REDIS_PASSWORD too; set one of them".to_owned());
+        }
+        if self.anonymous.as_deref() == Some("nothing") && !self.has_keys() {
+            let text = "is nothing, but without a key that checks tokens nobody could do anything; set \
+                        ROOMCAST_JWT_SECRET, ROOMCAST_JWT_PUBLIC_KEY_FILE or ROOMCAST_JWKS too";
+            problem("anonymous", text.to_owned());
+        }
+        let demands_audience = self.jwt_required_claims.iter().any(|claim| claim == "aud");
+        if self.has_keys() && demands_audience && self.jwt_audience.is_empty() {
+            let text = "is not set, but each token must name whom it is for; set it to what your issuer writes into \
+                        `aud`, or, if it writes none, ROOMCAST_JWT_REQUIRED_CLAIMS to exp";
+            problem("jwt_audience", text.to_owned());
+        }
+        for (field, is_set) in
+            [("jwt_audience", !self.jwt_audience.is_empty()), ("jwt_issuer", !self.jwt_issuer.is_empty())]
+        {
+            if is_set && !self.has_keys() {
+                let text = "is set, but no key that checks tokens; set ROOMCAST_JWT_SECRET, \
+                            ROOMCAST_JWT_PUBLIC_KEY_FILE or ROOMCAST_JWKS too";
+                problem(field, text.to_owned());
+            }
         }
         if self.listen.port() != 0 && self.probe_listen == Some(self.listen) {
             problem("probe_listen", "is the address of ROOMCAST_LISTEN; take another port".to_owned());
@@ -428,6 +495,25 @@ mod tests {
         }
         let error = read(&[("ROOMCAST_MAX_FRAME_BYTES", "1MiB"), ("ROOMCAST_OUTBOX_BYTES", "1MiB")]).unwrap_err();
         assert_eq!(error.0[0].name, "ROOMCAST_OUTBOX_BYTES");
+    }
+
+    #[test]
+    fn keys_need_an_audience_and_an_audience_needs_keys() {
+        let secret = ("ROOMCAST_JWT_SECRET", "0123456789abcdef0123456789abcdef");
+        for (pairs, name) in [
+            (&[secret][..], "ROOMCAST_JWT_AUDIENCE"),
+            (&[("ROOMCAST_JWKS", "https://x/jwks")], "ROOMCAST_JWT_AUDIENCE"),
+            (&[("ROOMCAST_JWT_AUDIENCE", "chat")], "ROOMCAST_JWT_AUDIENCE"),
+            (&[("ROOMCAST_JWT_ISSUER", "https://x/")], "ROOMCAST_JWT_ISSUER"),
+            (&[("ROOMCAST_ANONYMOUS", "nothing")], "ROOMCAST_ANONYMOUS"),
+            (&[("ROOMCAST_JWT_REQUIRED_CLAIMS", "exp, azp")], "ROOMCAST_JWT_REQUIRED_CLAIMS"),
+        ] {
+            assert_eq!(read(pairs).unwrap_err().0[0].name, name, "{pairs:?}");
+        }
+        let (config, _) = read(&[secret, ("ROOMCAST_JWT_AUDIENCE", "chat, chat.example.com")]).unwrap();
+        assert_eq!(config.jwt_audience, ["chat", "chat.example.com"]);
+        assert!(read(&[secret, ("ROOMCAST_JWT_REQUIRED_CLAIMS", "exp")]).is_ok());
+        assert!(!format!("{config:?}").contains("0123456789abcdef"));
     }
 
     #[test]

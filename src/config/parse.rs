@@ -24,6 +24,23 @@ pub(super) fn switch(value: &str) -> Result<bool, String> {
     }
 }
 
+pub(super) fn list(value: &str) -> Result<Vec<String>, String> {
+    let items = value.split(',').map(str::trim).filter(|item| !item.is_empty());
+    Ok(items.map(str::to_owned).collect())
+}
+
+pub(super) fn claims(value: &str) -> Result<Vec<String>, String> {
+    const KNOWN: [&str; 6] = ["exp", "aud", "iss", "nbf", "iat", "jti"];
+    if value == "none" {
+        return Ok(Vec::new());
+    }
+    let claims = list(value)?;
+    match claims.iter().find(|claim| !KNOWN.contains(&claim.as_str())) {
+        Some(unknown) => Err(format!("has {unknown:?}, but must be a list of {}, or none", KNOWN.join(", "))),
+        None => Ok(claims),
+    }
+}
+
 pub(super) fn number(range: RangeInclusive<usize>) -> impl Fn(&str) -> Result<usize, String> {
     move |value| {
         let expected = || format!("is {value:?}, but must be a whole number from {} to {}", range.start(), range.end());

@@ -125,7 +125,7 @@ fn lists(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
 }
 
 /// The items under this name: all lines form one list.
-fn items<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+pub(super) fn items<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
     let lines = headers.get_all(name).iter().filter_map(|line| line.to_str().ok());
     lines.flat_map(|line| line.split(',')).map(|item| item.trim_matches([' ', '\t']))
 }

@@ -1,10 +1,12 @@
 //! The HTTP side: the upgrade, the page, the probes and the metrics.
 
+mod credential;
 mod handshake;
 mod listener;
 mod page;
 mod places;
 mod plain;
+mod problem;
 mod readiness;
 mod stream;
 mod upgrade;
@@ -22,12 +24,26 @@ use serde_json::json;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
+use self::{
+    credential::{Credential, Place},
+    page::Page,
+    places::Places,
+    problem::Problem,
+    readiness::Readiness,
+    upgrade::Upgrade,
+};
 pub use self::{
     listener::{listen, serve},
     plain::PlainBound,
 };
-use self::{page::Page, places::Places, readiness::Readiness, upgrade::Upgrade};
-use crate::{broker::Trouble, hub::Hub, session, telemetry::Metrics};
+use crate::{
+    access::{Door, TokenError},
+    broker::Trouble,
+    hub::Hub,
+    protocol::ErrorCode,
+    session::{self, Admission},
+    telemetry::Metrics,
+};
 
 /// How long a refused client should wait, in seconds.
 const RETRY_AFTER: &str = "1";
@@ -52,6 +68,8 @@ pub struct Options {
     pub max_clients: usize,
     /// Whether browsers get a page at `/`.
     pub has_page: bool,
+    /// Whether a token may be in the query of a request.
+    pub token_in_query: bool,
     /// How long a server that was ready stays ready while it is in trouble.
     pub ready_grace: Duration,
     /// Options of each session.
@@ -68,21 +86,23 @@ pub struct App {
     readiness: Arc<Readiness>,
     places: Arc<Places>,
     has_page: bool,
+    token_in_query: bool,
 }
 
 impl App {
-    /// Serves the clients of this hub; `sessions` tracks each session.
-    pub fn new(hub: Arc<Hub>, options: Options, metrics: Arc<Metrics>, sessions: TaskTracker) -> Self {
-        let Options { max_clients, has_page, ready_grace, session } = options;
+    /// Serves the clients of this hub that come in at this door; `sessions` tracks each session.
+    pub fn new(hub: Arc<Hub>, door: Arc<Door>, options: Options, metrics: Arc<Metrics>, sessions: TaskTracker) -> Self {
+        let Options { max_clients, has_page, token_in_query, ready_grace, session } = options;
         metrics.connections_limit.set(max_clients);
         Self {
-            context: Arc::new(session::Context::new(hub.clone(), session, metrics.clone())),
+            context: Arc::new(session::Context::new(hub.clone(), door, session, metrics.clone())),
             places: Arc::new(Places::new(max_clients, metrics.connected_clients.clone())),
             hub,
             metrics,
             sessions,
             readiness: Arc::new(Readiness::new(ready_grace)),
             has_page,
+            token_in_query,
         }
     }
 
@@ -139,10 +159,14 @@ async fn upgrade(State(app): State<App>, upgrade: Result<Upgrade, Response>) -> 
         return refuse("this server is shutting down\n");
     }
     let Some(place) = app.places.take() else { return refuse("this server is full\n") };
+    let admission = match admit(app.context.door(), upgrade.credential()).await {
+        Ok(admission) => admission,
+        Err(problem) => return problem.into_response(),
+    };
     let (response, accepted) = upgrade.accept();
     app.sessions.spawn(async move {
         if let Some((stream, unread)) = accepted.socket().await {
-            app.context.serve(stream, unread).await;
+            app.context.serve(stream, unread, admission).await;
         }
         // Only now can another client use the descriptor.
         drop(place);
@@ -150,17 +174,41 @@ async fn upgrade(State(app): State<App>, upgrade: Result<Upgrade, Response>) -> 
     response
 }
 
+/// How the client of this request comes in.
+///
+/// # Errors
+/// If its token is refused and it sees the status of the answer.
+async fn admit(door: &Door, credential: Option<&Credential>) -> Result<Admission, Problem> {
+    // Who does not know that this server checks no tokens need not change for it.
+    let Some(Credential { place, token }) = credential.filter(|_| door.checks_tokens()) else {
+        return Ok(Ok(door.anonymous()));
+    };
+    match (door.admit(token).await, place) {
+        (Err(why), Place::Header) => {
+            let (status, code) = match why {
+                TokenError::KeysAway => (StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable),
+                _ => (StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized),
+            };
+            Err(Problem { status, code: code.as_str(), detail: why.to_string() })
+        }
+        (admitted, _) => Ok(admitted.map(Some)),
+    }
+}
+
 async fn ready(State(app): State<App>) -> Response {
     #[derive(serde::Serialize)]
     #[serde(untagged)]
     enum Reason {
-        ShuttingDown(&'static str),
+        Own(&'static str),
         Broker(Trouble),
     }
+    let has_keys = app.context.door().is_ready();
     let troubles = app.hub.troubles();
-    let is_ready = app.readiness.observe(troubles.is_empty(), Instant::now());
-    let shutting_down = app.readiness.is_leaving().then_some(Reason::ShuttingDown("shutting_down"));
-    let reasons: Vec<Reason> = shutting_down.into_iter().chain(troubles.into_iter().map(Reason::Broker)).collect();
+    let is_ready = app.readiness.observe(troubles.is_empty() && has_keys, Instant::now());
+    let shutting_down = app.readiness.is_leaving().then_some("shutting_down");
+    let keys_missing = (!has_keys).then_some("keys_missing");
+    let own = shutting_down.into_iter().chain(keys_missing).map(Reason::Own);
+    let reasons: Vec<Reason> = own.chain(troubles.into_iter().map(Reason::Broker)).collect();
     let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let mut body = json!({ "ready": is_ready, "reasons": reasons });
     if let Some(diagnosis) = app.hub.diagnosis() {

@@ -9,7 +9,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use super::{handshake, stream::Stream};
+use super::{App, credential::Credential, handshake, stream::Stream};
 
 /// A request for a WebSocket.
 ///
@@ -19,21 +19,28 @@ use super::{handshake, stream::Stream};
 pub(super) struct Upgrade {
     accept: HeaderValue,
     subprotocol: Option<HeaderValue>,
+    credential: Option<Credential>,
     on_upgrade: OnUpgrade,
 }
 
-impl<S: Sync> FromRequest<S> for Upgrade {
+impl FromRequest<App> for Upgrade {
     type Rejection = Response;
 
-    async fn from_request(mut request: Request, _: &S) -> Result<Self, Response> {
+    async fn from_request(mut request: Request, app: &App) -> Result<Self, Response> {
         let checked = handshake::check(request.method(), request.version(), request.headers());
         let accept = checked.map_err(IntoResponse::into_response)?;
         let subprotocol = handshake::subprotocol(request.headers());
-        Ok(Self { accept, subprotocol, on_upgrade: hyper::upgrade::on(&mut request) })
+        let credential = Credential::of(request.headers(), request.uri(), app.token_in_query);
+        Ok(Self { accept, subprotocol, credential, on_upgrade: hyper::upgrade::on(&mut request) })
     }
 }
 
 impl Upgrade {
+    /// The token that it shows, if it shows one.
+    pub(super) fn credential(&self) -> Option<&Credential> {
+        self.credential.as_ref()
+    }
+
     /// The answer that grants it, and the socket, which is ready once that answer has gone out.
     pub(super) fn accept(self) -> (Response, Accepted) {
         let headers = [

@@ -36,11 +36,15 @@ pub enum ErrorCode {
     Unavailable,
     /// The room would be new, and there is no space for new rooms now.
     Overloaded,
+    /// The connection has to show a token first, or the token that it showed is refused.
+    Unauthorized,
+    /// The connection's token does not grant the right that this needs.
+    Forbidden,
 }
 
 impl ErrorCode {
     /// Every code there is, for documentation, metrics and tests.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::BadJson,
         Self::UnknownType,
         Self::MissingField,
@@ -56,6 +60,8 @@ impl ErrorCode {
         Self::IdConflict,
         Self::Unavailable,
         Self::Overloaded,
+        Self::Unauthorized,
+        Self::Forbidden,
     ];
 
     /// The code as it stands in the `error` event.
@@ -76,7 +82,53 @@ impl ErrorCode {
             Self::IdConflict => "id_conflict",
             Self::Unavailable => "unavailable",
             Self::Overloaded => "overloaded",
+            Self::Unauthorized => "unauthorized",
+            Self::Forbidden => "forbidden",
         }
+    }
+}
+
+/// A right that a token can grant. The `right` of an error says which one was missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Right {
+    /// Become a member of a room.
+    Join,
+    /// Send messages to a room.
+    Send,
+    /// Read what was said in a room before: by `after` and `last` of a join.
+    History,
+    /// Send what is not kept to a room.
+    Signal,
+    /// See who else is in a room.
+    Presence,
+    /// Speak to everybody.
+    Broadcast,
+    /// Mute, ban and slow down others in a room.
+    Moderate,
+}
+
+impl Right {
+    /// Every right there is, for documentation and tests.
+    pub const ALL: [Self; 7] =
+        [Self::Join, Self::Send, Self::History, Self::Signal, Self::Presence, Self::Broadcast, Self::Moderate];
+
+    /// The right as it stands in tokens and errors.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Join => "join",
+            Self::Send => "send",
+            Self::History => "history",
+            Self::Signal => "signal",
+            Self::Presence => "presence",
+            Self::Broadcast => "broadcast",
+            Self::Moderate => "moderate",
+        }
+    }
+
+    /// Reads what [`as_str`](Self::as_str) gives.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|right| right.as_str() == name)
     }
 }
 
@@ -130,11 +182,15 @@ pub enum CloseCode {
     SlowSender,
     /// 4008: the client read too slowly and its outbox overflowed.
     SlowConsumer,
+    /// 4010: the client's token has ended; the client should come back with another.
+    TokenExpired,
+    /// 4501: the client showed no token in time, or one that is refused.
+    Unauthorized,
 }
 
 impl CloseCode {
     /// Every code there is, for documentation, metrics and tests.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Normal,
         Self::ProtocolError,
         Self::Binary,
@@ -145,6 +201,8 @@ impl CloseCode {
         Self::Idle,
         Self::SlowSender,
         Self::SlowConsumer,
+        Self::TokenExpired,
+        Self::Unauthorized,
     ];
 
     /// The number in the close frame.
@@ -160,6 +218,8 @@ impl CloseCode {
             Self::Idle => 4001,
             Self::SlowSender => 4002,
             Self::SlowConsumer => 4008,
+            Self::TokenExpired => 4010,
+            Self::Unauthorized => 4501,
         }
     }
 
@@ -176,6 +236,8 @@ impl CloseCode {
             Self::Idle => "idle",
             Self::SlowSender => "slow_sender",
             Self::SlowConsumer => "slow_consumer",
+            Self::TokenExpired => "token_expired",
+            Self::Unauthorized => "unauthorized",
         }
     }
 }
@@ -191,6 +253,10 @@ mod tests {
         }
         for reason in ResetReason::ALL {
             assert_eq!(serde_json::to_value(reason).unwrap(), reason.as_str());
+        }
+        for right in Right::ALL {
+            assert_eq!(serde_json::to_value(right).unwrap(), right.as_str());
+            assert_eq!(Right::parse(right.as_str()), Some(right));
         }
     }
 }

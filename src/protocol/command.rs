@@ -5,14 +5,16 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Epoch, ErrorCode, Event, Limits, MessageId, NameError, Position, RoomId, Username};
+use super::{Epoch, ErrorCode, Event, Limits, MessageId, NameError, Position, Right, RoomId, Username};
 
 /// A checked frame from a client: every name in it keeps to the limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "docs/protocol.md documents each field, and a test parses its examples")]
 pub enum Command<'a> {
-    /// Become a member of a room.
-    Join { room: RoomId, username: Username, history: History },
+    /// Show a token, in the place of the one before.
+    Auth { token: Cow<'a, str> },
+    /// Become a member of a room; a client with a token may leave its name out.
+    Join { room: RoomId, username: Option<Username>, history: History },
     /// Stop being one.
     Leave { room: RoomId },
     /// Say something to a room; a client in exactly one room may leave its name out.
@@ -45,18 +47,20 @@ pub struct Rejection {
     pub id: Option<MessageId>,
     /// The room in the refused frame.
     pub room: Option<RoomId>,
+    /// The right that was missing.
+    pub right: Option<Right>,
 }
 
 impl Rejection {
-    /// A rejection without room and message; set those fields afterwards.
+    /// A rejection with nothing but these; set the other fields afterwards.
     pub fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, message: message.into(), id: None, room: None }
+        Self { code, message: message.into(), id: None, room: None, right: None }
     }
 
     /// The event that tells the client.
     pub fn into_event(self) -> Event {
-        let Self { code, message, id, room } = self;
-        Event::Error { code, message, id, room }
+        let Self { code, message, id, room, right } = self;
+        Event::Error { code, message, id, room, right }
     }
 }
 
@@ -93,6 +97,8 @@ struct Fields<'a> {
     text: Field<'a>,
     #[serde(default, borrow)]
     id: Field<'a>,
+    #[serde(default, borrow)]
+    token: Field<'a>,
     // These two are parsed only for commands that have them.
     #[serde(default, borrow)]
     after: Option<&'a RawValue>,
@@ -105,8 +111,9 @@ impl<'a> Fields<'a> {
         let kind = string(self.kind, "type").map_err(|why| Rejection { code: ErrorCode::UnknownType, ..why })?;
         let Some(kind) = kind else { return Err(Rejection::new(ErrorCode::UnknownType, "`type` is missing")) };
         match &*kind {
+            "auth" => Ok(Command::Auth { token: string(self.token, "token")?.ok_or_else(|| missing("token"))? }),
             "join" => {
-                let (room, username) = (self.needed_room(limits)?, self.needed_username(limits)?);
+                let (room, username) = (self.needed_room(limits)?, self.optional_username(limits)?);
                 Ok(Command::Join { room, username, history: self.history()? })
             }
             "leave" => Ok(Command::Leave { room: self.needed_room(limits)? }),
@@ -121,7 +128,7 @@ impl<'a> Fields<'a> {
             "ping" => Ok(Command::Ping),
             _ => Err(Rejection::new(
                 ErrorCode::UnknownType,
-                "`type` must be one of join, leave, message, broadcast, ping",
+                "`type` must be one of auth, join, leave, message, broadcast, ping",
             )),
         }
     }
@@ -135,9 +142,9 @@ impl<'a> Fields<'a> {
         self.optional_room(limits)?.ok_or_else(|| missing("room"))
     }
 
-    fn needed_username(&self, limits: &Limits) -> Result<Username, Rejection> {
-        let name = string(self.username, "username")?.ok_or_else(|| missing("username"))?;
-        Username::parse(&name, limits.username).map_err(|why| named(ErrorCode::BadUsername, "username", &why))
+    fn optional_username(&self, limits: &Limits) -> Result<Option<Username>, Rejection> {
+        let Some(name) = string(self.username, "username")? else { return Ok(None) };
+        Username::parse(&name, limits.username).map(Some).map_err(|why| named(ErrorCode::BadUsername, "username", &why))
     }
 
     fn optional_id(&self, limits: &Limits) -> Result<Option<MessageId>, Rejection> {

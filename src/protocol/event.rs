@@ -4,7 +4,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use serde::Serialize;
 
-use super::{ErrorCode, Frame, MessageId, Position, ResetReason, RoomId};
+use super::{ErrorCode, Frame, MessageId, Position, ResetReason, Right, RoomId, Username};
 
 /// An answer or a notice to one client, or to the members of one room.
 #[derive(Clone, Debug, Serialize)]
@@ -60,7 +60,21 @@ pub enum Event {
         id: Option<MessageId>,
         #[serde(skip_serializing_if = "Option::is_none")]
         room: Option<RoomId>,
+        /// With `forbidden`, the right that was missing.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        right: Option<Right>,
     },
+    /// The client's token is true.
+    Authenticated {
+        username: Username,
+        /// How long the token is still good, in milliseconds; absent if it does not end.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        expires_ms: Option<u64>,
+        /// The rooms that the server joins for the client; a `joined` for each follows.
+        rooms: Vec<RoomId>,
+    },
+    /// The client's token ends after this time. The server closes the connection then, unless another token comes.
+    Expiring { in_ms: u64 },
     /// This server stops, and closes the connection after this time; the client should then come back.
     Reconnect { after_ms: u64, reason: &'static str },
     /// The answer to a `ping`.

@@ -16,7 +16,7 @@ mod position;
 mod username;
 
 pub use batch::{Batch, Item};
-pub use codes::{CloseCode, ErrorCode, ResetReason};
+pub use codes::{CloseCode, ErrorCode, ResetReason, Right};
 pub use command::{Command, History, Rejection};
 pub use dialect::Dialect;
 pub use envelope::{Draft, Envelope, Identity};

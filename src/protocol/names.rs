@@ -59,6 +59,14 @@ pub(super) fn check_length(name: &str, max: usize) -> Result<(), NameError> {
 pub struct RoomId(Arc<str>);
 
 impl RoomId {
+    /// More characters than any setting allows.
+    pub const LONGEST: usize = 512;
+
+    /// Whether it is the personal room of a user; those begin with `@`.
+    pub fn is_personal(&self) -> bool {
+        self.0.starts_with('@')
+    }
+
     /// Checks the alphabet and the length, in characters.
     pub fn parse(name: &str, max: usize) -> Result<Self, NameError> {
         check_length(name, max)?;

@@ -1,5 +1,6 @@
 //! Wires everything together, runs it until it must stop, and ends it in order.
 
+mod door;
 mod drain;
 mod files;
 pub mod options;
@@ -16,7 +17,12 @@ use std::{
 use tokio::{net::TcpListener, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use self::parts::Broken;
+#[cfg(test)]
+pub(crate) use self::door::door;
+pub use self::{
+    door::{key_sources, verifier},
+    parts::Broken,
+};
 
 use self::{
     drain::Drain,
@@ -24,8 +30,9 @@ use self::{
     parts::Parts,
 };
 use crate::{
+    access::{BadClaim, Door, SourceError},
     broker::{BadUrl, Broker, ClientCertificate, MemoryBroker, RedisBroker},
-    config::Config,
+    config::{Config, Secret},
     http::{self, App, PlainBound},
     hub::Hub,
     telemetry::{Metrics, trace::Tracer},
@@ -39,6 +46,7 @@ pub struct Server {
     /// The probes' own address, if they have one, and its listener.
     probes: Option<(SocketAddr, net::TcpListener)>,
     hub: Arc<Hub>,
+    door: Arc<Door>,
     app: App,
     metrics: Arc<Metrics>,
     capacity: Capacity,
@@ -70,6 +78,17 @@ pub enum StartError {
         /// What the system says.
         source: io::Error,
     },
+    /// Keys that check tokens cannot be used.
+    #[error("{setting} {source}")]
+    Keys {
+        /// The setting.
+        setting: &'static str,
+        /// What is wrong with them.
+        source: SourceError,
+    },
+    /// What clients without a token may do cannot be read.
+    #[error("ROOMCAST_ANONYMOUS {0}")]
+    Anonymous(BadClaim),
     /// The URL is not a Redis URL. It is not shown, because it may hold a password.
     #[error(
         "ROOMCAST_REDIS_URL (hidden), or its certificate, cannot be used ({0}); \
@@ -97,9 +116,10 @@ impl Server {
 
         let metrics = Arc::new(Metrics::new());
         let origin_server = config.origin_server.clone().unwrap_or_else(|| default_name(address));
-        let broker: Arc<dyn Broker> = match &config.redis_url {
+        let broker: Arc<dyn Broker> = match redis_url(config)? {
             Some(url) => {
-                let options = options::redis(config, url.reveal(), client_certificate(config)?);
+                let password = redis_password(config)?;
+                let options = options::redis(config, &url, password, client_certificate(config)?);
                 let broker = RedisBroker::new(&options, &origin_server, &metrics);
                 Arc::new(broker.map_err(StartError::RedisUrl)?)
             }
@@ -115,15 +135,18 @@ impl Server {
         let options = http::Options {
             max_clients: capacity.clients,
             has_page: config.page,
+            token_in_query: config.token_in_query,
             ready_grace: config.ready_grace,
             session: options::session(config, &origin_server, &metrics),
         };
-        let app = App::new(hub.clone(), options, metrics.clone(), sessions.clone());
+        let door = Arc::new(door::door(config, &metrics)?);
+        let app = App::new(hub.clone(), door.clone(), options, metrics.clone(), sessions.clone());
         Ok(Self {
             listener,
             address,
             probes,
             hub,
+            door,
             app,
             metrics,
             capacity,
@@ -163,6 +186,10 @@ impl Server {
         let (stop_http, stop_hub) = (CancellationToken::new(), CancellationToken::new());
         let (mut parts, connections) = (Parts::default(), TaskTracker::new());
         parts.start("hub", self.hub.clone().run(stop_hub.clone()));
+        let (door, stop) = (self.door, stop_http.clone());
+        parts.start("door", async move {
+            stop.run_until_cancelled(door.run()).await;
+        });
         let displaced = &self.metrics.http_displaced;
         let router = self.app.clone().router(self.probes.is_none());
         let (plain, tasks) = (self.capacity.plain, connections.clone());
@@ -218,6 +245,22 @@ impl Server {
             }
         }
     }
+}
+
+fn redis_url(config: &Config) -> Result<Option<String>, StartError> {
+    secret("ROOMCAST_REDIS_URL_FILE", config.redis_url.as_ref(), config.redis_url_file.as_ref())
+}
+
+fn redis_password(config: &Config) -> Result<Option<String>, StartError> {
+    secret("ROOMCAST_REDIS_PASSWORD_FILE", config.redis_password.as_ref(), config.redis_password_file.as_ref())
+}
+
+/// A secret from its own setting or from the file that the other one names.
+fn secret(setting: &'static str, secret: Option<&Secret>, path: Option<&String>) -> Result<Option<String>, StartError> {
+    let Some(path) = path else { return Ok(secret.map(|secret| secret.reveal().to_owned())) };
+    let text = std::fs::read_to_string(path);
+    let text = text.map_err(|source| StartError::File { setting, path: path.clone(), source })?;
+    Ok(Some(text.trim().to_owned()))
 }
 
 /// What this server shows to a Redis that asks for a certificate.

@@ -56,12 +56,17 @@ impl From<&Config> for Retention {
     }
 }
 
-/// How to use the Redis at this URL, with this certificate.
-pub fn redis(config: &Config, url: &str, client_certificate: Option<ClientCertificate>) -> RedisOptions {
+/// How to use the Redis at this URL, with this password, if it is not in the URL, and this certificate.
+pub fn redis(
+    config: &Config,
+    url: &str,
+    password: Option<String>,
+    client_certificate: Option<ClientCertificate>,
+) -> RedisOptions {
     RedisOptions {
         url: url.to_owned(),
         client_certificate,
-        password: config.redis_password.as_ref().map(|password| password.reveal().to_owned()),
+        password,
         prefix: config.redis_prefix.clone(),
         connect_timeout: config.redis_connect_timeout,
         command_timeout: config.redis_command_timeout,

@@ -5,10 +5,11 @@
 //! [`Recipient`](crate::hub::Recipient) (`recipient.rs`).
 
 mod connection;
+mod lease;
 mod recipient;
 mod state;
 
 pub use self::{
-    connection::{Context, Options},
+    connection::{Admission, Context, Options},
     state::Rules,
 };

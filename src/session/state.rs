@@ -1,8 +1,11 @@
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use crate::{
+    access::{Pass, Rights},
     broker::{PublishError, RecoverError},
-    protocol::{Channel, Command, Draft, ErrorCode, Event, History, Limits, MessageId, Rejection, RoomId, Username},
+    protocol::{
+        Channel, Command, Draft, ErrorCode, Event, History, Limits, MessageId, Rejection, Right, RoomId, Username,
+    },
 };
 
 const NO_NEW_ROOMS: &str = "the server accepts no new rooms at the moment; try again later";
@@ -18,17 +21,34 @@ pub struct Rules {
     pub max_rooms: usize,
 }
 
-/// One client's state: its rooms, its name in each, and what keeps it a member there (`M`).
+/// One client's state: what it may do, its rooms, its name in each, and what keeps it a member there (`M`).
 #[derive(Debug)]
 pub(super) struct Session<M> {
+    /// `None` for a client that has to show a token before anything else.
+    pass: Option<Arc<Pass>>,
     rooms: Vec<Joined<M>>,
+    /// Rooms that the server still has to join for it.
+    to_join: VecDeque<RoomId>,
 }
 
 #[derive(Debug)]
 struct Joined<M> {
     room: RoomId,
     username: Username,
+    rights: Rights,
+    /// Whether the server has joined it for the client, which may then join it once more from its position.
+    by_server: bool,
     membership: M,
+}
+
+/// A room to join, and how.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) room: RoomId,
+    pub(super) username: Username,
+    pub(super) history: History,
+    /// Whether the server joins it for the client.
+    pub(super) by_server: bool,
 }
 
 /// What to do about a frame.
@@ -36,29 +56,100 @@ struct Joined<M> {
 pub(super) enum Action<M> {
     /// Answer it with this.
     Reply(Event),
-    /// Join the room; [`Session::joined`] or [`not_joined`] follows.
-    Join(RoomId, Username, History),
+    /// Check this token; [`Session::admit`] follows, or the end.
+    Authenticate(String),
+    /// End this membership of the same room, if there is one, and join; [`Session::joined`] or [`not_joined`] follows.
+    Join(Entry, Option<M>),
     /// End this membership, then answer with this.
     Leave(M, Event),
     /// Publish; the hub tells the client if that succeeds, and [`not_published`] if it does not.
     Publish(Channel, Draft),
 }
 
+/// A token is of somebody else than the one before, whose rooms and messages these are.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct AnotherUser;
+
 impl<M> Session<M> {
     /// A client that is in no room.
-    pub(super) fn new() -> Self {
-        Self { rooms: Vec::new() }
+    pub(super) fn new(pass: Option<Arc<Pass>>) -> Self {
+        let to_join = pass.iter().flat_map(|pass| pass.auto_join.iter().cloned()).collect();
+        Self { pass, rooms: Vec::new(), to_join }
+    }
+
+    /// What the client may do, once it is known.
+    pub(super) fn pass(&self) -> Option<&Arc<Pass>> {
+        self.pass.as_ref()
+    }
+
+    /// The client has shown a true token: from now on it has this pass. Returns the memberships that it no longer
+    /// allows, each with what to tell the client; all others stay as they are.
+    ///
+    /// # Errors
+    /// If it had shown a token of another user before.
+    pub(super) fn admit(&mut self, pass: Arc<Pass>) -> Result<Vec<(M, Event)>, AnotherUser> {
+        let before = self.pass.as_ref().and_then(|pass| pass.user.as_ref());
+        if before.is_some() && before != pass.user.as_ref() {
+            return Err(AnotherUser);
+        }
+        let (mut kept, mut ended) = (Vec::new(), Vec::new());
+        for mut joined in self.rooms.drain(..) {
+            joined.rights = pass.in_room(&joined.room);
+            // Somebody without a token may have taken another name.
+            if joined.rights.has(Right::Join) && pass.user.as_ref() == Some(&joined.username) {
+                kept.push(joined);
+            } else {
+                let reason = Some(ErrorCode::Forbidden.as_str());
+                ended.push((joined.membership, Event::Left { room: joined.room, reason }));
+            }
+        }
+        self.rooms = kept;
+        self.to_join = pass.auto_join.iter().filter(|room| self.joined_in(room).is_none()).cloned().collect();
+        self.pass = Some(pass);
+        Ok(ended)
+    }
+
+    /// The next room that the server has to join for the client. Whoever takes it joins it, or gives it back with
+    /// [`join_later`](Self::join_later).
+    pub(super) fn next_to_join(&mut self, rules: &Rules) -> Option<Result<Entry, Rejection>> {
+        let username = self.pass.as_ref()?.user.clone()?;
+        let room = loop {
+            let room = self.to_join.pop_front()?;
+            if self.joined_in(&room).is_none() {
+                break room;
+            }
+        };
+        let entry = Entry { room: room.clone(), username, history: History::None, by_server: true };
+        Some(self.has_place(&room, rules).map(|()| entry))
+    }
+
+    /// The server could not join this room for the client yet.
+    pub(super) fn join_later(&mut self, room: RoomId) {
+        self.to_join.push_back(room);
     }
 
     /// A text frame came.
     pub(super) fn receive(&mut self, text: &str, rules: &Rules) -> Result<Action<M>, Rejection> {
-        match Command::decode(text, &rules.limits)? {
-            Command::Join { room, username, history } => self.join(room, username, history, rules),
+        let command = Command::decode(text, &rules.limits)?;
+        let pass = match (&self.pass, &command) {
+            (Some(pass), _) => pass.clone(),
+            (None, Command::Auth { .. } | Command::Ping) => Arc::default(),
+            (None, _) => {
+                let message = "show who you are first: send {\"type\":\"auth\",\"token\":…}";
+                return Err(concerning(command, Rejection::new(ErrorCode::Unauthorized, message)));
+            }
+        };
+        match command {
+            Command::Auth { token } => Ok(Action::Authenticate(token.into_owned())),
+            Command::Join { room, username, history } => self.join(&pass, room, username, history, rules),
             Command::Leave { room } => self.leave(room),
             Command::Message { room, text, id } => self.message(room, &text, id, rules),
             Command::Broadcast { text, id } => {
-                // A broadcast belongs to no room; its sender has the name of its last join.
-                let username = self.rooms.last().map(|joined| &joined.username);
+                if !pass.grants.may_broadcast() {
+                    return Err(Rejection { id, ..forbidden(Right::Broadcast, None) });
+                }
+                // A broadcast belongs to no room; without a token, its sender has the name of its last join.
+                let username = pass.user.as_ref().or_else(|| self.rooms.last().map(|joined| &joined.username));
                 let draft = Draft::new(&rules.origin_server, None, username, &text, id.as_ref());
                 Ok(Action::Publish(Channel::Broadcast, draft))
             }
@@ -66,20 +157,58 @@ impl<M> Session<M> {
         }
     }
 
-    fn join(&self, room: RoomId, username: Username, history: History, rules: &Rules) -> Result<Action<M>, Rejection> {
-        if self.name_in(&room).is_some() {
-            return Err(about(room, ErrorCode::AlreadyMember, "this connection is already a member of the room"));
+    fn join(
+        &mut self,
+        pass: &Pass,
+        room: RoomId,
+        username: Option<Username>,
+        history: History,
+        rules: &Rules,
+    ) -> Result<Action<M>, Rejection> {
+        let username = match (&pass.user, username) {
+            (Some(user), Some(name)) if name != *user => {
+                let message = "`username` must be the one of the token; leave it out";
+                return Err(about(room, ErrorCode::Forbidden, message));
+            }
+            (Some(user), _) => user.clone(),
+            (None, Some(name)) => name,
+            (None, None) => return Err(about(room, ErrorCode::MissingField, "`username` is missing")),
+        };
+        let rights = pass.in_room(&room);
+        if !rights.has(Right::Join) {
+            return Err(forbidden(Right::Join, Some(room)));
         }
-        if self.rooms.len() >= rules.max_rooms {
-            let message = format!("a connection may be in at most {} rooms; leave one first", rules.max_rooms);
-            return Err(Rejection { room: Some(room), ..Rejection::new(ErrorCode::TooManyRooms, message) });
+        if history != History::None && !rights.has(Right::History) {
+            return Err(forbidden(Right::History, Some(room)));
         }
-        Ok(Action::Join(room, username, history))
+        let entry = |room| Entry { room, username, history, by_server: false };
+        if let Some(index) = self.rooms.iter().position(|joined| joined.room == room) {
+            // The client could not say from where on it wants a room that the server joined for it.
+            if !self.rooms[index].by_server || history == History::None {
+                return Err(about(room, ErrorCode::AlreadyMember, "this connection is already a member of the room"));
+            }
+            let membership = self.rooms.remove(index).membership;
+            return Ok(Action::Join(entry(room), Some(membership)));
+        }
+        self.has_place(&room, rules)?;
+        // The client does itself what the server was about to do.
+        self.to_join.retain(|waiting| *waiting != room);
+        Ok(Action::Join(entry(room), None))
+    }
+
+    fn has_place(&self, room: &RoomId, rules: &Rules) -> Result<(), Rejection> {
+        if self.rooms.len() < rules.max_rooms {
+            return Ok(());
+        }
+        let message = format!("a connection may be in at most {} rooms; leave one first", rules.max_rooms);
+        Err(Rejection { room: Some(room.clone()), ..Rejection::new(ErrorCode::TooManyRooms, message) })
     }
 
     /// [`Action::Join`] succeeded; the client has been told already.
-    pub(super) fn joined(&mut self, room: RoomId, username: Username, membership: M) {
-        self.rooms.push(Joined { room, username, membership });
+    pub(super) fn joined(&mut self, entry: Entry, membership: M) {
+        let Entry { room, username, by_server, .. } = entry;
+        let rights = self.pass.as_ref().map_or(Rights::NONE, |pass| pass.in_room(&room));
+        self.rooms.push(Joined { room, username, rights, by_server, membership });
     }
 
     /// Ends all memberships.
@@ -102,27 +231,31 @@ impl<M> Session<M> {
         id: Option<MessageId>,
         rules: &Rules,
     ) -> Result<Action<M>, Rejection> {
-        let (room, username) = match (room, &self.rooms[..]) {
-            (Some(room), _) => match self.name_in(&room) {
-                Some(username) => (room, username),
+        let joined = match (room, &self.rooms[..]) {
+            (Some(room), _) => match self.joined_in(&room) {
+                Some(joined) => joined,
                 None => {
                     let message = "only members may send to a room; join it first";
                     return Err(Rejection { id, ..about(room, ErrorCode::NotMember, message) });
                 }
             },
-            (None, [joined]) => (joined.room.clone(), &joined.username),
+            (None, [joined]) => joined,
             (None, rooms) => {
                 let message =
                     format!("`room` may be left out only by a client in exactly one room, not {}", rooms.len());
                 return Err(Rejection { id, ..Rejection::new(ErrorCode::RoomNeeded, message) });
             }
         };
-        let draft = Draft::new(&rules.origin_server, Some(&room), Some(username), text, id.as_ref());
+        let room = joined.room.clone();
+        if !joined.rights.has(Right::Send) {
+            return Err(Rejection { id, ..forbidden(Right::Send, Some(room)) });
+        }
+        let draft = Draft::new(&rules.origin_server, Some(&room), Some(&joined.username), text, id.as_ref());
         Ok(Action::Publish(Channel::Room(room), draft))
     }
 
-    fn name_in(&self, room: &RoomId) -> Option<&Username> {
-        self.rooms.iter().find(|joined| joined.room == *room).map(|joined| &joined.username)
+    fn joined_in(&self, room: &RoomId) -> Option<&Joined<M>> {
+        self.rooms.iter().find(|joined| joined.room == *room)
     }
 }
 
@@ -157,28 +290,66 @@ pub(super) fn not_published(channel: &Channel, id: Option<MessageId>, why: &Publ
     Rejection { id, room: channel.room().cloned(), ..rejection }
 }
 
+fn forbidden(right: Right, room: Option<RoomId>) -> Rejection {
+    let message = format!("this needs the right `{}`, which you do not have here", right.as_str());
+    Rejection { room, right: Some(right), ..Rejection::new(ErrorCode::Forbidden, message) }
+}
+
+/// The rejection of this command, with the message and the room that it is about.
+fn concerning(command: Command<'_>, rejection: Rejection) -> Rejection {
+    let (room, id) = match command {
+        Command::Join { room, .. } | Command::Leave { room } => (Some(room), None),
+        Command::Message { room, id, .. } => (room, id),
+        Command::Broadcast { id, .. } => (None, id),
+        Command::Auth { .. } | Command::Ping => (None, None),
+    };
+    Rejection { room, id, ..rejection }
+}
+
 fn about(room: RoomId, code: ErrorCode, message: &'static str) -> Rejection {
     Rejection { room: Some(room), ..Rejection::new(code, message) }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
-    use crate::broker::Unavailable;
+    use crate::{access::Permissions, broker::Unavailable};
 
     fn rules() -> Rules {
         let limits = Limits { room: 128, username: 64, id: 64, text: 100 };
         Rules { origin_server: "a:1".into(), limits, max_rooms: 2 }
     }
 
+    /// A client that may do what this claim says, with the name of a user or without one.
+    fn session(user: Option<&str>, claim: &serde_json::Value) -> Session<()> {
+        Session::new(Some(pass(user, claim)))
+    }
+
+    fn pass(user: Option<&str>, claim: &serde_json::Value) -> Arc<Pass> {
+        let Permissions { grants, auto_join, .. } = Permissions::read(claim, 128).unwrap();
+        let user = user.map(|name| Username::parse(name, 64).unwrap());
+        Arc::new(Pass { user, grants, auto_join, ..Pass::default() })
+    }
+
+    /// A client without a token, where anybody may do all.
+    fn anybody() -> Session<()> {
+        session(None, &json!({"rooms": {"*": ["*"]}, "broadcast": true}))
+    }
+
+    /// Has a client join a room, as another succeeds to.
+    fn join(session: &mut Session<()>, frame: &str) -> Username {
+        let Ok(Action::Join(entry, _)) = session.receive(frame, &rules()) else { panic!("{frame}") };
+        let username = entry.username.clone();
+        session.joined(entry, ());
+        username
+    }
+
     fn joined(rooms: &[&str]) -> Session<()> {
-        let mut session = Session::new();
+        let mut session = anybody();
         for room in rooms {
-            let frame = format!(r#"{{"type":"join","room":"{room}","username":"in-{room}"}}"#);
-            let Ok(Action::Join(room, username, History::None)) = session.receive(&frame, &rules()) else {
-                panic!("{room}")
-            };
-            session.joined(room, username, ());
+            join(&mut session, &format!(r#"{{"type":"join","room":"{room}","username":"in-{room}"}}"#));
         }
         session
     }
@@ -194,9 +365,9 @@ mod tests {
 
     #[test]
     fn a_failed_join_leaves_the_client_outside() {
-        let mut session: Session<()> = Session::new();
+        let mut session = anybody();
         let frame = r#"{"type":"join","room":"a","username":"u"}"#;
-        let Ok(Action::Join(room, ..)) = session.receive(frame, &rules()) else { panic!("refused") };
+        let Ok(Action::Join(Entry { room, .. }, None)) = session.receive(frame, &rules()) else { panic!("refused") };
         let unavailable = RecoverError::Unavailable(Unavailable("away".into()));
         for (why, code) in [(unavailable, ErrorCode::Unavailable), (RecoverError::Overloaded, ErrorCode::Overloaded)] {
             let rejection = not_joined(room.clone(), &why);
@@ -222,8 +393,111 @@ mod tests {
     #[test]
     fn a_broadcast_carries_the_name_taken_last_if_any() {
         let frame = r#"{"type":"broadcast","text":"x"}"#;
-        assert!(!tail(&mut Session::new(), frame).contains("username"));
+        assert!(!tail(&mut anybody(), frame).contains("username"));
         assert!(tail(&mut joined(&["a", "b"]), frame).contains(r#""username":"in-b""#));
+    }
+
+    /// The code of a refusal, and the right that was missing.
+    fn refused(session: &mut Session<()>, frame: &str) -> (ErrorCode, Option<Right>) {
+        let rejection = session.receive(frame, &rules()).expect_err(frame);
+        (rejection.code, rejection.right)
+    }
+
+    #[test]
+    fn who_has_to_show_a_token_may_do_nothing_else() {
+        let mut session: Session<()> = Session::new(None);
+        for frame in [
+            r#"{"type":"join","room":"a","username":"u"}"#,
+            r#"{"type":"broadcast","text":"x"}"#,
+            r#"{"type":"message","room":"a","text":"x"}"#,
+            r#"{"type":"leave","room":"a"}"#,
+        ] {
+            assert_eq!(refused(&mut session, frame), (ErrorCode::Unauthorized, None), "{frame}");
+        }
+        let rejection = session.receive(r#"{"type":"message","room":"a","text":"x","id":"7"}"#, &rules()).unwrap_err();
+        assert_eq!((rejection.id.unwrap().as_str(), rejection.room.unwrap().as_str()), ("7", "a"));
+        assert!(matches!(session.receive(r#"{"type":"ping"}"#, &rules()), Ok(Action::Reply(Event::Pong))));
+        let Ok(Action::Authenticate(token)) = session.receive(r#"{"type":"auth","token":"t"}"#, &rules()) else {
+            panic!("refused")
+        };
+        assert_eq!(token, "t");
+    }
+
+    #[test]
+    fn what_no_grant_allows_is_forbidden_and_the_missing_right_is_named() {
+        let mut session =
+            session(Some("ann"), &json!({"rooms": {"quiet": ["join"], "open": ["join", "send", "history"]}}));
+        for (frame, right) in [
+            (r#"{"type":"join","room":"other"}"#, Right::Join),
+            (r#"{"type":"join","room":"@ann:x"}"#, Right::Join),
+            (r#"{"type":"join","room":"quiet","last":1}"#, Right::History),
+            (r#"{"type":"join","room":"quiet","after":{"epoch":"000000000000000a","seq":1}}"#, Right::History),
+            (r#"{"type":"broadcast","text":"x"}"#, Right::Broadcast),
+        ] {
+            assert_eq!(refused(&mut session, frame), (ErrorCode::Forbidden, Some(right)), "{frame}");
+        }
+        assert_eq!(join(&mut session, r#"{"type":"join","room":"quiet"}"#).as_str(), "ann");
+        let frame = r#"{"type":"message","room":"quiet","text":"x"}"#;
+        assert_eq!(refused(&mut session, frame), (ErrorCode::Forbidden, Some(Right::Send)));
+        join(&mut session, r#"{"type":"join","room":"open","username":"ann","last":1}"#);
+        assert!(tail(&mut session, r#"{"type":"message","room":"open","text":"x"}"#).contains(r#""username":"ann""#));
+    }
+
+    #[test]
+    fn nobody_takes_another_name_than_the_tokens() {
+        let mut with_token = session(Some("ann"), &json!({"rooms": {"*": ["*"]}, "broadcast": true}));
+        let frame = r#"{"type":"join","room":"a","username":"bob"}"#;
+        assert_eq!(refused(&mut with_token, frame), (ErrorCode::Forbidden, None));
+        assert!(tail(&mut with_token, r#"{"type":"broadcast","text":"x"}"#).contains(r#""username":"ann""#));
+        let frame = r#"{"type":"join","room":"a"}"#;
+        assert_eq!(code(&mut anybody(), frame), ErrorCode::MissingField);
+        assert_eq!(join(&mut with_token, r#"{"type":"join","room":"@ann"}"#).as_str(), "ann");
+    }
+
+    #[test]
+    fn another_token_ends_just_what_it_no_longer_allows() {
+        let mut session = session(Some("ann"), &json!({"rooms": {"a": ["*"], "b": ["*"]}}));
+        for room in ["a", "b"] {
+            join(&mut session, &format!(r#"{{"type":"join","room":"{room}"}}"#));
+        }
+        assert_eq!(session.admit(pass(Some("bob"), &json!({}))).unwrap_err(), AnotherUser);
+        let ended = session.admit(pass(Some("ann"), &json!({"rooms": {"a": ["join"]}}))).unwrap();
+        let [((), Event::Left { room, reason })] = &ended[..] else { panic!("{ended:?}") };
+        assert_eq!((room.as_str(), *reason), ("b", Some("forbidden")));
+        let frame = r#"{"type":"message","room":"a","text":"x"}"#;
+        assert_eq!(refused(&mut session, frame), (ErrorCode::Forbidden, Some(Right::Send)));
+    }
+
+    #[test]
+    fn who_shows_a_token_late_keeps_the_rooms_in_which_it_has_that_name() {
+        let mut session = anybody();
+        join(&mut session, r#"{"type":"join","room":"a","username":"ann"}"#);
+        join(&mut session, r#"{"type":"join","room":"b","username":"eve"}"#);
+        let ended = session.admit(pass(Some("ann"), &json!({"rooms": {"*": ["*"]}}))).unwrap();
+        assert_eq!(ended.len(), 1);
+        assert_eq!(code(&mut session, r#"{"type":"message","room":"b","text":"x"}"#), ErrorCode::NotMember);
+    }
+
+    #[test]
+    fn the_server_joins_rooms_for_a_client_which_may_then_say_from_where_on_it_wants_them() {
+        let claim = json!({"rooms": {"a": ["history"]}, "auto_join": ["a", "b", "c"]});
+        let mut session = session(Some("ann"), &claim);
+        for room in ["a", "b"] {
+            let entry = session.next_to_join(&rules()).unwrap().unwrap();
+            assert_eq!((entry.room.as_str(), entry.username.as_str()), (room, "ann"));
+            session.joined(entry, ());
+        }
+        let rejection = session.next_to_join(&rules()).unwrap().unwrap_err();
+        assert_eq!((rejection.code, rejection.room.unwrap().as_str()), (ErrorCode::TooManyRooms, "c"));
+        assert!(session.next_to_join(&rules()).is_none());
+        assert_eq!(code(&mut session, r#"{"type":"join","room":"a"}"#), ErrorCode::AlreadyMember);
+        let frame = r#"{"type":"join","room":"a","last":5}"#;
+        let Ok(Action::Join(entry, Some(()))) = session.receive(frame, &rules()) else { panic!("refused") };
+        session.joined(entry, ());
+        assert_eq!(code(&mut session, frame), ErrorCode::AlreadyMember);
+        // With the same token once more, nothing is joined twice.
+        session.admit(pass(Some("ann"), &json!({"auto_join": ["a", "b"]}))).unwrap();
+        assert!(session.next_to_join(&rules()).is_none());
     }
 
     #[test]

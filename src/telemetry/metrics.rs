@@ -70,6 +70,9 @@ pub struct Metrics {
     pub pages_read: Counter,
     pub recent_bytes: Gauge,
     pub unplaced_dropped: Counter,
+    pub unknown_keys: Counter,
+    pub keys_fetched: Level,
+    pub key_fetches_failed: Counter,
     disconnects: IntCounterVec,
     errors: IntCounterVec,
     envelopes: [IntCounter; EnvelopeKind::ALL.len()],
@@ -173,6 +176,19 @@ impl Metrics {
             unplaced_dropped: counter(
                 "roomcast_unplaced_dropped_total",
                 "Messages without a place in the order that were dropped in rooms whose members were behind.",
+            ),
+            unknown_keys: counter(
+                "roomcast_unknown_keys_total",
+                "Tokens with a key that this server did not know, so that it looked for new ones.",
+            ),
+            keys_fetched: level(
+                &registry,
+                "roomcast_keys_fetched_timestamp_seconds",
+                "When the keys for tokens were last had, in seconds since 1970; 0 without keys.",
+            ),
+            key_fetches_failed: counter(
+                "roomcast_key_fetches_failed_total",
+                "Failed attempts to read or fetch the keys for tokens.",
             ),
             resets: counters(
                 "roomcast_resets_total",

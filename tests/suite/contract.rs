@@ -115,7 +115,9 @@ async fn on_both(settings: &[(&str, &str)], check: impl AsyncFn(&Subject)) {
 }
 
 fn redis_broker(redis: &Redis, config: &Config) -> Arc<dyn Broker> {
-    Arc::new(RedisBroker::new(&options::redis(config, &redis.url(), None), "one", &Arc::new(Metrics::new())).unwrap())
+    Arc::new(
+        RedisBroker::new(&options::redis(config, &redis.url(), None, None), "one", &Arc::new(Metrics::new())).unwrap(),
+    )
 }
 
 fn room(name: &str) -> Channel {

@@ -9,7 +9,7 @@ use roomcast::{
     config::{Config, SETTINGS, Setting, reference},
     protocol::{
         CloseCode, Command, Draft, Envelope, Epoch, ErrorCode, Event, Frame, Limits, MessageId, Position, ResetReason,
-        RoomId, Stamp, Username,
+        Right, RoomId, Stamp, Username,
     },
 };
 use serde_json::{Map, Value, json};
@@ -137,6 +137,9 @@ fn every_code_is_listed_and_no_other() {
         rows(&page, "## Close codes").map(|[code, reason, _, _]| (code, name(&reason))).collect();
     assert_eq!(listed, CloseCode::ALL.map(|code| (code.code().to_string(), code.reason().to_owned())));
 
+    let listed: Vec<String> = rows(&page, "## Tokens").map(|[right, _]| name(&right)).collect();
+    assert_eq!(listed, Right::ALL.map(Right::as_str));
+
     let listed: Vec<String> = rows(&page, "### reset").map(|[reason, _]| name(&reason)).collect();
     assert_eq!(listed, reset_reasons());
 }
@@ -224,13 +227,17 @@ fn shapes() -> BTreeMap<String, Shape> {
     let left = |reason| Event::Left { room: room.clone(), reason };
     let ack = |room, position| Event::Ack { id: id.clone(), room, position };
     let reset = |room, position| Event::Reset { room, position, reason: ResetReason::Trimmed };
-    let error = |id, room| Event::Error { code: ErrorCode::BadJson, message: "no".into(), id, room };
+    let error = |id, room, right| Event::Error { code: ErrorCode::BadJson, message: "no".into(), id, room, right };
+    let authenticated =
+        |expires_ms| Event::Authenticated { username: username.clone(), expires_ms, rooms: vec![room.clone()] };
     let events = [
         varies(joined(None, None, None), joined(position, Some(2), Some(true))),
         varies(left(None), left(Some("unavailable"))),
         varies(ack(None, None), ack(Some(room.clone()), position)),
         varies(reset(None, None), reset(Some(room.clone()), position)),
-        varies(error(None, None), error(Some(id.clone()), Some(room.clone()))),
+        varies(error(None, None, None), error(Some(id.clone()), Some(room.clone()), Some(Right::Send))),
+        varies(authenticated(None), authenticated(Some(1))),
+        always(Event::Expiring { in_ms: 1 }),
         always(Event::Reconnect { after_ms: 1, reason: "shutting_down" }),
         always(Event::Pong),
     ];
@@ -256,6 +263,8 @@ fn written(event: &Event) -> Frame {
         | Event::Ack { .. }
         | Event::Reset { .. }
         | Event::Error { .. }
+        | Event::Authenticated { .. }
+        | Event::Expiring { .. }
         | Event::Reconnect { .. }
         | Event::Pong => event.encode(),
     }
@@ -264,6 +273,7 @@ fn written(event: &Event) -> Frame {
 /// A new command stops this from compiling: add it to the page too.
 fn name_of(command: &Command<'_>) -> &'static str {
     match command {
+        Command::Auth { .. } => "auth",
         Command::Join { .. } => "join",
         Command::Leave { .. } => "leave",
         Command::Message { .. } => "message",

@@ -208,8 +208,13 @@ async fn told(url: &str, cause: &str, address: &str) {
         (status == 503 && body["redis"]["cause"] == cause && body["redis"]["address"] == address).then_some(())
     })
     .await;
+    eventually(&format!("the log says {cause}"), async || {
+        let log = server.log();
+        let is_said = log.contains(&format!("address=\"{address}\"")) && log.contains("cannot use Redis; retrying: ");
+        is_said.then_some(())
+    })
+    .await;
     let log = server.log();
-    assert!(log.contains(&format!("address=\"{address}\"")) && log.contains("cannot use Redis; retrying: "), "{log}");
     assert!(!log.contains(":wrong@") && !log.contains(":pw@"), "a password is in {log}");
 }
 

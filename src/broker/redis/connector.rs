@@ -27,7 +27,7 @@ impl Connector {
     /// If the URL is not a Redis URL.
     pub(super) fn new(options: &Options) -> Result<Self, RedisError> {
         // This is for `rediss://`. If another part of the process has installed a provider before, that one stays.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let info = options.url.as_str().into_connection_info()?;
         let tcp = info.tcp_settings().clone().set_nodelay(true);
         // Only RESP3 has pushes between answers.

@@ -1,10 +1,11 @@
-//! `roomcast check`: checks of running servers, for `helm test`, for `make compose-smoke` and for people. Each says
+//! `roomcast check`: checks of running servers, and of tokens, for `helm test`, for `make compose-smoke` and for people. Each says
 //! what it did, or why it failed.
 
 mod across;
 mod http;
 mod member;
 mod redis_refuses;
+mod token;
 mod upgrade;
 
 use std::{
@@ -62,6 +63,11 @@ enum Check {
         #[arg(value_name = "HOST:PORT")]
         address: String,
     },
+    /// Check a token as a server with the same settings would, and say what it allows
+    Token {
+        /// The token; - reads it from standard input, where no list of processes shows it
+        token: String,
+    },
 }
 
 impl Arguments {
@@ -72,6 +78,7 @@ impl Arguments {
             Check::Upgrade { .. } => "check upgrade",
             Check::Across { .. } => "check across",
             Check::RedisRefuses { .. } => "check redis-refuses",
+            Check::Token { .. } => "check token",
         }
     }
 }
@@ -87,6 +94,7 @@ pub(super) async fn run(Arguments { within, check }: Arguments) -> Result<(), Fa
         Check::Across { url, other: None, connections } => across::across(url, *connections).await,
         Check::Across { url, other: Some(other), .. } => across::between(url, other).await,
         Check::RedisRefuses { address } => redis_refuses::redis_refuses(address).await,
+        Check::Token { token } => token::token(token).await,
     })
     .await
 }

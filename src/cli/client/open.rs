@@ -3,11 +3,22 @@ use std::{env, fs, io::ErrorKind, path::Path, time::Duration};
 use tokio::net::TcpStream;
 use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream, connect_async_with_config,
-    tungstenite::{Error, http::StatusCode, http::header::RETRY_AFTER},
+    tungstenite::{
+        Error,
+        client::IntoClientRequest,
+        handshake::client::{Request, Response},
+        http::{
+            StatusCode,
+            header::{AUTHORIZATION, HeaderValue, RETRY_AFTER},
+        },
+    },
 };
 
 /// Longest time to connect and upgrade.
 const LIMIT: Duration = Duration::from_secs(10);
+
+/// The variable with the token that the program's clients show. A command's arguments could be seen by others.
+const TOKEN: &str = "ROOMCAST_TOKEN";
 
 /// A WebSocket to a server.
 pub(crate) type WebSocket = WebSocketStream<MaybeTlsStream<TcpStream>>;
@@ -32,7 +43,7 @@ pub(crate) async fn open(url: &str) -> Result<WebSocket, NotOpened> {
     {
         return Err(error);
     }
-    let connecting = connect_async_with_config(url, None, true);
+    let connecting = connect_async_with_config(request(url)?, None, true);
     match tokio::time::timeout(LIMIT, connecting).await {
         Ok(Ok((socket, _))) => Ok(socket),
         Ok(Err(error)) => Err(NotOpened::from(url, &error)),
@@ -41,6 +52,28 @@ pub(crate) async fn open(url: &str) -> Result<WebSocket, NotOpened> {
             Err(NotOpened { why, remedy: None, retry_after: None })
         }
     }
+}
+
+/// The request for a WebSocket, with the token if there is one.
+fn request(url: &str) -> Result<Request, NotOpened> {
+    let mut request = url.into_client_request().map_err(|error| NotOpened::from(url, &error))?;
+    if let Some(token) = env::var_os(TOKEN).filter(|token| !token.is_empty()) {
+        let value = token.to_str().and_then(|token| HeaderValue::try_from(format!("Bearer {}", token.trim())).ok());
+        let mut value = value.ok_or_else(|| NotOpened {
+            why: format!("{TOKEN} has characters that no token has"),
+            remedy: Some("make one with: roomcast token".into()),
+            retry_after: None,
+        })?;
+        value.set_sensitive(true);
+        request.headers_mut().insert(AUTHORIZATION, value);
+    }
+    Ok(request)
+}
+
+/// What the server says about a refused request.
+fn detail(response: &Response) -> Option<String> {
+    let body: serde_json::Value = serde_json::from_slice(response.body().as_ref()?).ok()?;
+    Some(body["detail"].as_str()?.to_owned())
 }
 
 impl NotOpened {
@@ -61,11 +94,13 @@ impl NotOpened {
                 let remedy = match status {
                     StatusCode::BAD_REQUEST => Some("if it speaks TLS, write wss://"),
                     StatusCode::TOO_MANY_REQUESTS => None,
+                    StatusCode::UNAUTHORIZED => Some("set ROOMCAST_TOKEN to a token that this server takes"),
                     _ if status.is_client_error() => Some("is that a roomcast server? Its path is /ws"),
                     _ if status.is_redirection() || status.is_success() => Some("that is no roomcast server"),
                     _ => None,
                 };
-                (format!("it answered {status}"), remedy.map(str::to_owned))
+                let detail = detail(response).map_or(String::new(), |detail| format!(": {detail}"));
+                (format!("it answered {status}{detail}"), remedy.map(str::to_owned))
             }
             Error::Protocol(_) | Error::HttpFormat(_) => {
                 ("what answers there speaks no HTTP".to_owned(), Some("is the port right?".to_owned()))

@@ -7,7 +7,10 @@ use tokio::{
     net::TcpStream,
     time::timeout,
 };
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, tungstenite::Message};
+use tokio_tungstenite::{
+    MaybeTlsStream, WebSocketStream,
+    tungstenite::{Error, Message, client::IntoClientRequest},
+};
 
 use super::{DEADLINE, eventually};
 
@@ -27,8 +30,17 @@ impl Client {
         Self::dial(&format!("ws://{address}/ws")).await.expect("a WebSocket")
     }
 
-    pub async fn dial(url: &str) -> Result<Self, tokio_tungstenite::tungstenite::Error> {
-        let (socket, _) = timeout(DEADLINE, tokio_tungstenite::connect_async(url)).await.expect("an answer")?;
+    pub async fn dial(url: &str) -> Result<Self, Error> {
+        Self::dial_with(url, &[]).await
+    }
+
+    /// The same, with more headers in the request.
+    pub async fn dial_with(url: &str, headers: &[(&'static str, &str)]) -> Result<Self, Error> {
+        let mut request = url.into_client_request()?;
+        for (name, value) in headers {
+            request.headers_mut().insert(*name, value.parse().expect("a header's value"));
+        }
+        let (socket, _) = timeout(DEADLINE, tokio_tungstenite::connect_async(request)).await.expect("an answer")?;
         Ok(Self { socket })
     }
 

@@ -12,6 +12,7 @@ mod redis;
 mod screen;
 mod server;
 mod sockets;
+mod tokens;
 mod wire;
 
 use std::time::{Duration, Instant};
@@ -26,6 +27,7 @@ pub use self::{
     screen::Screen,
     server::{Outcome, Server, command, refuses_to_start, run, run_with, send_signal},
     sockets::held,
+    tokens::{SECRET, Token, in_seconds},
     wire::{frame, head, read_close, read_frame},
 };
 

@@ -1,0 +1,65 @@
+//! The door, as the settings say it.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::StartError;
+use crate::{
+    access::{BadClaim, Checks, Door, Grants, Hidden, KeySource, KeyStore, Permissions, Verifier},
+    config::Config,
+    protocol::Limits,
+    telemetry::Metrics,
+};
+
+/// Reads the keys that are on this machine.
+///
+/// # Errors
+/// If one of them, or what clients without a token may do, cannot be used.
+pub(crate) fn door(config: &Config, metrics: &Arc<Metrics>) -> Result<Door, StartError> {
+    let keys = config.has_keys().then(|| KeyStore::new(key_sources(config), metrics.clone()));
+    let keys = keys.transpose().map_err(|(setting, source)| StartError::Keys { setting, source })?;
+    Ok(Door::new(verifier(config), keys, anonymous(config)?))
+}
+
+/// What checks tokens.
+pub fn verifier(config: &Config) -> Verifier {
+    Verifier::new(Checks {
+        audiences: config.jwt_audience.clone(),
+        issuers: config.jwt_issuer.clone(),
+        required: config.jwt_required_claims.clone(),
+        leeway: config.jwt_leeway,
+        claim: config.jwt_claim.clone(),
+        limits: Limits::from(config),
+    })
+}
+
+/// Where the keys that vouch for tokens come from.
+pub fn key_sources(config: &Config) -> Vec<KeySource> {
+    let secret = config.jwt_secret.as_ref().map(|secret| KeySource::Secret(Hidden(secret.reveal().to_owned())));
+    let secret_file = config.jwt_secret_file.as_ref().map(|path| KeySource::SecretFile(path.into()));
+    let pem_file = config.jwt_public_key_file.as_ref().map(|path| KeySource::PemFile(path.into()));
+    let jwks = config.jwks.as_ref().map(|place| {
+        let is_url = place.starts_with("https://") || place.starts_with("http://");
+        if is_url { KeySource::JwksUrl(place.clone()) } else { KeySource::JwksFile(place.into()) }
+    });
+    [secret, secret_file, pem_file, jwks].into_iter().flatten().collect()
+}
+
+/// What clients without a token may do.
+fn anonymous(config: &Config) -> Result<Grants, StartError> {
+    match config.anonymous.as_deref() {
+        None if config.has_keys() => Ok(Grants::default()),
+        None => Ok(Grants::open()),
+        Some("nothing") => Ok(Grants::default()),
+        Some(text) => {
+            let claim: Value = serde_json::from_str(text)
+                .map_err(|error| StartError::Anonymous(BadClaim::Shape(format!("{error}; or write nothing"))))?;
+            let permissions = Permissions::read(&claim, config.max_room_length).map_err(StartError::Anonymous)?;
+            match permissions.unknown.first() {
+                Some(unknown) => Err(StartError::Anonymous(BadClaim::Shape(format!("{unknown} means nothing")))),
+                None => Ok(permissions.grants),
+            }
+        }
+    }
+}
