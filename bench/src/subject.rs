@@ -146,6 +146,8 @@ impl Subject {
                 // Only these settings.
                 command.env_clear().env("ROOMCAST_LISTEN", format!("127.0.0.1:{port}"));
                 command.env("ROOMCAST_REDIS_URL", format!("redis://{redis}/0")).env("ROOMCAST_LOG", "warn");
+                // The other servers have no limits either.
+                command.env("ROOMCAST_LIMITS", "off");
                 if !history {
                     command.env("ROOMCAST_HISTORY_LENGTH", "0");
                 }

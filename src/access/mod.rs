@@ -2,25 +2,35 @@
 //!
 //! All of it is pure, but for the fetching of keys. Whoever asks gives the time. Nothing here knows a socket or Redis.
 
+mod address;
+mod allowance;
 mod claims;
 mod door;
 mod grants;
 mod key_source;
 mod key_store;
 mod keys;
+mod ledger;
 mod pass;
 mod pattern;
+mod rate;
+mod sites;
 mod verifier;
 
 pub use self::{
+    address::{Networks, Source, client_address},
+    allowance::{Act, Allowance, Alone, Verdict},
     claims::{BadClaim, Permissions},
-    door::Door,
+    door::{Door, Limits, Surroundings},
     grants::{Grants, Rights},
     key_source::{Hidden, KeySource, SourceError},
     key_store::KeyStore,
     keys::{BadKey, KeySet},
+    ledger::{Ledger, NoSeat, Seat, Together},
     pass::{Pass, TokenId, personal_room},
     pattern::{BadPattern, Pattern},
+    rate::{Bucket, Rate},
+    sites::Sites,
     verifier::{Checks, TokenError, Verifier},
 };
 pub use crate::protocol::Right;

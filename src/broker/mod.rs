@@ -24,6 +24,7 @@ pub use self::{
     redis::{BadUrl, ClientCertificate, Options as RedisOptions, RedisBroker},
 };
 use crate::{
+    access::Rate,
     order::{LogSlice, Publication, ReadFrom},
     protocol::{Channel, Draft, Frame, Position, Stamp},
 };
@@ -102,6 +103,18 @@ pub trait Broker: Send + Sync + 'static {
     /// # Errors
     /// If no answer came at all.
     fn tops<'a>(&'a self, channels: &'a [Channel]) -> BoxFuture<'a, Result<Vec<LookedUp>, Unavailable>>;
+
+    /// Takes this much from a purse that all servers share, if it is left. Returns how long it takes until it is, if it is
+    /// not.
+    ///
+    /// # Errors
+    /// If Redis did not answer within the command timeout.
+    fn spend<'a>(
+        &'a self,
+        purse: &'a str,
+        rate: Rate,
+        cost: f64,
+    ) -> BoxFuture<'a, Result<Option<Duration>, Unavailable>>;
 
     /// Its kind: `redis` or `memory`.
     fn kind(&self) -> &'static str;

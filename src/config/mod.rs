@@ -13,8 +13,8 @@ use serde::Deserialize;
 
 use self::{
     parse::{
-        bytes, claims, duration, list, log_filter, log_format, number, optional, or_auto, origin_server, otlp_endpoint,
-        parsed, ratio, redis_prefix, redis_url, switch,
+        byte_rate, bytes, claims, duration, list, log_filter, log_format, number, optional, or_auto, or_off,
+        origin_server, otlp_endpoint, parsed, rate, ratio, redis_prefix, redis_url, switch,
     },
     unknown::unknown,
 };
@@ -154,6 +154,50 @@ settings! {
     /// What clients without a token may do, as the claim of a token says it, such as `{"rooms":{"lobby":["join","send"]}}`, or
     /// `nothing`. By default, nothing if the server has a key; else all but moderate and enter personal rooms.
     anonymous: Option<String> = "", optional(|value| Ok(value.to_owned()));
+    /// Which web pages may connect, by the `Origin` that browsers send: a list with commas of origins such as
+    /// `https://app.example.com`, `https://*.example.com` for all hosts below one, `own` for pages of the server's own host, and `*`
+    /// for all. Programs send no origin and may always connect.
+    allowed_origins: Vec<String> = "*", list;
+    /// The proxies whose `X-Forwarded-For` says where a client comes from: a list with commas of addresses and networks such as
+    /// `10.0.0.0/8`, or `private` for all private and loopback addresses. By default, none: the peer of the connection counts.
+    trusted_proxies: Vec<String> = "", list;
+    /// Addresses to which the limits by address do not apply, written in the same way, or `none`. By default private and loopback
+    /// ones, which stand for a proxy or a node rather than for one client.
+    unlimited_addresses: Vec<String> = "private", list;
+    /// Whether the limits of the settings from `ROOMCAST_CONNECTIONS_PER_ADDRESS` to `ROOMCAST_BROADCASTS` hold: `on` or `off`. Switch
+    /// them off for a load test, or where every client is trusted.
+    limits: bool = "on", switch;
+    /// Most connections from one address, or from one /64 of IPv6; or `off`.
+    connections_per_address: Option<usize> = "2000", or_off(number(1..=10_000_000));
+    /// Most connections of one user, by tokens; or `off`.
+    connections_per_user: Option<usize> = "100", or_off(number(1..=10_000_000));
+    /// Upgrades from one address: so many a second for long, and so many at once; or `off`.
+    upgrades_per_address: Option<Rate> = "200/s burst 2000", or_off(rate);
+    /// Frames of all kinds on one connection, control frames and refused ones too. A client that is faster is not read from for
+    /// a while; nothing that it sent is lost. After 5 s of that it is told by `rate_limited`, and after 30 s closed with 4029.
+    frames_per_connection: Option<Rate> = "100/s burst 400", or_off(rate);
+    /// Messages and broadcasts on one connection; as above.
+    messages_per_connection: Option<Rate> = "20/s burst 100", or_off(rate);
+    /// Messages and broadcasts of one user on one server; as above.
+    messages_per_user: Option<Rate> = "40/s burst 200", or_off(rate);
+    /// Messages and broadcasts from one address on one server. Clients there are slowed and told, but not closed.
+    messages_per_address: Option<Rate> = "200/s burst 2000", or_off(rate);
+    /// Bytes of the frames of messages and broadcasts on one connection; as with messages.
+    bytes_per_connection: Option<Rate> = "64KiB/s burst 1MiB", or_off(byte_rate);
+    /// Bytes of one user on one server.
+    bytes_per_user: Option<Rate> = "128KiB/s burst 2MiB", or_off(byte_rate);
+    /// Bytes from one address on one server.
+    bytes_per_address: Option<Rate> = "1MiB/s burst 16MiB", or_off(byte_rate);
+    /// Joins with `after` or `last` on one connection. A faster client is slowed.
+    histories_per_connection: Option<Rate> = "5/s burst 200", or_off(rate);
+    /// New rooms of one user or, without a token, from one address, on all servers together: rooms that nobody has entered for as
+    /// long as Redis keeps their log. Beyond, a join is answered `rate_limited`.
+    new_rooms: Option<Rate> = "1/s burst 200", or_off(rate);
+    /// Broadcasts of one user or, without a token, from one address, on all servers together. Beyond, they are answered
+    /// `rate_limited`.
+    broadcasts: Option<Rate> = "1/s burst 10", or_off(rate);
+    /// Most rooms with members on this server. Beyond, a join of another room is answered `overloaded`.
+    max_rooms: usize = "100000", number(1..=100_000_000);
     /// Whether a token may also be in the query of the URL, as `?token=`: `on` or `off`. Proxies write it into their logs.
     token_in_query: bool = "off", switch;
     /// Most WebSocket connections; further upgrades get status 503. `auto` allows as many as this process may open files for, and
@@ -367,6 +411,15 @@ impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("(hidden)")
     }
+}
+
+/// So much a second for long, and so much at once.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rate {
+    /// A second, for long.
+    pub per_second: usize,
+    /// At once.
+    pub burst: usize,
 }
 
 /// The format of the log.

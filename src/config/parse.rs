@@ -2,7 +2,7 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
-use super::{LogFormat, Secret};
+use super::{LogFormat, Rate, Secret};
 
 pub(super) fn optional<T>(check: impl Fn(&str) -> Result<T, String>) -> impl Fn(&str) -> Result<Option<T>, String> {
     move |value| if value.is_empty() { Ok(None) } else { check(value).map(Some) }
@@ -10,6 +10,26 @@ pub(super) fn optional<T>(check: impl Fn(&str) -> Result<T, String>) -> impl Fn(
 
 pub(super) fn or_auto<T>(check: impl Fn(&str) -> Result<T, String>) -> impl Fn(&str) -> Result<Option<T>, String> {
     move |value| if value == "auto" { Ok(None) } else { check(value).map(Some).map_err(|why| why + ", or auto") }
+}
+
+pub(super) fn or_off<T>(check: impl Fn(&str) -> Result<T, String>) -> impl Fn(&str) -> Result<Option<T>, String> {
+    move |value| if value == "off" { Ok(None) } else { check(value).map(Some).map_err(|why| why + ", or off") }
+}
+
+pub(super) fn rate(value: &str) -> Result<Rate, String> {
+    let expected = || format!("is {value:?}, but must be two numbers from 1 on, written like 20/s burst 100");
+    rate_of(value, number(1..=1_000_000_000)).ok_or_else(expected)
+}
+
+pub(super) fn byte_rate(value: &str) -> Result<Rate, String> {
+    let expected = || format!("is {value:?}, but must be two sizes, written like 64KiB/s burst 1MiB");
+    rate_of(value, bytes(1..=1 << 40)).ok_or_else(expected)
+}
+
+fn rate_of(value: &str, check: impl Fn(&str) -> Result<usize, String>) -> Option<Rate> {
+    let (per_second, burst) = value.split_once("burst")?;
+    let per_second = per_second.trim().strip_suffix("/s")?;
+    Some(Rate { per_second: check(per_second.trim()).ok()?, burst: check(burst.trim()).ok()? })
 }
 
 pub(super) fn parsed<T: std::str::FromStr>(expected: &'static str) -> impl Fn(&str) -> Result<T, String> {

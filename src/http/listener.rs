@@ -1,4 +1,9 @@
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::Router;
 use hyper::{
@@ -80,11 +85,11 @@ async fn accept(
         // Take the place first and then the connection, so that there are never more connections than places.
         let place = places.take().await;
         match listener.accept().await {
-            Ok((tcp, _)) => {
+            Ok((tcp, peer)) => {
                 // Each write is a whole batch already, so delaying it gains nothing.
                 let _ = tcp.set_nodelay(true);
                 let stream = Stream::new(tcp, place.clone(), patience, connections.clone());
-                connections.spawn(serve_one(stream, place, service.clone(), stop.clone()));
+                connections.spawn(serve_one(stream, Peer(peer.ip()), place, service.clone(), stop.clone()));
             }
             Err(error) => {
                 if logged.is_none_or(|at| at.elapsed() >= LOG_PAUSE) {
@@ -97,15 +102,21 @@ async fn accept(
     }
 }
 
+/// The address of the other side of a connection: an extension of each of its requests.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer(pub(super) IpAddr);
+
 async fn serve_one(
     stream: Stream,
+    peer: Peer,
     place: Arc<PlainPlace>,
     service: TowerToHyperService<Router>,
     stop: CancellationToken,
 ) {
     let gone = place.gone().clone();
-    let service = service_fn(move |request| {
+    let service = service_fn(move |mut request: hyper::Request<_>| {
         place.requested();
+        request.extensions_mut().insert(peer);
         service.call(request)
     });
     let connection = http1::Builder::new()

@@ -37,12 +37,12 @@ pub use self::{
     plain::PlainBound,
 };
 use crate::{
-    access::{Door, TokenError},
+    access::{Door, NoSeat, Pass, TokenError},
     broker::Trouble,
     hub::Hub,
     protocol::ErrorCode,
-    session::{self, Admission},
-    telemetry::Metrics,
+    session::{self, Arrival, Refused},
+    telemetry::{Limit, Metrics},
 };
 
 /// How long a refused client should wait, in seconds.
@@ -159,14 +159,20 @@ async fn upgrade(State(app): State<App>, upgrade: Result<Upgrade, Response>) -> 
         return refuse("this server is shutting down\n");
     }
     let Some(place) = app.places.take() else { return refuse("this server is full\n") };
+    let source = upgrade.source();
+    let seat = match source.map(|source| app.context.door().address_seat(source, Instant::now())).transpose() {
+        Ok(seat) => seat,
+        Err(why) => return too_many(&app.metrics, why),
+    };
     let admission = match admit(app.context.door(), upgrade.credential()).await {
         Ok(admission) => admission,
         Err(problem) => return problem.into_response(),
     };
+    let arrival = Arrival { admission, source, seat };
     let (response, accepted) = upgrade.accept();
     app.sessions.spawn(async move {
         if let Some((stream, unread)) = accepted.socket().await {
-            app.context.serve(stream, unread, admission).await;
+            app.context.serve(stream, unread, arrival).await;
         }
         // Only now can another client use the descriptor.
         drop(place);
@@ -174,11 +180,23 @@ async fn upgrade(State(app): State<App>, upgrade: Result<Upgrade, Response>) -> 
     response
 }
 
+/// The answer to a client from whose address there are too many connections, or too fast.
+fn too_many(metrics: &Metrics, why: NoSeat) -> Response {
+    let (limit, wait) = match why {
+        NoSeat::Connections => (Limit::ConnectionsPerAddress, Duration::from_secs(10)),
+        NoSeat::Upgrades(wait) => (Limit::UpgradesPerAddress, wait),
+    };
+    metrics.limited(limit);
+    let detail = format!("too many connections from your address, by the limit {}", limit.as_str());
+    let problem = Problem { status: StatusCode::TOO_MANY_REQUESTS, code: ErrorCode::RateLimited.as_str(), detail };
+    ([(header::RETRY_AFTER, wait.as_secs().max(1).to_string())], problem).into_response()
+}
+
 /// How the client of this request comes in.
 ///
 /// # Errors
 /// If its token is refused and it sees the status of the answer.
-async fn admit(door: &Door, credential: Option<&Credential>) -> Result<Admission, Problem> {
+async fn admit(door: &Door, credential: Option<&Credential>) -> Result<Result<Option<Arc<Pass>>, Refused>, Problem> {
     // Who does not know that this server checks no tokens need not change for it.
     let Some(Credential { place, token }) = credential.filter(|_| door.checks_tokens()) else {
         return Ok(Ok(door.anonymous()));
@@ -191,7 +209,7 @@ async fn admit(door: &Door, credential: Option<&Credential>) -> Result<Admission
             };
             Err(Problem { status, code: code.as_str(), detail: why.to_string() })
         }
-        (admitted, _) => Ok(admitted.map(Some)),
+        (admitted, _) => Ok(admitted.map(Some).map_err(Refused::Token)),
     }
 }
 

@@ -9,7 +9,11 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use super::{App, credential::Credential, handshake, stream::Stream};
+use super::{App, credential::Credential, handshake, listener::Peer, problem::Problem, stream::Stream};
+use crate::{access::Source, protocol::ErrorCode};
+
+/// Where proxies write whom they serve.
+const FORWARDED: &str = "x-forwarded-for";
 
 /// A request for a WebSocket.
 ///
@@ -20,6 +24,7 @@ pub(super) struct Upgrade {
     accept: HeaderValue,
     subprotocol: Option<HeaderValue>,
     credential: Option<Credential>,
+    source: Option<Source>,
     on_upgrade: OnUpgrade,
 }
 
@@ -30,8 +35,22 @@ impl FromRequest<App> for Upgrade {
         let checked = handshake::check(request.method(), request.version(), request.headers());
         let accept = checked.map_err(IntoResponse::into_response)?;
         let subprotocol = handshake::subprotocol(request.headers());
-        let credential = Credential::of(request.headers(), request.uri(), app.token_in_query);
-        Ok(Self { accept, subprotocol, credential, on_upgrade: hyper::upgrade::on(&mut request) })
+        let (headers, door) = (request.headers(), app.context.door());
+        if let Some(origin) = headers.get(header::ORIGIN) {
+            let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+            if !origin.to_str().is_ok_and(|origin| door.allows_page(origin, host)) {
+                return Err(Problem {
+                    status: StatusCode::FORBIDDEN,
+                    code: ErrorCode::Forbidden.as_str(),
+                    detail: "pages of this origin may not connect here".into(),
+                }
+                .into_response());
+            }
+        }
+        let credential = Credential::of(headers, request.uri(), app.token_in_query);
+        let forwarded = headers.get_all(FORWARDED).iter().filter_map(|line| line.to_str().ok());
+        let source = request.extensions().get::<Peer>().and_then(|peer| door.source(peer.0, forwarded));
+        Ok(Self { accept, subprotocol, credential, source, on_upgrade: hyper::upgrade::on(&mut request) })
     }
 }
 
@@ -39,6 +58,11 @@ impl Upgrade {
     /// The token that it shows, if it shows one.
     pub(super) fn credential(&self) -> Option<&Credential> {
         self.credential.as_ref()
+    }
+
+    /// From where it comes, if limits by address apply to it.
+    pub(super) fn source(&self) -> Option<Source> {
+        self.source
     }
 
     /// The answer that grants it, and the socket, which is ready once that answer has gone out.

@@ -3,7 +3,7 @@ use std::{
     hash::{BuildHasher, RandomState},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -32,6 +32,7 @@ pub(super) struct Channels {
     hasher: RandomState,
     agendas: [Agenda; Job::ALL.len()],
     generations: AtomicU64,
+    rooms: AtomicUsize,
     rules: Rules,
     metrics: Arc<Metrics>,
 }
@@ -44,6 +45,7 @@ impl Channels {
             hasher: RandomState::new(),
             agendas: std::array::from_fn(|_| Agenda::default()),
             generations: AtomicU64::new(1),
+            rooms: AtomicUsize::new(0),
             rules,
             metrics,
         };
@@ -63,6 +65,11 @@ impl Channels {
         self.shard(channel).get(channel).map(look)
     }
 
+    /// How many rooms there are.
+    pub(super) fn rooms(&self) -> usize {
+        self.rooms.load(Ordering::Relaxed)
+    }
+
     /// Acts on a channel, if it exists.
     pub(super) fn act<T>(&self, channel: &Channel, action: impl FnOnce(&mut LocalChannel, Instant) -> T) -> Option<T> {
         let mut shard = self.shard(channel);
@@ -79,6 +86,7 @@ impl Channels {
         let acted = Acted::on(local, action);
         drop(shard);
         if is_new {
+            self.rooms.fetch_add(1, Ordering::Relaxed);
             self.metrics.rooms.inc();
         }
         (self.follow_up(channel, acted), is_new)
@@ -127,6 +135,7 @@ impl Channels {
         let generation = acted.generation;
         self.follow_up(channel, acted);
         if is_gone {
+            self.rooms.fetch_sub(1, Ordering::Relaxed);
             self.metrics.rooms.dec();
             self.agendas.iter().for_each(|agenda| agenda.remove(generation));
         }

@@ -13,6 +13,7 @@ use super::{
     stretch::Stretch,
 };
 use crate::{
+    access::Rate,
     broker::{RecoverError, Trouble, Unavailable},
     protocol::{Channel, History, RoomId},
 };
@@ -109,11 +110,33 @@ impl Hub {
     /// Takes the next step of an arrival and sends what follows from it, under one lock, so that no message gets in
     /// between. Makes the room if there is none.
     fn enter(&self, client: &Client, channel: &Channel, arrival: &mut Arrival, read: Option<&Stretch>) -> Step {
+        if self.channels.rooms() >= self.options.max_rooms && self.channels.peek(channel, |_| ()).is_none() {
+            return Step::Refused(Refusal::Overloaded);
+        }
         let (step, is_new) = self.channels.open(channel, |local, now| local.arrive(client, arrival, read, now));
         if is_new {
             self.broker.interest_changed(channel.clone());
         }
         step
+    }
+
+    /// Whether joining this room would make it: it has no members on this server and, if it keeps history, no log. A room of
+    /// which Redis does not say so counts as there.
+    pub async fn would_make(&self, room: &RoomId) -> bool {
+        let channel = [Channel::Room(room.clone())];
+        if !self.rules.keeps_history || self.channels.peek(&channel[0], |_| ()).is_some() {
+            return false;
+        }
+        let tops = self.broker.tops(&channel).await;
+        tops.is_ok_and(|tops| matches!(&tops[..], [Ok(None)]))
+    }
+
+    /// Takes this much from a purse that all servers share. Returns how long it takes until it is there, if it is not.
+    ///
+    /// # Errors
+    /// If the broker is away.
+    pub async fn spend(&self, purse: &str, rate: Rate, cost: f64) -> Result<Option<Duration>, Unavailable> {
+        self.broker.spend(purse, rate, cost).await
     }
 
     /// Whether the broker is away, as far as known.

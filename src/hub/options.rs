@@ -20,6 +20,8 @@ pub struct Options {
     pub line_bytes: usize,
     /// Most messages that a client may ask for with `last`.
     pub max_last: u64,
+    /// Most rooms with members on this server.
+    pub max_rooms: usize,
     /// How long a client that joins waits for the broker.
     pub join_timeout: Duration,
 }

@@ -40,11 +40,13 @@ pub enum ErrorCode {
     Unauthorized,
     /// The connection's token does not grant the right that this needs.
     Forbidden,
+    /// The client is too fast.
+    RateLimited,
 }
 
 impl ErrorCode {
     /// Every code there is, for documentation, metrics and tests.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::BadJson,
         Self::UnknownType,
         Self::MissingField,
@@ -62,6 +64,7 @@ impl ErrorCode {
         Self::Overloaded,
         Self::Unauthorized,
         Self::Forbidden,
+        Self::RateLimited,
     ];
 
     /// The code as it stands in the `error` event.
@@ -84,6 +87,7 @@ impl ErrorCode {
             Self::Overloaded => "overloaded",
             Self::Unauthorized => "unauthorized",
             Self::Forbidden => "forbidden",
+            Self::RateLimited => "rate_limited",
         }
     }
 }
@@ -184,13 +188,15 @@ pub enum CloseCode {
     SlowConsumer,
     /// 4010: the client's token has ended; the client should come back with another.
     TokenExpired,
+    /// 4029: the client was too fast for long, or has as many connections as it may.
+    TooFast,
     /// 4501: the client showed no token in time, or one that is refused.
     Unauthorized,
 }
 
 impl CloseCode {
     /// Every code there is, for documentation, metrics and tests.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Normal,
         Self::ProtocolError,
         Self::Binary,
@@ -202,6 +208,7 @@ impl CloseCode {
         Self::SlowSender,
         Self::SlowConsumer,
         Self::TokenExpired,
+        Self::TooFast,
         Self::Unauthorized,
     ];
 
@@ -219,6 +226,7 @@ impl CloseCode {
             Self::SlowSender => 4002,
             Self::SlowConsumer => 4008,
             Self::TokenExpired => 4010,
+            Self::TooFast => 4029,
             Self::Unauthorized => 4501,
         }
     }
@@ -237,6 +245,7 @@ impl CloseCode {
             Self::SlowSender => "slow_sender",
             Self::SlowConsumer => "slow_consumer",
             Self::TokenExpired => "token_expired",
+            Self::TooFast => "too_fast",
             Self::Unauthorized => "unauthorized",
         }
     }

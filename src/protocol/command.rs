@@ -1,6 +1,6 @@
 //! What a client asks for.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -49,18 +49,27 @@ pub struct Rejection {
     pub room: Option<RoomId>,
     /// The right that was missing.
     pub right: Option<Right>,
+    /// After which time to try again, in milliseconds.
+    pub retry_after_ms: Option<u64>,
 }
 
 impl Rejection {
     /// A rejection with nothing but these; set the other fields afterwards.
     pub fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, message: message.into(), id: None, room: None, right: None }
+        Self { code, message: message.into(), id: None, room: None, right: None, retry_after_ms: None }
+    }
+
+    /// The client is too fast for a limit, and may go on after this time.
+    pub fn too_fast(limit: &str, wait: Duration) -> Self {
+        let wait = wait.as_millis();
+        let message = format!("too fast for the limit {limit}; go on after {wait} ms");
+        Self { retry_after_ms: u64::try_from(wait).ok(), ..Self::new(ErrorCode::RateLimited, message) }
     }
 
     /// The event that tells the client.
     pub fn into_event(self) -> Event {
-        let Self { code, message, id, room, right } = self;
-        Event::Error { code, message, id, room, right }
+        let Self { code, message, id, room, right, retry_after_ms } = self;
+        Event::Error { code, message, id, room, right, retry_after_ms }
     }
 }
 

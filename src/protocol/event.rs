@@ -63,6 +63,9 @@ pub enum Event {
         /// With `forbidden`, the right that was missing.
         #[serde(skip_serializing_if = "Option::is_none")]
         right: Option<Right>,
+        /// With `rate_limited`, after which time to try again.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        retry_after_ms: Option<u64>,
     },
     /// The client's token is true.
     Authenticated {

@@ -6,8 +6,11 @@ use serde_json::Value;
 
 use super::StartError;
 use crate::{
-    access::{BadClaim, Checks, Door, Grants, Hidden, KeySource, KeyStore, Permissions, Verifier},
-    config::Config,
+    access::{
+        self, Alone, BadClaim, Checks, Door, Grants, Hidden, KeySource, KeyStore, Networks, Permissions, Rate, Sites,
+        Surroundings, Together, Verifier,
+    },
+    config::{self, Config},
     protocol::Limits,
     telemetry::Metrics,
 };
@@ -19,7 +22,7 @@ use crate::{
 pub(crate) fn door(config: &Config, metrics: &Arc<Metrics>) -> Result<Door, StartError> {
     let keys = config.has_keys().then(|| KeyStore::new(key_sources(config), metrics.clone()));
     let keys = keys.transpose().map_err(|(setting, source)| StartError::Keys { setting, source })?;
-    Ok(Door::new(verifier(config), keys, anonymous(config)?))
+    Ok(Door::new(verifier(config), keys, anonymous(config)?, surroundings(config)?, limits(config)))
 }
 
 /// What checks tokens.
@@ -44,6 +47,49 @@ pub fn key_sources(config: &Config) -> Vec<KeySource> {
         if is_url { KeySource::JwksUrl(place.clone()) } else { KeySource::JwksFile(place.into()) }
     });
     [secret, secret_file, pem_file, jwks].into_iter().flatten().collect()
+}
+
+fn surroundings(config: &Config) -> Result<Surroundings, StartError> {
+    let networks = |setting, items: &[String]| {
+        let items = if items == ["none"] { &[] } else { items };
+        Networks::parse(items).map_err(|item| StartError::Networks { setting, item: item.to_owned() })
+    };
+    Ok(Surroundings {
+        sites: Sites::parse(&config.allowed_origins).map_err(|item| StartError::Site(item.to_owned()))?,
+        trusted: networks("ROOMCAST_TRUSTED_PROXIES", &config.trusted_proxies)?,
+        unlimited: networks("ROOMCAST_UNLIMITED_ADDRESSES", &config.unlimited_addresses)?,
+    })
+}
+
+fn limits(config: &Config) -> access::Limits {
+    if !config.limits {
+        return access::Limits::default();
+    }
+    let rate = |rate: Option<config::Rate>| {
+        rate.map(|rate| Rate { per_second: rate.per_second as f64, burst: rate.burst as f64 })
+    };
+    access::Limits {
+        alone: Alone {
+            frames: rate(config.frames_per_connection),
+            messages: rate(config.messages_per_connection),
+            bytes: rate(config.bytes_per_connection),
+            histories: rate(config.histories_per_connection),
+        },
+        of_user: Together {
+            connections: config.connections_per_user,
+            upgrades: None,
+            messages: rate(config.messages_per_user),
+            bytes: rate(config.bytes_per_user),
+        },
+        of_address: Together {
+            connections: config.connections_per_address,
+            upgrades: rate(config.upgrades_per_address),
+            messages: rate(config.messages_per_address),
+            bytes: rate(config.bytes_per_address),
+        },
+        new_rooms: rate(config.new_rooms),
+        broadcasts: rate(config.broadcasts),
+    }
 }
 
 /// What clients without a token may do.

@@ -86,6 +86,21 @@ pub enum StartError {
         /// What is wrong with them.
         source: SourceError,
     },
+    /// An item in a list of networks is none.
+    #[error(
+        "{setting} has {item:?}, which is no address and no network; write it like 10.0.0.0/8, 192.0.2.7 or private"
+    )]
+    Networks {
+        /// The setting.
+        setting: &'static str,
+        /// The item.
+        item: String,
+    },
+    /// An item in the list of web pages is none.
+    #[error(
+        "ROOMCAST_ALLOWED_ORIGINS has {0:?}, which is no origin; write it like https://app.example.com, https://*.example.com, own or *"
+    )]
+    Site(String),
     /// What clients without a token may do cannot be read.
     #[error("ROOMCAST_ANONYMOUS {0}")]
     Anonymous(BadClaim),

@@ -44,6 +44,7 @@ impl From<&Config> for hub::Options {
             line_messages: config.outbox_messages,
             line_bytes: config.outbox_bytes,
             max_last: config.max_last as u64,
+            max_rooms: config.max_rooms,
             // A join waits for a subscription and a reading of the log.
             join_timeout: 2 * config.redis_command_timeout,
         }

@@ -5,25 +5,24 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::{
-    net::TcpStream,
     task::yield_now,
     time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until},
 };
 
 use super::{
+    context::{Context, Refused},
     lease::{Due, Lease},
-    state::{Action, Entry, Rules, Session, not_joined, not_published, put_out},
+    state::{Action, Entry, Session, not_joined, not_published, put_out},
 };
 use crate::{
-    access::{Door, Pass, TokenError},
+    access::{Act, Allowance, Pass, Rate, Source, Verdict},
     broker::PublishError,
     hub::{Client, Hub, JoinError, Membership},
-    protocol::{Batch, Channel, CloseCode, Dialect, ErrorCode, Event, Item, MessageId, Rejection},
-    socket::{Bounds, Buffers, End, Inbound, Intake, Outbox, Received},
-    telemetry::Metrics,
+    protocol::{Batch, Channel, CloseCode, Draft, ErrorCode, Event, History, Item, MessageId, Rejection, RoomId},
+    socket::{End, Inbound, Outbox, Received},
+    telemetry::Limit,
 };
 
 /// How long to wait before joining a room for a client once more.
@@ -32,124 +31,40 @@ const JOIN_AGAIN: Duration = Duration::from_secs(1);
 /// After this many frames, or this many KiB, a connection lets others take their turn.
 const TURN: usize = 64;
 
-/// Options of every connection of a server.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// What a client may ask for.
-    pub rules: Rules,
-    /// How much may wait for a client, and for all clients together.
-    pub bounds: Arc<Bounds>,
-    /// How much clients may send.
-    pub intake: Intake,
-    /// How much the system may hold for one client.
-    pub buffers: Buffers,
-    /// How long a client may accept nothing of what waits for it.
-    pub write_timeout: Duration,
-    /// How often to ping a client.
-    pub ping_interval: Duration,
-}
-
-/// What a connection needs from its server; all connections share it.
-#[derive(Debug)]
-pub struct Context {
-    hub: Arc<Hub>,
-    door: Arc<Door>,
-    options: Options,
-    metrics: Arc<Metrics>,
-}
-
-/// How a client comes in: with a pass, without one, so that it has to show a token first, or refused, because its
-/// token is.
-pub type Admission = Result<Option<Arc<Pass>>, TokenError>;
-
 /// A command of this client that waits for the hub. There is one at a time, and the next message is held back until it
 /// ends: this keeps a client's messages in order, and slows a client that sends faster than the broker keeps up.
 /// Meanwhile the client gets what waits for it, and its control frames are seen.
 enum Outcome {
-    Authenticated(Result<Arc<Pass>, TokenError>),
+    Authenticated(Result<Arc<Pass>, Refused>),
     Joined(Entry, Result<Membership, JoinError>),
+    /// The client is too fast for this limit.
+    TooFast(Limit, Duration, Option<RoomId>, Option<MessageId>),
     Published,
     NotPublished(Channel, Option<MessageId>, PublishError),
 }
 
 type Pending = Option<BoxFuture<'static, Outcome>>;
 
-impl Context {
-    /// Makes what every connection to this hub needs.
-    pub fn new(hub: Arc<Hub>, door: Arc<Door>, options: Options, metrics: Arc<Metrics>) -> Self {
-        Self { hub, door, options, metrics }
-    }
-
-    /// Who comes in at this server.
-    pub fn door(&self) -> &Arc<Door> {
-        &self.door
-    }
-
-    /// Serves one client until either side closes. `unread` is what it has sent already. When this returns, or is
-    /// dropped, the client has left all its rooms.
-    pub async fn serve(self: Arc<Self>, stream: TcpStream, unread: Bytes, admission: Admission) {
-        self.metrics.connections.inc();
-        self.options.buffers.bound(&stream);
-        let (receiving, sending) = stream.into_split();
-        let outbox = Arc::new(Outbox::new(sending, Dialect::default(), self.options.bounds.clone()));
-        let inbound = Inbound::new(receiving, unread, outbox.clone(), &self.options.intake);
-        let pass = match admission {
-            Ok(pass) => pass,
-            Err(why) => return self.turn_away(&outbox, inbound, &why).await,
-        };
-        let (client, broadcasts) = self.hub.connect(outbox.clone());
-        let mut connection = Connection {
-            client,
-            outbox,
-            heartbeat: heartbeat(self.options.ping_interval),
-            silent_beats: 0,
-            turn: 0,
-            lease: Lease::of(pass.as_deref(), Instant::now(), SystemTime::now()),
-            session: Session::new(pass),
-            broadcasts,
-            pending: None,
-            joins_from: None,
-            answers: Vec::new(),
-            inbound,
-            context: self,
-        };
-        connection.greet();
-        let Err(end) = connection.run().await;
-        // Boxed, because it is large and rarely there.
-        Box::pin(connection.close(end)).await;
-    }
-
-    /// Tells a client why its token is refused, and closes. Browsers do not see the status of an upgrade, so it has been
-    /// granted.
-    async fn turn_away(&self, outbox: &Outbox, inbound: Inbound, why: &TokenError) {
-        let (code, rejection) = refusal(why);
-        self.metrics.error_sent(rejection.code);
-        outbox.deliver(&Batch::from(rejection.into_event()));
-        let end = End::from(code.unwrap_or(CloseCode::Unauthorized));
-        self.metrics.disconnected(end.code());
-        inbound.close(&end, self.options.write_timeout).await;
-    }
-}
-
-/// What to tell a client whose token is refused, and with which code to close, if at all.
-fn refusal(why: &TokenError) -> (Option<CloseCode>, Rejection) {
-    let (close, code) = match why {
-        TokenError::NoKeys => (None, ErrorCode::Unauthorized),
-        TokenError::KeysAway => (Some(CloseCode::Overloaded), ErrorCode::Unavailable),
-        TokenError::Expired(_) => (Some(CloseCode::TokenExpired), ErrorCode::Unauthorized),
-        _ => (Some(CloseCode::Unauthorized), ErrorCode::Unauthorized),
-    };
-    (close, Rejection::new(code, why.to_string()))
+/// What a command costs in a purse that all servers share.
+struct Charge {
+    limit: Limit,
+    purse: String,
+    rate: Rate,
 }
 
 /// One client's connection.
-struct Connection {
+pub(super) struct Connection {
     context: Arc<Context>,
     inbound: Inbound,
     outbox: Arc<Outbox>,
     client: Client,
     session: Session<Membership>,
     lease: Lease,
+    /// From where it comes, if limits by address apply to it.
+    source: Option<Source>,
+    allowance: Allowance,
+    /// Until when not to read from the client, which was too fast.
+    slowed_until: Option<Instant>,
     /// Until when not to join rooms for the client, after it failed.
     joins_from: Option<Instant>,
     /// Every client is a member of the broadcast channel.
@@ -165,13 +80,48 @@ struct Connection {
 }
 
 impl Connection {
-    async fn run(&mut self) -> Result<Infallible, End> {
+    /// Serves one client until either side closes. When this returns, or is dropped, the client has left all its rooms.
+    pub(super) async fn run(
+        context: Arc<Context>,
+        inbound: Inbound,
+        outbox: Arc<Outbox>,
+        pass: Option<Arc<Pass>>,
+        source: Option<Source>,
+        allowance: Allowance,
+    ) {
+        let (client, broadcasts) = context.hub.connect(outbox.clone());
+        let mut connection = Self {
+            client,
+            outbox,
+            heartbeat: heartbeat(context.options.ping_interval),
+            silent_beats: 0,
+            turn: 0,
+            lease: Lease::of(pass.as_deref(), Instant::now(), SystemTime::now()),
+            session: Session::new(pass),
+            source,
+            allowance,
+            slowed_until: None,
+            broadcasts,
+            pending: None,
+            joins_from: None,
+            answers: Vec::new(),
+            inbound,
+            context,
+        };
+        connection.greet();
+        let Err(end) = connection.serve().await;
+        // Boxed, because it is large and rarely there.
+        Box::pin(connection.close(end)).await;
+    }
+
+    async fn serve(&mut self) -> Result<Infallible, End> {
         loop {
             while self.turn < TURN
+                && self.slowed_until.is_none()
                 && let Some(received) = self.inbound.next(self.pending.is_some())?
             {
                 self.turn += 1;
-                self.receive(&received);
+                self.receive(&received)?;
             }
             self.send_answers();
             if self.turn >= TURN {
@@ -189,7 +139,8 @@ impl Connection {
                     self.pending = None;
                     self.conclude(outcome)?;
                 }
-                length = self.inbound.read(is_busy) => self.turn += length? / 1024,
+                length = self.inbound.read(is_busy), if self.slowed_until.is_none() => self.turn += length? / 1024,
+                () = until(self.slowed_until) => self.slowed_until = None,
                 _ = self.heartbeat.tick() => self.beat()?,
                 () = until(self.lease.next()) => self.keep_lease()?,
                 () = until(self.joins_from) => self.joins_from = None,
@@ -234,37 +185,61 @@ impl Connection {
         }
     }
 
-    fn join(&mut self, entry: Entry) {
-        self.send_answers();
-        let (hub, client) = (self.context.hub.clone(), self.client.clone());
-        self.pending = Some(Box::pin(async move {
-            let result = hub.join(&client, &entry.room, entry.history).await;
-            Outcome::Joined(entry, result)
-        }));
-    }
-
-    fn receive(&mut self, received: &Received) {
+    fn receive(&mut self, received: &Received) -> Result<(), End> {
+        self.spend(Act::Frame)?;
         match received {
             Received::Text(text) => {
                 self.context.metrics.messages_received.inc();
-                self.act(text);
+                self.act(text)?;
             }
             Received::Binary => self.context.metrics.messages_received.inc(),
             // Answers pings, and ends the connection when its time has come.
             Received::Part | Received::Ping(_) | Received::Pong | Received::Close(_) => {}
         }
+        Ok(())
+    }
+
+    /// The client does something that is limited. It may be slowed, and told.
+    ///
+    /// # Errors
+    /// If it has been too fast for long.
+    fn spend(&mut self, act: Act) -> Result<(), End> {
+        let now = Instant::now();
+        match self.allowance.spend(act, now) {
+            Verdict::Fine => Ok(()),
+            Verdict::Slow { limit, wait, begins, tell } => {
+                self.slowed_until = self.slowed_until.max(Some(now + wait));
+                if begins {
+                    self.context.metrics.limited(limit);
+                }
+                if tell {
+                    self.refuse(Rejection::too_fast(limit.as_str(), wait));
+                }
+                Ok(())
+            }
+            Verdict::Close(limit) => {
+                self.refuse(Rejection::too_fast(limit.as_str(), Duration::ZERO));
+                Err(CloseCode::TooFast.into())
+            }
+        }
     }
 
     /// Does what the session says about a text frame.
-    fn act(&mut self, text: &str) {
+    fn act(&mut self, text: &str) -> Result<(), End> {
         match self.session.receive(text, &self.context.options.rules) {
             Ok(Action::Reply(event)) => self.answers.push(Item::Event(event)),
             Ok(Action::Authenticate(token)) => {
                 self.send_answers();
                 let door = self.context.door.clone();
-                self.pending = Some(Box::pin(async move { Outcome::Authenticated(door.admit(&token).await) }));
+                self.pending =
+                    Some(Box::pin(
+                        async move { Outcome::Authenticated(door.admit(&token).await.map_err(Refused::Token)) },
+                    ));
             }
             Ok(Action::Join(entry, before)) => {
+                if entry.history != History::None {
+                    self.spend(Act::History)?;
+                }
                 drop(before);
                 self.join(entry);
             }
@@ -274,17 +249,59 @@ impl Connection {
                 self.answers.push(Item::Event(left));
             }
             Ok(Action::Publish(channel, draft)) => {
-                self.send_answers();
-                let (hub, client) = (self.context.hub.clone(), self.client.clone());
-                self.pending = Some(Box::pin(async move {
-                    match hub.publish(&channel, &draft, Some(&client)).await {
-                        Ok(_) => Outcome::Published,
-                        Err(why) => Outcome::NotPublished(channel, draft.id().cloned(), why),
-                    }
-                }));
+                self.spend(Act::Message(text.len()))?;
+                self.publish(channel, draft);
             }
             Err(rejection) => self.refuse(rejection),
         }
+        Ok(())
+    }
+
+    fn join(&mut self, entry: Entry) {
+        self.send_answers();
+        // What its token has the server join is not the client's doing.
+        let charge = if entry.by_server { None } else { self.charge(Limit::NewRooms) };
+        let (hub, client) = (self.context.hub.clone(), self.client.clone());
+        self.pending = Some(Box::pin(async move {
+            if let Some(charge) = charge
+                && hub.would_make(&entry.room).await
+                && let Some(wait) = charge.pay(&hub).await
+            {
+                return Outcome::TooFast(charge.limit, wait, Some(entry.room), None);
+            }
+            let result = hub.join(&client, &entry.room, entry.history).await;
+            Outcome::Joined(entry, result)
+        }));
+    }
+
+    fn publish(&mut self, channel: Channel, draft: Draft) {
+        self.send_answers();
+        let charge = if channel == Channel::Broadcast { self.charge(Limit::Broadcasts) } else { None };
+        let (hub, client) = (self.context.hub.clone(), self.client.clone());
+        self.pending = Some(Box::pin(async move {
+            if let Some(charge) = charge
+                && let Some(wait) = charge.pay(&hub).await
+            {
+                return Outcome::TooFast(charge.limit, wait, None, draft.id().cloned());
+            }
+            match hub.publish(&channel, &draft, Some(&client)).await {
+                Ok(_) => Outcome::Published,
+                Err(why) => Outcome::NotPublished(channel, draft.id().cloned(), why),
+            }
+        }));
+    }
+
+    /// What the user, or else the address, pays for something; `None` if it is free.
+    fn charge(&self, limit: Limit) -> Option<Charge> {
+        let limits = self.context.door.limits();
+        let rate = if limit == Limit::NewRooms { limits.new_rooms? } else { limits.broadcasts? };
+        let user = self.session.pass().and_then(|pass| pass.user.as_ref());
+        let who = match (user, &self.source) {
+            (Some(user), _) => format!("user:{}", user.as_str()),
+            (None, Some(source)) => format!("address:{source}"),
+            (None, None) => return None,
+        };
+        Some(Charge { limit, purse: format!("{}:{who}", limit.as_str()), rate })
     }
 
     /// Takes the outcome in, and tells the client what the hub did not tell it.
@@ -294,12 +311,10 @@ impl Connection {
     fn conclude(&mut self, outcome: Outcome) -> Result<(), End> {
         match outcome {
             Outcome::Authenticated(Ok(pass)) => self.admit(&pass)?,
-            Outcome::Authenticated(Err(why)) => {
-                let (code, rejection) = refusal(&why);
-                self.refuse(rejection);
-                if let Some(code) = code {
-                    return Err(code.into());
-                }
+            Outcome::Authenticated(Err(why)) => self.turn_away(&why)?,
+            Outcome::TooFast(limit, wait, room, id) => {
+                self.context.metrics.limited(limit);
+                self.refuse(Rejection { room, id, ..Rejection::too_fast(limit.as_str(), wait) });
             }
             Outcome::Joined(entry, Ok(membership)) => self.session.joined(entry, membership),
             Outcome::Joined(entry, Err(_)) if entry.by_server => {
@@ -323,6 +338,12 @@ impl Connection {
             self.refuse(Rejection::new(ErrorCode::Unauthorized, message));
             return Err(CloseCode::Unauthorized.into());
         };
+        if let Some(user) = pass.user.as_ref().filter(|_| !self.allowance.has_user()) {
+            match self.context.door.user_seat(user, Instant::now()) {
+                Ok(seat) => self.allowance.belongs_to(Some(seat)),
+                Err(_) => self.turn_away(&Refused::TooMany)?,
+            }
+        }
         for (membership, left) in ended {
             drop(membership);
             self.answers.push(Item::Event(left));
@@ -331,6 +352,16 @@ impl Connection {
         self.joins_from = None;
         self.answers.push(Item::Event(authenticated(pass)));
         Ok(())
+    }
+
+    /// Tells the client why its token is refused.
+    ///
+    /// # Errors
+    /// If that ends the connection.
+    fn turn_away(&mut self, why: &Refused) -> Result<(), End> {
+        let (code, rejection) = self.context.refusal(why);
+        self.refuse(rejection);
+        code.map_or(Ok(()), |code| Err(End::from(code)))
     }
 
     fn refuse(&mut self, rejection: Rejection) {
@@ -345,8 +376,9 @@ impl Connection {
     }
 
     fn beat(&mut self) -> Result<(), End> {
-        // The server does not read while a command is pending, so silence then does not mean that the client is dead.
-        if self.inbound.is_alive() || !self.inbound.may_read(self.pending.is_some()) {
+        // The server does not read while a command is pending or the client is slowed, so silence then does not mean that the client is dead.
+        let may_read = self.slowed_until.is_none() && self.inbound.may_read(self.pending.is_some());
+        if self.inbound.is_alive() || !may_read {
             self.silent_beats = 0;
         } else {
             self.silent_beats += 1;
@@ -392,6 +424,13 @@ impl Connection {
     }
 }
 
+impl Charge {
+    /// Returns how long to wait if there is not enough in the purse. If Redis is away, what follows will say so.
+    async fn pay(&self, hub: &Hub) -> Option<Duration> {
+        hub.spend(&self.purse, self.rate, 1.0).await.unwrap_or_default()
+    }
+}
+
 /// What tells a client who it is and for how long.
 fn authenticated(pass: &Pass) -> Event {
     let left = pass.expires_at.map(|end| end.duration_since(SystemTime::now()).unwrap_or_default());
@@ -430,14 +469,18 @@ fn heartbeat(period: Duration) -> Interval {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use tokio::{
         io::{AsyncWriteExt, copy, sink},
-        net::TcpListener,
+        net::{TcpListener, TcpStream},
     };
     use tokio_util::task::TaskTracker;
 
-    use super::*;
-    use crate::{broker::MemoryBroker, telemetry::trace::Tracer};
+    use super::{super::Arrival, *};
+    use crate::{
+        broker::MemoryBroker,
+        telemetry::{Metrics, trace::Tracer},
+    };
 
     /// A masked frame; the mask is zero, so that the payload stays as it is.
     fn frame(first: u8, payload: &str) -> Vec<u8> {
@@ -447,7 +490,8 @@ mod tests {
 
     /// A server without settings.
     fn context(metrics: &Arc<Metrics>) -> Arc<Context> {
-        let config = crate::config::Config::from_env([]).unwrap().0;
+        let unlimited = [("ROOMCAST_FRAMES_PER_CONNECTION".into(), "off".into())];
+        let config = crate::config::Config::from_env(unlimited).unwrap().0;
         let broker = Arc::new(MemoryBroker::new((&config).into(), config.memory_broker_bytes));
         let hub = Hub::new("a:1", broker, (&config).into(), Tracer::new(None, "none"), metrics.clone());
         let options = crate::server::options::session(&config, "a:1", metrics);
@@ -474,8 +518,8 @@ mod tests {
             }
             longest
         };
-        let admission = Ok(connection.door().anonymous());
-        let serving = TaskTracker::new().spawn(connection.serve(stream, Bytes::new(), admission));
+        let arrival = Arrival { admission: Ok(connection.door().anonymous()), source: None, seat: None };
+        let serving = TaskTracker::new().spawn(connection.serve(stream, Bytes::new(), arrival));
         let mut nowhere = sink();
         let longest = tokio::select! {
             longest = watching => longest,

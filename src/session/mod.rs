@@ -5,11 +5,12 @@
 //! [`Recipient`](crate::hub::Recipient) (`recipient.rs`).
 
 mod connection;
+mod context;
 mod lease;
 mod recipient;
 mod state;
 
 pub use self::{
-    connection::{Admission, Context, Options},
+    context::{Arrival, Context, Options, Refused},
     state::Rules,
 };

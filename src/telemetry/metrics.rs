@@ -3,7 +3,10 @@ use prometheus::{
     core::Collector,
 };
 
-use super::instruments::{Counter, Durations, Gauge, Level};
+use super::{
+    Limit,
+    instruments::{Counter, Durations, Gauge, Level},
+};
 use crate::protocol::{CloseCode, ErrorCode, ResetReason};
 
 /// What kind of message was heard on a channel.
@@ -77,6 +80,7 @@ pub struct Metrics {
     errors: IntCounterVec,
     envelopes: [IntCounter; EnvelopeKind::ALL.len()],
     resets: IntCounterVec,
+    limited: [IntCounter; Limit::ALL.len()],
     info: IntGaugeVec,
 }
 
@@ -98,7 +102,14 @@ impl Metrics {
             "kind",
             &EnvelopeKind::ALL.map(EnvelopeKind::as_str),
         );
+        let limited = counters(
+            "roomcast_limited_total",
+            "Times that a limit refused a client, or began to slow it down, by limit.",
+            "limit",
+            &Limit::ALL.map(Limit::as_str),
+        );
         Self {
+            limited: Limit::ALL.map(|limit| limited.with_label_values(&[limit.as_str()])),
             connected_clients: gauge("ws_connected_clients", "WebSocket clients connected to this server now."),
             connections_limit: gauge("ws_connections_limit", "WebSocket clients that this server takes at most."),
             messages_received: counter("ws_messages_received_total", "Data frames received from clients."),
@@ -214,6 +225,11 @@ impl Metrics {
     /// An error event was sent.
     pub fn error_sent(&self, code: ErrorCode) {
         self.errors.with_label_values(&[code.as_str()]).inc();
+    }
+
+    /// A limit refused a client, or began to slow it down.
+    pub fn limited(&self, limit: Limit) {
+        self.limited[limit as usize].inc();
     }
 
     /// A message was heard on a channel.

@@ -2,10 +2,12 @@
 
 mod export;
 mod instruments;
+mod limit;
 pub mod log;
 mod metrics;
 pub mod trace;
 
 pub use export::Traces;
 pub use instruments::{Counter, Durations, Gauge, Level};
+pub use limit::Limit;
 pub use metrics::{EnvelopeKind, Metrics};

@@ -227,7 +227,14 @@ fn shapes() -> BTreeMap<String, Shape> {
     let left = |reason| Event::Left { room: room.clone(), reason };
     let ack = |room, position| Event::Ack { id: id.clone(), room, position };
     let reset = |room, position| Event::Reset { room, position, reason: ResetReason::Trimmed };
-    let error = |id, room, right| Event::Error { code: ErrorCode::BadJson, message: "no".into(), id, room, right };
+    let error = |id, room, right, retry_after_ms| Event::Error {
+        code: ErrorCode::BadJson,
+        message: "no".into(),
+        id,
+        room,
+        right,
+        retry_after_ms,
+    };
     let authenticated =
         |expires_ms| Event::Authenticated { username: username.clone(), expires_ms, rooms: vec![room.clone()] };
     let events = [
@@ -235,7 +242,7 @@ fn shapes() -> BTreeMap<String, Shape> {
         varies(left(None), left(Some("unavailable"))),
         varies(ack(None, None), ack(Some(room.clone()), position)),
         varies(reset(None, None), reset(Some(room.clone()), position)),
-        varies(error(None, None, None), error(Some(id.clone()), Some(room.clone()), Some(Right::Send))),
+        varies(error(None, None, None, None), error(Some(id.clone()), Some(room.clone()), Some(Right::Send), Some(1))),
         varies(authenticated(None), authenticated(Some(1))),
         always(Event::Expiring { in_ms: 1 }),
         always(Event::Reconnect { after_ms: 1, reason: "shutting_down" }),

@@ -20,6 +20,7 @@ mod door;
 mod door_keys;
 mod foreign;
 mod health;
+mod limits;
 mod load;
 mod memory;
 mod metrics;

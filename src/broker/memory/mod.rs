@@ -1,5 +1,6 @@
 mod log;
 mod logs;
+mod purses;
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -7,14 +8,16 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use self::{log::Log, logs::Logs};
+use self::{log::Log, logs::Logs, purses::Purses};
 use super::{
     Broker, Diagnosis, Listener, LookedUp, PublishError, Published, RecoverError, Retention, Trouble, Unavailable,
     interest::Interest,
 };
 use crate::{
+    access::Rate,
     order::{LogSlice, ReadFrom},
     protocol::{Channel, Draft, Frame, Position},
 };
@@ -28,16 +31,26 @@ pub struct MemoryBroker {
     interest: Interest,
     retention: Retention,
     logs: Mutex<Logs>,
+    purses: Mutex<Purses>,
 }
 
 impl MemoryBroker {
     /// A broker with no channels. All logs together take at most `max_bytes`.
     pub fn new(retention: Retention, max_bytes: usize) -> Self {
-        Self { interest: Interest::default(), retention, logs: Mutex::new(Logs::new(max_bytes)) }
+        Self {
+            interest: Interest::default(),
+            retention,
+            logs: Mutex::new(Logs::new(max_bytes)),
+            purses: Mutex::default(),
+        }
     }
 
     fn logs(&self) -> MutexGuard<'_, Logs> {
         self.logs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn purses(&self) -> MutexGuard<'_, Purses> {
+        self.purses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -52,7 +65,10 @@ impl Broker for MemoryBroker {
                     changed = self.interest.next() => {
                         changed.iter().filter(|channel| listener.wants(channel)).for_each(|channel| listener.subscribed(channel));
                     }
-                    _ = sweep.tick() => self.logs().sweep(&self.retention),
+                    _ = sweep.tick() => {
+                        self.logs().sweep(&self.retention);
+                        self.purses().sweep(Instant::now());
+                    }
                 }
             }
         })
@@ -103,6 +119,15 @@ impl Broker for MemoryBroker {
             let mut logs = self.logs();
             Ok(channels.iter().map(|channel| Ok(logs.get_mut(channel).map(Log::look_up))).collect())
         })
+    }
+
+    fn spend<'a>(
+        &'a self,
+        purse: &'a str,
+        rate: Rate,
+        cost: f64,
+    ) -> BoxFuture<'a, Result<Option<Duration>, Unavailable>> {
+        Box::pin(async move { Ok(self.purses().spend(purse, rate, cost, Instant::now())) })
     }
 
     fn kind(&self) -> &'static str {

@@ -36,6 +36,11 @@ impl Keys {
         format!("{}:mark:{origin_server}", self.prefix)
     }
 
+    /// A string: when a purse is full again, in milliseconds since 1970.
+    pub(super) fn purse(&self, purse: &str) -> String {
+        format!("{}:purse:{purse}", self.prefix)
+    }
+
     /// The channel with this name; `None` if it is not one of roomcast's.
     pub(super) fn parse(&self, name: &[u8]) -> Option<Channel> {
         let rest = std::str::from_utf8(name).ok()?.strip_prefix(self.prefix.as_str())?.strip_prefix(':')?;

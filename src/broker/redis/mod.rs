@@ -17,6 +17,7 @@ mod memory;
 mod options;
 mod outage;
 mod publisher;
+mod purses;
 mod queries;
 mod reader;
 mod shard;
@@ -36,6 +37,7 @@ use super::{
     Broker, Diagnosis, Listener, LookedUp, PublishError, Published, RecoverError, Retention, Trouble, Unavailable,
 };
 use crate::{
+    access::Rate,
     order::{LogSlice, ReadFrom},
     protocol::{Channel, Draft, Epoch, Frame, Position},
     telemetry::Metrics,
@@ -103,6 +105,15 @@ impl Broker for RedisBroker {
 
     fn tops<'a>(&'a self, channels: &'a [Channel]) -> BoxFuture<'a, Result<Vec<LookedUp>, Unavailable>> {
         Box::pin(self.shard.reader.tops(channels))
+    }
+
+    fn spend<'a>(
+        &'a self,
+        purse: &'a str,
+        rate: Rate,
+        cost: f64,
+    ) -> BoxFuture<'a, Result<Option<Duration>, Unavailable>> {
+        Box::pin(self.shard.purses.spend(purse, rate, cost))
     }
 
     fn kind(&self) -> &'static str {

@@ -1,6 +1,6 @@
 use std::{sync::Arc, time::Duration};
 
-use redis::AsyncCommands;
+use redis::{AsyncCommands, RedisResult, aio::MultiplexedConnection};
 
 use super::{
     super::{PublishError, Published, Unavailable},
@@ -58,6 +58,14 @@ impl Publisher {
     /// Waits until a check finds that Redis has lost its last writes. Cancel-safe.
     pub(super) async fn writes_lost(&self) {
         self.heartbeat.writes_lost().await;
+    }
+
+    /// Runs another command that must not wait for queries.
+    pub(super) async fn run<T>(
+        &self,
+        command: impl AsyncFnOnce(&mut MultiplexedConnection) -> RedisResult<T>,
+    ) -> Result<T, Failure> {
+        self.link.run(command).await
     }
 
     pub(super) async fn publish(

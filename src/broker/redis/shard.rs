@@ -15,6 +15,7 @@ use super::{
     options::Options,
     outage::{Outages, Part},
     publisher::Publisher,
+    purses::Purses,
     queries::Queries,
     reader::Reader,
     subscriber::{Shared, Subscriber},
@@ -31,6 +32,7 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Shard {
     pub(super) publisher: Arc<Publisher>,
+    pub(super) purses: Purses,
     pub(super) reader: Reader,
     pub(super) subscriber: Subscriber,
     outages: Arc<Outages>,
@@ -64,9 +66,10 @@ impl Shard {
         let reader = Reader::new(queries, keys.clone(), options.retention, memory.clone(), &outages, metrics.clone());
         let probe = SubscriberProbe::new(keys.subscriber_probe(origin_server), origin_server, options.probe_interval);
         let (publishing, metrics) = (publisher.clone(), metrics.clone());
+        let purses = Purses::new(publisher.clone(), keys.clone());
         let shared = Shared { connector, keys, vouching, publisher: publishing, outages: outages.clone(), metrics };
         let subscriber = Subscriber::new(shared, probe, options.max_frame);
-        Ok(Self { publisher, reader, subscriber, outages, memory })
+        Ok(Self { publisher, purses, reader, subscriber, outages, memory })
     }
 
     /// Makes the connections, and replaces lost ones, until `stop`.

@@ -1,4 +1,4 @@
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
@@ -173,6 +173,16 @@ impl Client {
                 return frame.expect("a close code").code.into();
             }
         }
+    }
+
+    /// Sends a frame unless the connection has ended, or takes nothing for a moment.
+    pub async fn try_send(&mut self, message: Message) {
+        let _ = timeout(Duration::from_millis(50), self.socket.send(message)).await;
+    }
+
+    /// The next frame, if one has come.
+    pub async fn ready_frame(&mut self) -> Option<Message> {
+        timeout(Duration::from_millis(1), self.socket.next()).await.ok()?.map(|frame| frame.expect("a frame"))
     }
 
     /// The next frame that is not a ping or a pong.

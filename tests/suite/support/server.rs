@@ -213,6 +213,8 @@ pub fn command(settings: &[(&str, &str)]) -> Command {
     }
     // Tests wait for `/readyz` to show trouble; only a few are about how long a server stays ready with it.
     command.env("ROOMCAST_READY_GRACE", "0s");
+    // Tests send as fast as they can; only those of limits want any.
+    command.env("ROOMCAST_LIMITS", "off");
     command.envs(settings.iter().copied());
     command
 }

@@ -113,6 +113,7 @@ export class Server {
       ROOMCAST_ORIGIN_SERVER: server.name,
       ROOMCAST_DRAIN_TIME: '1s',
       ROOMCAST_READY_GRACE: '0s',
+      ROOMCAST_LIMITS: 'off',
       ...(redis && { ROOMCAST_REDIS_URL: redis.url }),
       ...env,
     };

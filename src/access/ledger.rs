@@ -1,0 +1,186 @@
+use std::{
+    collections::HashMap,
+    hash::Hash,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::{Bucket, Rate};
+
+/// What all connections of one user, or from one address, may do together.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Together {
+    /// Most connections.
+    pub connections: Option<usize>,
+    /// Upgrades.
+    pub upgrades: Option<Rate>,
+    /// Messages and broadcasts.
+    pub messages: Option<Rate>,
+    /// Bytes of their frames.
+    pub bytes: Option<Rate>,
+}
+
+/// The accounts of all users, or of all addresses. One without connections is forgotten once it owes nothing.
+#[derive(Debug)]
+pub struct Ledger<K> {
+    limits: Together,
+    accounts: Mutex<Accounts<K>>,
+}
+
+#[derive(Debug)]
+struct Accounts<K> {
+    by_key: HashMap<K, Arc<Account>>,
+    /// How many there may be before those that owe nothing are looked for.
+    tidy_at: usize,
+}
+
+#[derive(Debug, Default)]
+struct Account {
+    connections: AtomicUsize,
+    buckets: Mutex<Buckets>,
+}
+
+#[derive(Debug, Default)]
+struct Buckets {
+    upgrades: Bucket,
+    messages: Bucket,
+    bytes: Bucket,
+}
+
+/// One connection's place in an account. Dropping it gives the place back.
+#[derive(Debug)]
+pub struct Seat {
+    limits: Together,
+    account: Arc<Account>,
+}
+
+/// Why there is no seat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoSeat {
+    /// There are as many connections as there may be.
+    Connections,
+    /// Connections come too fast; there is a place again after this time.
+    Upgrades(Duration),
+}
+
+/// Accounts to have before the first tidying.
+const FEW: usize = 1024;
+
+impl<K: Eq + Hash> Ledger<K> {
+    /// Nobody has an account yet.
+    pub fn new(limits: Together) -> Self {
+        Self { limits, accounts: Mutex::new(Accounts { by_key: HashMap::new(), tidy_at: FEW }) }
+    }
+
+    /// A seat for one more connection.
+    ///
+    /// # Errors
+    /// If it has as many as it may, or they come too fast.
+    pub fn seat(&self, key: K, now: Instant) -> Result<Seat, NoSeat> {
+        let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+        if accounts.by_key.len() >= accounts.tidy_at {
+            accounts.by_key.retain(|_, account| !account.is_settled(now));
+            accounts.tidy_at = FEW + 2 * accounts.by_key.len();
+        }
+        let account = accounts.by_key.entry(key).or_default();
+        if let Some(rate) = self.limits.upgrades {
+            account.buckets().upgrades.take(rate, 1.0, now).map_err(NoSeat::Upgrades)?;
+        }
+        // Only this method adds, under the lock of all accounts.
+        if self.limits.connections.is_some_and(|most| account.connections.load(Ordering::Relaxed) >= most) {
+            return Err(NoSeat::Connections);
+        }
+        account.connections.fetch_add(1, Ordering::Relaxed);
+        Ok(Seat { limits: self.limits, account: account.clone() })
+    }
+}
+
+impl Account {
+    fn is_settled(&self, now: Instant) -> bool {
+        let buckets = self.buckets();
+        self.connections.load(Ordering::Relaxed) == 0
+            && [buckets.upgrades, buckets.messages, buckets.bytes].iter().all(|bucket| bucket.is_full(now))
+    }
+
+    fn buckets(&self) -> MutexGuard<'_, Buckets> {
+        self.buckets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Seat {
+    /// A message of this many bytes goes on the account. Returns how long it takes until nothing is owed for messages,
+    /// and for bytes.
+    pub(super) fn owe(&self, bytes: usize, now: Instant) -> [Duration; 2] {
+        let mut buckets = self.account.buckets();
+        let messages = self.limits.messages.map(|rate| buckets.messages.owe(rate, 1.0, now));
+        let bytes = self.limits.bytes.map(|rate| buckets.bytes.owe(rate, bytes as f64, now));
+        [messages, bytes].map(Option::unwrap_or_default)
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.account.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rate(per_second: f64, burst: f64) -> Option<Rate> {
+        Some(Rate { per_second, burst })
+    }
+
+    #[test]
+    fn each_has_its_own_account_and_places_are_given_back() {
+        let ledger = Ledger::new(Together { connections: Some(2), ..Together::default() });
+        let now = Instant::now();
+        let (first, _second) = (ledger.seat("a", now).unwrap(), ledger.seat("a", now).unwrap());
+        assert_eq!(ledger.seat("a", now).unwrap_err(), NoSeat::Connections);
+        assert!(ledger.seat("b", now).is_ok());
+        drop(first);
+        assert!(ledger.seat("a", now).is_ok());
+    }
+
+    #[test]
+    fn upgrades_have_a_rate_of_their_own() {
+        let ledger = Ledger::new(Together { upgrades: rate(2.0, 3.0), ..Together::default() });
+        let now = Instant::now();
+        assert!((0..3).all(|_| ledger.seat("a", now).is_ok()));
+        assert_eq!(ledger.seat("a", now).unwrap_err(), NoSeat::Upgrades(Duration::from_millis(500)));
+        assert!(ledger.seat("a", now + Duration::from_millis(500)).is_ok());
+    }
+
+    #[test]
+    fn what_one_connection_says_another_one_owes_too_also_after_it_is_gone() {
+        let ledger =
+            Ledger::new(Together { messages: rate(1.0, 2.0), bytes: rate(100.0, 1000.0), ..Together::default() });
+        let now = Instant::now();
+        let seat = ledger.seat("a", now).unwrap();
+        assert_eq!(seat.owe(500, now), [Duration::ZERO; 2]);
+        assert_eq!(seat.owe(600, now), [Duration::ZERO, Duration::from_secs(1)]);
+        drop(seat);
+        let other = ledger.seat("a", now).unwrap();
+        assert_eq!(other.owe(0, now), [Duration::from_secs(1); 2]);
+    }
+
+    #[test]
+    fn accounts_that_owe_nothing_are_forgotten() {
+        let ledger = Ledger::new(Together { messages: rate(1.0, 1.0), ..Together::default() });
+        let now = Instant::now();
+        let (_seat, busy) = (ledger.seat(0, now).unwrap(), ledger.seat(1, now).unwrap());
+        busy.owe(0, now);
+        drop(busy);
+        (2..FEW).for_each(|key| drop(ledger.seat(key, now).unwrap()));
+        drop(ledger.seat(FEW, now).unwrap());
+        let left: Vec<usize> = ledger.accounts.lock().unwrap().by_key.keys().copied().collect();
+        assert_eq!(left.len(), 3, "{left:?}");
+        assert!([0, 1, FEW].iter().all(|key| left.contains(key)), "{left:?}");
+    }
+}

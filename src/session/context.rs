@@ -1,0 +1,123 @@
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use tokio::{net::TcpStream, time::Instant};
+
+use super::{connection::Connection, state::Rules};
+use crate::{
+    access::{Door, Pass, Seat, Source, TokenError},
+    hub::Hub,
+    protocol::{Batch, CloseCode, Dialect, ErrorCode, Rejection},
+    socket::{Bounds, Buffers, End, Inbound, Intake, Outbox},
+    telemetry::{Limit, Metrics},
+};
+
+/// Options of every connection of a server.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What a client may ask for.
+    pub rules: Rules,
+    /// How much may wait for a client, and for all clients together.
+    pub bounds: Arc<Bounds>,
+    /// How much clients may send.
+    pub intake: Intake,
+    /// How much the system may hold for one client.
+    pub buffers: Buffers,
+    /// How long a client may accept nothing of what waits for it.
+    pub write_timeout: Duration,
+    /// How often to ping a client.
+    pub ping_interval: Duration,
+}
+
+/// What a connection needs from its server; all connections share it.
+#[derive(Debug)]
+pub struct Context {
+    pub(super) hub: Arc<Hub>,
+    pub(super) door: Arc<Door>,
+    pub(super) options: Options,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+/// How a client comes in.
+#[derive(Debug)]
+pub struct Arrival {
+    /// With a pass, without one, so that it has to show a token first, or refused.
+    pub admission: Result<Option<Arc<Pass>>, Refused>,
+    /// From where, if limits by address apply to it.
+    pub source: Option<Source>,
+    /// Its place among the connections from there.
+    pub seat: Option<Seat>,
+}
+
+/// Why a client does not come in, or not under this token.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// Its token is refused.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// Its user has as many connections as it may.
+    #[error("you have as many connections as one user may; close another one first")]
+    TooMany,
+}
+
+impl Context {
+    /// Makes what every connection to this hub needs.
+    pub fn new(hub: Arc<Hub>, door: Arc<Door>, options: Options, metrics: Arc<Metrics>) -> Self {
+        Self { hub, door, options, metrics }
+    }
+
+    /// Who comes in at this server.
+    pub fn door(&self) -> &Arc<Door> {
+        &self.door
+    }
+
+    /// Serves one client until either side closes. `unread` is what it has sent already. When this returns, or is
+    /// dropped, the client has left all its rooms.
+    pub async fn serve(self: Arc<Self>, stream: TcpStream, unread: Bytes, arrival: Arrival) {
+        self.metrics.connections.inc();
+        self.options.buffers.bound(&stream);
+        let (receiving, sending) = stream.into_split();
+        let outbox = Arc::new(Outbox::new(sending, Dialect::default(), self.options.bounds.clone()));
+        let inbound = Inbound::new(receiving, unread, outbox.clone(), &self.options.intake);
+        let Arrival { admission, source, seat } = arrival;
+        let admitted = admission.and_then(|pass| {
+            let user = pass.as_ref().and_then(|pass| pass.user.as_ref());
+            let seat = user.map(|user| self.door.user_seat(user, Instant::now())).transpose();
+            seat.map(|seat| (pass, seat)).map_err(|_| Refused::TooMany)
+        });
+        match admitted {
+            Ok((pass, user)) => {
+                let mut allowance = self.door.allowance(seat);
+                allowance.belongs_to(user);
+                Connection::run(self, inbound, outbox, pass, source, allowance).await;
+            }
+            Err(why) => self.turn_away(&outbox, inbound, &why).await,
+        }
+    }
+
+    /// Tells a client why it is refused, and closes. Browsers do not see the status of an upgrade, so it has been
+    /// granted.
+    async fn turn_away(&self, outbox: &Outbox, inbound: Inbound, why: &Refused) {
+        let (code, rejection) = self.refusal(why);
+        self.metrics.error_sent(rejection.code);
+        outbox.deliver(&Batch::from(rejection.into_event()));
+        let end = End::from(code.unwrap_or(CloseCode::Unauthorized));
+        self.metrics.disconnected(end.code());
+        inbound.close(&end, self.options.write_timeout).await;
+    }
+
+    /// What to tell a client that is refused, and with which code to close, if at all.
+    pub(super) fn refusal(&self, why: &Refused) -> (Option<CloseCode>, Rejection) {
+        let (close, code) = match why {
+            Refused::Token(TokenError::NoKeys) => (None, ErrorCode::Unauthorized),
+            Refused::Token(TokenError::KeysAway) => (Some(CloseCode::Overloaded), ErrorCode::Unavailable),
+            Refused::Token(TokenError::Expired(_)) => (Some(CloseCode::TokenExpired), ErrorCode::Unauthorized),
+            Refused::Token(_) => (Some(CloseCode::Unauthorized), ErrorCode::Unauthorized),
+            Refused::TooMany => (Some(CloseCode::TooFast), ErrorCode::RateLimited),
+        };
+        if matches!(why, Refused::TooMany) {
+            self.metrics.limited(Limit::ConnectionsPerUser);
+        }
+        (close, Rejection::new(code, why.to_string()))
+    }
+}

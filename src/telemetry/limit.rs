@@ -1,0 +1,57 @@
+/// A limit that kept a client from going on, for the metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+#[allow(missing_docs, reason = "each is named as its setting")]
+pub enum Limit {
+    ConnectionsPerAddress,
+    ConnectionsPerUser,
+    UpgradesPerAddress,
+    FramesPerConnection,
+    MessagesPerConnection,
+    MessagesPerUser,
+    MessagesPerAddress,
+    BytesPerConnection,
+    BytesPerUser,
+    BytesPerAddress,
+    HistoriesPerConnection,
+    NewRooms,
+    Broadcasts,
+}
+
+impl Limit {
+    /// Every limit there is.
+    pub const ALL: [Self; 13] = [
+        Self::ConnectionsPerAddress,
+        Self::ConnectionsPerUser,
+        Self::UpgradesPerAddress,
+        Self::FramesPerConnection,
+        Self::MessagesPerConnection,
+        Self::MessagesPerUser,
+        Self::MessagesPerAddress,
+        Self::BytesPerConnection,
+        Self::BytesPerUser,
+        Self::BytesPerAddress,
+        Self::HistoriesPerConnection,
+        Self::NewRooms,
+        Self::Broadcasts,
+    ];
+
+    /// Its name in metrics and errors.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ConnectionsPerAddress => "connections_per_address",
+            Self::ConnectionsPerUser => "connections_per_user",
+            Self::UpgradesPerAddress => "upgrades_per_address",
+            Self::FramesPerConnection => "frames_per_connection",
+            Self::MessagesPerConnection => "messages_per_connection",
+            Self::MessagesPerUser => "messages_per_user",
+            Self::MessagesPerAddress => "messages_per_address",
+            Self::BytesPerConnection => "bytes_per_connection",
+            Self::BytesPerUser => "bytes_per_user",
+            Self::BytesPerAddress => "bytes_per_address",
+            Self::HistoriesPerConnection => "histories_per_connection",
+            Self::NewRooms => "new_rooms",
+            Self::Broadcasts => "broadcasts",
+        }
+    }
+}
