@@ -240,7 +240,7 @@ mod tests {
             for _ in 0..21 {
                 assert!(!matches!(allowance.spend(Act::Message(10), now), Verdict::Close(_)));
             }
-            now += SECOND * 2;
+            now += SECOND * 3;
         }
     }
 

@@ -188,6 +188,9 @@ settings! {
     bytes_per_user: Option<Rate> = "128KiB/s burst 2MiB", or_off(byte_rate);
     /// Bytes from one address on one server.
     bytes_per_address: Option<Rate> = "1MiB/s burst 16MiB", or_off(byte_rate);
+    /// Bytes that a server sends to all members of one room together. A busier room is slowed: its members get what is said later,
+    /// in their order, from the log if need be.
+    bytes_per_room: Option<Rate> = "32MiB/s burst 128MiB", or_off(byte_rate);
     /// Joins with `after` or `last` on one connection. A faster client is slowed.
     histories_per_connection: Option<Rate> = "5/s burst 200", or_off(rate);
     /// New rooms of one user or, without a token, from one address, on all servers together: rooms that nobody has entered for as

@@ -8,6 +8,7 @@ use super::{
     pace::{self, Load, Pace},
     recipient::{Client, Recipient},
     stretch::CALL,
+    tally::Tally,
 };
 use crate::protocol::{Batch, Event, Item};
 
@@ -49,6 +50,11 @@ struct Round {
 }
 
 impl Audience {
+    /// Without members, to be served at this pace.
+    pub(super) fn new(pace: Pace) -> Self {
+        Self { pace, ..Self::default() }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.members.is_empty()
     }
@@ -84,7 +90,7 @@ impl Audience {
     }
 
     /// Writes what is in line to at most `limit` more members, unless the room rests. Returns to how many.
-    pub(super) fn serve(&mut self, limit: usize, now: Instant) -> usize {
+    pub(super) fn serve(&mut self, limit: usize, now: Instant, tally: &mut Tally) -> usize {
         if self.pace.rests(now) {
             return 0;
         }
@@ -104,7 +110,9 @@ impl Audience {
             self.forget(round.to);
             let took = now.saturating_duration_since(round.began);
             let messages = round.batch.items().len();
-            self.pace.round_over(pace::Round { took, messages, left: self.in_line() }, now);
+            let sent = self.members.len() * round.batch.items().iter().map(Item::len).sum::<usize>();
+            let is_over = self.pace.round_over(pace::Round { took, messages, sent, left: self.in_line() }, now);
+            tally.slowed += u64::from(is_over);
         } else {
             self.pace.stretched(served, round.done, now);
             self.round = Some(round);
@@ -247,7 +255,7 @@ mod tests {
                         client.texts.push(text.clone());
                     }
                 }
-                Step::Serve(limit) => assert!(audience.serve(limit, Instant::now()) <= limit),
+                Step::Serve(limit) => assert!(audience.serve(limit, Instant::now(), &mut Tally::default()) <= limit),
                 Step::Admit => {
                     let (client, listening) = Listening::client(clients.len() as u64);
                     audience.admit(&client);
@@ -270,7 +278,7 @@ mod tests {
         let mut now = Instant::now();
         while let Some(turn) = audience.next_turn(now) {
             now = turn;
-            audience.serve(3, now);
+            audience.serve(3, now, &mut Tally::default());
         }
         assert_eq!(audience.in_line(), Load::default());
         for client in clients.into_values() {
@@ -284,7 +292,7 @@ mod tests {
         let (client, listening) = Listening::client(1);
         audience.admit(&client);
         (0..10).for_each(|number| audience.deliver(message(&format!("m{number}"))));
-        audience.serve(1, now);
+        audience.serve(1, now, &mut Tally::default());
         assert_eq!((listening.texts().len(), listening.calls()), (10, 1));
     }
 
@@ -308,13 +316,13 @@ mod tests {
         let (slow, listening) = Listening::client(1);
         audience.admit(&slow);
         (0..200).for_each(|_| audience.deliver(message(&"x".repeat(CALL))));
-        assert_eq!(audience.serve(1, now), 1);
+        assert_eq!(audience.serve(1, now, &mut Tally::default()), 1);
         listening.lags(true);
-        assert_eq!(audience.serve(1, now), 0);
+        assert_eq!(audience.serve(1, now, &mut Tally::default()), 0);
         // Half of the members are not most of them.
         audience.admit(&Listening::client(2).0);
         let now = audience.next_turn(now).expect("more is in line");
-        assert_eq!(audience.serve(2, now), 2);
+        assert_eq!(audience.serve(2, now, &mut Tally::default()), 2);
     }
 
     proptest! {

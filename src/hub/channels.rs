@@ -225,6 +225,7 @@ mod tests {
             recent: RecentLimits { length: 100, bytes: 1 << 20, age: 1_000_000 },
             budget: Arc::new(Budget::new(1 << 20)),
             line: Load { messages: 100, bytes: 1 << 20 },
+            room_bytes: None,
         };
         let metrics = Arc::new(Metrics::new());
         (Channels::new(rules, metrics.clone()), metrics)

@@ -8,7 +8,7 @@ use tokio::{
 use super::{
     audience::Audience,
     ids::ClientId,
-    pace::Load,
+    pace::{Load, Pace},
     page_requests::PageRequests,
     recent::Recent,
     stretch::{Next, Stretch},
@@ -45,9 +45,9 @@ struct Behind {
 }
 
 impl Feed {
-    /// A channel without members, with these bounds of its line.
-    pub(super) fn new(room: Option<RoomId>, recent: Recent, bounds: Load) -> Self {
-        let (audience, pages) = (Audience::default(), PageRequests::default());
+    /// A channel without members, to be served at this pace, with these bounds of its line.
+    pub(super) fn new(room: Option<RoomId>, recent: Recent, pace: Pace, bounds: Load) -> Self {
+        let (audience, pages) = (Audience::new(pace), PageRequests::default());
         Self { room, audience, recent, pages, behind: None, bounds, relieved: None }
     }
 
@@ -103,7 +103,7 @@ impl Feed {
     /// Writes what is in line to some more members, and puts in line what was left out, if there is room now. Returns
     /// to how many.
     pub(super) fn serve(&mut self, limit: usize, position: Option<Position>, now: Instant, tally: &mut Tally) -> usize {
-        let served = self.audience.serve(limit, now);
+        let served = self.audience.serve(limit, now, tally);
         self.line_moved(position, now, tally);
         served
     }

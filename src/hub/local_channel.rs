@@ -12,13 +12,14 @@ use super::{
     feed::Feed,
     follower::Follower,
     ids::{ClientId, Generation},
-    pace::Load,
+    pace::{Load, Pace},
     recent::{Budget, Recent, RecentLimits},
     recipient::Client,
     stretch::Stretch,
     tally::Tally,
 };
 use crate::{
+    access::Rate,
     broker::LookedUp,
     order::{Effect, LogSlice, Publication, ReadFrom},
     protocol::{Batch, Channel, Event, Frame, Position},
@@ -33,6 +34,8 @@ pub(super) struct Rules {
     pub(super) budget: Arc<Budget>,
     /// The bounds of a channel's line.
     pub(super) line: Load,
+    /// How many bytes a room's members may be sent, all together.
+    pub(super) room_bytes: Option<Rate>,
 }
 
 /// This server's part of one channel: the log that it follows and the members that it serves. It only decides; others
@@ -86,10 +89,11 @@ pub(super) enum Step {
 impl LocalChannel {
     pub(super) fn new(channel: &Channel, generation: Generation, rules: &Rules) -> Self {
         let recent = Recent::new(rules.recent, rules.budget.clone());
+        let pace = Pace::new(rules.room_bytes.filter(|_| channel.room().is_some()));
         Self {
             generation,
             follower: rules.keeps_history.then(|| Follower::new(rules.compare_interval)),
-            feed: Feed::new(channel.room().cloned(), recent, rules.line),
+            feed: Feed::new(channel.room().cloned(), recent, pace, rules.line),
             is_subscribed: false,
             refusal: None,
             arriving: HashSet::new(),

@@ -96,6 +96,7 @@ impl Hub {
                 age: u64::try_from(options.history_age.as_millis()).unwrap_or(u64::MAX),
             },
             budget: Arc::new(Budget::new(options.recent_bytes)),
+            room_bytes: options.room_bytes,
             line: Load { messages: options.line_messages, bytes: options.line_bytes },
         };
         Self {

@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use crate::access::Rate;
+
 /// Options of a hub.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
@@ -22,6 +24,8 @@ pub struct Options {
     pub max_last: u64,
     /// Most rooms with members on this server.
     pub max_rooms: usize,
+    /// How many bytes the members of one room may be sent, all together.
+    pub room_bytes: Option<Rate>,
     /// How long a client that joins waits for the broker.
     pub join_timeout: Duration,
 }

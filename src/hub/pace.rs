@@ -3,6 +3,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::stretch::CALL;
+use crate::access::{Bucket, Rate};
 
 /// How many members of a room to write to under its lock before another room gets its turn, and how many of all rooms
 /// before other tasks get theirs. A write takes some microseconds.
@@ -44,9 +45,14 @@ pub(super) struct Load {
     pub(super) bytes: usize,
 }
 
-/// When to serve a room's members: how long a busy room rests, and when a flooded one waits for its members.
+/// When to serve a room's members: how long a busy room rests, and when a flooded one waits for its members. No room is
+/// sent more bytes, to all members together, than its rate allows, so that one room cannot take a server.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
+    rate: Option<Rate>,
+    sent: Bucket,
+    /// Whether the last round was more than the rate allows.
+    owes: bool,
     rests_until: Option<Instant>,
     /// Since when the next round waits for most members to accept the last one.
     lags_since: Option<Instant>,
@@ -60,11 +66,18 @@ pub(super) struct Round {
     pub(super) took: Duration,
     /// How many messages each member got.
     pub(super) messages: usize,
+    /// How many bytes all members got together.
+    pub(super) sent: usize,
     /// What came meanwhile.
     pub(super) left: Load,
 }
 
 impl Pace {
+    /// With this rate of bytes, to all members together.
+    pub(super) fn new(rate: Option<Rate>) -> Self {
+        Self { rate, ..Self::default() }
+    }
+
     /// When the next turn comes, if there is something to send.
     pub(super) fn next_turn(&self, now: Instant) -> Instant {
         self.rests_until.map_or(now, |until| until.max(now))
@@ -95,15 +108,18 @@ impl Pace {
         self.stretch %= STRETCH;
     }
 
-    /// A round is over.
-    pub(super) fn round_over(&mut self, round: Round, now: Instant) {
+    /// A round is over. Returns whether the room begins to be over its rate.
+    pub(super) fn round_over(&mut self, round: Round, now: Instant) -> bool {
         let messages = round.messages + round.left.messages;
         let is_busy = messages > 1 && round.took.saturating_mul(u32::try_from(messages).unwrap_or(u32::MAX)) >= WORTH;
         let rest = round.took.saturating_mul(REST).min(LONGEST_REST);
-        self.rests_until = is_busy.then(|| now + rest);
+        let owed = self.rate.map_or(Duration::ZERO, |rate| self.sent.owe(rate, round.sent as f64, now));
+        let rest = if is_busy { rest.max(owed) } else { owed };
+        self.rests_until = (!rest.is_zero()).then(|| now + rest);
         let is_flooded = round.left.messages > FLOOD || round.left.bytes > CALL;
         self.lags_since = is_flooded.then_some(now);
         self.stretch = 0;
+        !std::mem::replace(&mut self.owes, !owed.is_zero()) && self.owes
     }
 }
 
@@ -117,7 +133,7 @@ mod tests {
     use super::*;
 
     fn round(took: Duration, messages: usize, left: usize) -> Round {
-        Round { took, messages, left: Load { messages: left, bytes: left } }
+        Round { took, messages, sent: 0, left: Load { messages: left, bytes: left } }
     }
 
     #[test]
@@ -134,6 +150,18 @@ mod tests {
         assert_eq!(rest(round(WORTH / 20, 10, 10)), WORTH / 20 * REST, "a short round of many messages");
         assert_eq!(rest(round(WORTH / 20, 9, 10)), Duration::ZERO, "what a rest would save is not worth it");
         assert_eq!(rest(round(WORTH * 100, 2, 0)), LONGEST_REST);
+    }
+
+    #[test]
+    fn a_room_is_sent_no_more_than_its_rate_allows() {
+        let (mut pace, start) = (Pace::new(Some(Rate { per_second: 1000.0, burst: 5000.0 })), Instant::now());
+        let sent = |sent| Round { sent, ..round(Duration::ZERO, 1, 0) };
+        assert!(!pace.round_over(sent(5000), start) && !pace.rests(start));
+        assert!(pace.round_over(sent(2000), start), "it begins");
+        assert_eq!(pace.next_turn(start), start + Duration::from_secs(2));
+        let later = start + Duration::from_secs(2);
+        assert!(!pace.round_over(sent(1000), later), "it goes on");
+        assert_eq!(pace.next_turn(later), later + Duration::from_secs(1));
     }
 
     #[test]

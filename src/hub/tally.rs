@@ -1,4 +1,7 @@
-use crate::{protocol::ResetReason, telemetry::Metrics};
+use crate::{
+    protocol::ResetReason,
+    telemetry::{Limit, Metrics},
+};
 
 /// What happened in a channel, to be counted. The channel only notes it; others count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -9,6 +12,8 @@ pub(super) struct Tally {
     pub(super) recovered: u64,
     /// Messages without a place that nobody got.
     pub(super) dropped: u64,
+    /// Times that a room began to be over its rate.
+    pub(super) slowed: u64,
     resets: [u64; ResetReason::ALL.len()],
 }
 
@@ -31,6 +36,7 @@ impl Tally {
         metrics.holes.inc_by(self.holes);
         metrics.messages_recovered.inc_by(self.recovered);
         metrics.unplaced_dropped.inc_by(self.dropped);
+        metrics.limited_times(Limit::BytesPerRoom, self.slowed);
         for reason in ResetReason::ALL {
             metrics.resets(reason, self.resets(reason));
         }

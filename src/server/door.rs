@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::StartError;
+use super::{StartError, options::rate};
 use crate::{
     access::{
-        self, Alone, BadClaim, Checks, Door, Grants, Hidden, KeySource, KeyStore, Networks, Permissions, Rate, Sites,
+        self, Alone, BadClaim, Checks, Door, Grants, Hidden, KeySource, KeyStore, Networks, Permissions, Sites,
         Surroundings, Together, Verifier,
     },
     config::{self, Config},
@@ -65,9 +65,7 @@ fn limits(config: &Config) -> access::Limits {
     if !config.limits {
         return access::Limits::default();
     }
-    let rate = |rate: Option<config::Rate>| {
-        rate.map(|rate| Rate { per_second: rate.per_second as f64, burst: rate.burst as f64 })
-    };
+    let rate = |setting: Option<config::Rate>| setting.map(rate);
     access::Limits {
         alone: Alone {
             frames: rate(config.frames_per_connection),

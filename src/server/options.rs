@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use crate::{
+    access::Rate,
     broker::{ClientCertificate, RedisOptions, Retention},
-    config::{Config, LogFormat},
+    config::{self, Config, LogFormat},
     hub,
     protocol::Limits,
     session,
@@ -45,6 +46,7 @@ impl From<&Config> for hub::Options {
             line_bytes: config.outbox_bytes,
             max_last: config.max_last as u64,
             max_rooms: config.max_rooms,
+            room_bytes: config.bytes_per_room.filter(|_| config.limits).map(rate),
             // A join waits for a subscription and a reading of the log.
             join_timeout: 2 * config.redis_command_timeout,
         }
@@ -55,6 +57,11 @@ impl From<&Config> for Retention {
     fn from(config: &Config) -> Self {
         Self::new(config.history_length, config.history_age, config.history_bytes, config.dedup_window)
     }
+}
+
+/// A rate as a setting says it.
+pub(super) fn rate(rate: config::Rate) -> Rate {
+    Rate { per_second: rate.per_second as f64, burst: rate.burst as f64 }
 }
 
 /// How to use the Redis at this URL, with this password, if it is not in the URL, and this certificate.

@@ -490,7 +490,7 @@ mod tests {
 
     /// A server without settings.
     fn context(metrics: &Arc<Metrics>) -> Arc<Context> {
-        let unlimited = [("ROOMCAST_FRAMES_PER_CONNECTION".into(), "off".into())];
+        let unlimited = [("ROOMCAST_LIMITS".into(), "off".into())];
         let config = crate::config::Config::from_env(unlimited).unwrap().0;
         let broker = Arc::new(MemoryBroker::new((&config).into(), config.memory_broker_bytes));
         let hub = Hub::new("a:1", broker, (&config).into(), Tracer::new(None, "none"), metrics.clone());

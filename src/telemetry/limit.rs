@@ -13,6 +13,7 @@ pub enum Limit {
     BytesPerConnection,
     BytesPerUser,
     BytesPerAddress,
+    BytesPerRoom,
     HistoriesPerConnection,
     NewRooms,
     Broadcasts,
@@ -20,7 +21,7 @@ pub enum Limit {
 
 impl Limit {
     /// Every limit there is.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::ConnectionsPerAddress,
         Self::ConnectionsPerUser,
         Self::UpgradesPerAddress,
@@ -31,6 +32,7 @@ impl Limit {
         Self::BytesPerConnection,
         Self::BytesPerUser,
         Self::BytesPerAddress,
+        Self::BytesPerRoom,
         Self::HistoriesPerConnection,
         Self::NewRooms,
         Self::Broadcasts,
@@ -49,6 +51,7 @@ impl Limit {
             Self::BytesPerConnection => "bytes_per_connection",
             Self::BytesPerUser => "bytes_per_user",
             Self::BytesPerAddress => "bytes_per_address",
+            Self::BytesPerRoom => "bytes_per_room",
             Self::HistoriesPerConnection => "histories_per_connection",
             Self::NewRooms => "new_rooms",
             Self::Broadcasts => "broadcasts",

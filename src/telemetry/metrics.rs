@@ -232,6 +232,11 @@ impl Metrics {
         self.limited[limit as usize].inc();
     }
 
+    /// The same, so many times.
+    pub fn limited_times(&self, limit: Limit, times: u64) {
+        self.limited[limit as usize].inc_by(times);
+    }
+
     /// A message was heard on a channel.
     pub fn envelope_heard(&self, kind: EnvelopeKind) {
         self.envelopes[kind as usize].inc();

@@ -38,6 +38,7 @@ impl Stage {
             recent: RecentLimits { length: 1000, bytes: 1 << 20, age: 1_000_000 },
             budget: Arc::new(Budget::new(memory)),
             line: Load { messages: line, bytes: 1 << 20 },
+            room_bytes: None,
         };
         let now = Instant::now();
         let mut room = LocalChannel::new(&Channel::Room(lobby()), Generation(1), &rules);
@@ -220,6 +221,7 @@ fn a_room_is_there_for_those_who_come_in_too_and_closed_to_members_until_its_log
         recent: RecentLimits { length: 1, bytes: 1, age: 1 },
         budget: Arc::new(Budget::new(0)),
         line: rules.room.feed.audience.in_line(),
+        room_bytes: None,
     };
     let mut room = LocalChannel::new(&Channel::Room(lobby()), Generation(1), &rules);
     let (client, _) = Listening::client(1);
