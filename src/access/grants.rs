@@ -81,6 +81,11 @@ impl Grants {
         self.broadcast
     }
 
+    /// Whether they allow to mute everywhere.
+    pub fn may_moderate_all(&self) -> bool {
+        self.moderate.iter().any(|pattern| pattern.as_str() == "*")
+    }
+
     /// Whether they allow to mute, ban and slow down others in this room.
     pub fn may_moderate(&self, room: &RoomId) -> bool {
         self.moderate.iter().any(|pattern| pattern.matches(room))

@@ -14,6 +14,7 @@ mod ledger;
 mod pass;
 mod pattern;
 mod rate;
+mod sanctions;
 mod sites;
 mod verifier;
 
@@ -30,6 +31,7 @@ pub use self::{
     pass::{Pass, TokenId, personal_room},
     pattern::{BadPattern, Pattern},
     rate::{Bucket, Rate},
+    sanctions::{Sanction, Sanctions},
     sites::Sites,
     verifier::{Checks, TokenError, Verifier},
 };

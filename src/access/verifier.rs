@@ -25,6 +25,8 @@ pub struct Checks {
     pub issuers: Vec<String>,
     /// The claims that it must have.
     pub required: Vec<String>,
+    /// How long a token may still be good for.
+    pub longest: Duration,
     /// How far clocks may be apart.
     pub leeway: Duration,
     /// The name of the claim with the rights.
@@ -62,6 +64,8 @@ pub enum TokenError {
     BadClaim(&'static str),
     #[error("the token ended {0} s ago")]
     Expired(u64),
+    #[error("the token ends too late: this server takes none that is good for more than {0} s")]
+    TooLasting(u64),
     #[error("the token begins only in {0} s")]
     TooEarly(u64),
     #[error("the token's `aud` names none of this server's audiences")]
@@ -110,6 +114,9 @@ impl Verifier {
             && now >= end + leeway
         {
             return Err(TokenError::Expired((now - end).as_secs()));
+        }
+        if expires_at.is_some_and(|end| end > now + self.checks.longest + leeway) {
+            return Err(TokenError::TooLasting(self.checks.longest.as_secs()));
         }
         if let Some(begin) = time(&claims, "nbf")?
             && now + leeway < begin
@@ -247,6 +254,7 @@ mod tests {
             audiences: vec!["chat".into(), "chat-test".into()],
             issuers: vec!["https://issuer/".into()],
             required: vec!["exp".into(), "aud".into()],
+            longest: Duration::from_secs(3600),
             leeway: Duration::from_secs(10),
             claim: "roomcast".into(),
             limits: Limits { room: 128, username: 64, id: 64, text: 100 },
@@ -305,6 +313,7 @@ mod tests {
             ("exp", json!(-1), TokenError::BadClaim("exp")),
             ("exp", json!(1e300), TokenError::BadClaim("exp")),
             ("exp", json!(NOW - 10), TokenError::Expired(10)),
+            ("exp", json!(NOW + 3611), TokenError::TooLasting(3600)),
             ("nbf", json!(NOW + 11), TokenError::TooEarly(11)),
             ("aud", json!("another"), TokenError::Audience),
             ("aud", json!([]), TokenError::Audience),

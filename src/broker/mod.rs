@@ -6,6 +6,7 @@
 mod diagnosis;
 mod interest;
 mod memory;
+mod moderation;
 mod redis;
 
 use std::{
@@ -21,12 +22,13 @@ use tokio_util::sync::CancellationToken;
 pub use self::{
     diagnosis::{Cause, Diagnosis},
     memory::MemoryBroker,
+    moderation::{FOR_EVER, Rule},
     redis::{BadUrl, ClientCertificate, Options as RedisOptions, RedisBroker},
 };
 use crate::{
     access::Rate,
     order::{LogSlice, Publication, ReadFrom},
-    protocol::{Channel, Draft, Frame, Position, Stamp},
+    protocol::{Channel, Draft, Frame, Position, RoomId, Stamp, Username},
 };
 
 /// Most entries in one page of a log.
@@ -104,6 +106,26 @@ pub trait Broker: Send + Sync + 'static {
     /// If no answer came at all.
     fn tops<'a>(&'a self, channels: &'a [Channel]) -> BoxFuture<'a, Result<Vec<LookedUp>, Unavailable>>;
 
+    /// Changes what holds for the speakers of a room. From then on, [`publish`](Self::publish) and
+    /// [`banned`](Self::banned) keep to it, whichever server asks. Without history, nothing holds for speakers.
+    ///
+    /// # Errors
+    /// If Redis did not answer within the command timeout.
+    fn moderate<'a>(&'a self, room: &'a RoomId, rule: Rule) -> BoxFuture<'a, Result<(), Unavailable>>;
+
+    /// Until when this user may not enter this room, in Unix milliseconds; `None` if it may.
+    ///
+    /// # Errors
+    /// If Redis did not answer within the command timeout.
+    fn banned<'a>(&'a self, room: &'a RoomId, user: &'a Username) -> BoxFuture<'a, Result<Option<u64>, Unavailable>>;
+
+    /// Changes what holds on all servers. When this returns, the [`Listener`] of this server has been told; those of the
+    /// others are told in the same moment, or as soon as they reach Redis again.
+    ///
+    /// # Errors
+    /// If Redis did not answer within the command timeout.
+    fn proclaim<'a>(&'a self, changes: &'a [Proclaimed]) -> BoxFuture<'a, Result<(), Unavailable>>;
+
     /// Takes this much from a purse that all servers share, if it is left. Returns how long it takes until it is, if it is
     /// not.
     ///
@@ -148,7 +170,17 @@ pub trait Listener: Send + Sync + 'static {
     /// the broker itself gave it its place: these are the bytes in its log. In anything else, the position is only a
     /// claim.
     fn heard(&self, channel: &Channel, payload: Bytes, is_vouched: bool);
+
+    /// All that was proclaimed and still holds on all servers, each with its end in Unix milliseconds. Called again when
+    /// that changes.
+    fn sanctioned(&self, all: &[(String, u64)]);
+
+    /// Whether this text, which was proclaimed, must be put back if Redis forgets it.
+    fn outlives(&self, text: &str) -> bool;
 }
+
+/// A text that holds on all servers until a time in Unix milliseconds, or without a time no longer does.
+pub type Proclaimed = (String, Option<u64>);
 
 /// The answer for one channel's top.
 pub type LookedUp = Result<Option<Stamp>, Unavailable>;
@@ -171,6 +203,15 @@ pub enum PublishError {
     /// It would be the first message of a new room, and there is no space for new rooms now.
     #[error("the broker accepts no new rooms at the moment")]
     Overloaded,
+    /// Its sender may not speak in this room until then, in Unix milliseconds.
+    #[error("the sender is muted")]
+    Muted(u64),
+    /// Its sender may neither enter nor speak in this room until then.
+    #[error("the sender is banned")]
+    Banned(u64),
+    /// Its sender has to wait so long, as the room is slow.
+    #[error("the room is slow")]
+    SlowMode(Duration),
     /// See [`Unavailable`].
     #[error(transparent)]
     Unavailable(#[from] Unavailable),

@@ -7,6 +7,7 @@ mod check;
 mod client;
 mod health;
 mod load;
+mod revoke;
 mod serve;
 mod token;
 
@@ -70,6 +71,11 @@ enum Command {
     ///
     /// It is signed with ROOMCAST_JWT_SECRET, for the first of ROOMCAST_JWT_AUDIENCE. In use, your back end makes the tokens.
     Token(token::Arguments),
+    /// Revoke tokens on all servers, by way of their Redis
+    ///
+    /// It reads the settings of the servers. A revocation stays for as long as such tokens could be good
+    /// (ROOMCAST_JWT_MAX_LIFETIME).
+    Revoke(revoke::Arguments),
     /// Print the reference of all settings, as in docs/configuration.md
     Settings,
     /// Print a script that completes commands and options in a shell
@@ -101,6 +107,7 @@ pub(crate) fn run() -> ExitCode {
             client(name, check::run(arguments))
         }
         Command::Token(arguments) => client("token", async { token::run(arguments) }),
+        Command::Revoke(arguments) => client("revoke", revoke::run(arguments)),
         Command::Settings => print(&reference(SETTINGS)),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -146,6 +146,9 @@ settings! {
     jwt_issuer: Vec<String> = "", list;
     /// How far the clocks of the server and of the issuer may be apart: a token counts this much longer, and sooner.
     jwt_leeway: Duration = "10s", duration("0s", "10m");
+    /// The longest time that a token may still be good for. A longer one is refused, so that a revocation need not be kept for
+    /// longer. Tokens without `exp`, if they are taken, are revoked for ever.
+    jwt_max_lifetime: Duration = "30d", duration("1m", "3650d");
     /// The claims that a token must have, beside `sub`: a list of `exp`, `aud`, `iss`, `nbf`, `iat` and `jti`, or `none`. A token
     /// without `exp` is good for ever.
     jwt_required_claims: Vec<String> = "exp,aud", claims;

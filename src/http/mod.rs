@@ -164,7 +164,7 @@ async fn upgrade(State(app): State<App>, upgrade: Result<Upgrade, Response>) -> 
         Ok(seat) => seat,
         Err(why) => return too_many(&app.metrics, why),
     };
-    let admission = match admit(app.context.door(), upgrade.credential()).await {
+    let admission = match admit(&app.context, upgrade.credential()).await {
         Ok(admission) => admission,
         Err(problem) => return problem.into_response(),
     };
@@ -196,12 +196,15 @@ fn too_many(metrics: &Metrics, why: NoSeat) -> Response {
 ///
 /// # Errors
 /// If its token is refused and it sees the status of the answer.
-async fn admit(door: &Door, credential: Option<&Credential>) -> Result<Result<Option<Arc<Pass>>, Refused>, Problem> {
+async fn admit(
+    context: &session::Context,
+    credential: Option<&Credential>,
+) -> Result<Result<Option<Arc<Pass>>, Refused>, Problem> {
     // Who does not know that this server checks no tokens need not change for it.
-    let Some(Credential { place, token }) = credential.filter(|_| door.checks_tokens()) else {
-        return Ok(Ok(door.anonymous()));
+    let Some(Credential { place, token }) = credential.filter(|_| context.door().checks_tokens()) else {
+        return Ok(Ok(context.door().anonymous()));
     };
-    match (door.admit(token).await, place) {
+    match (context.admit(token).await, place) {
         (Err(why), Place::Header) => {
             let (status, code) = match why {
                 TokenError::KeysAway => (StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable),

@@ -1,7 +1,10 @@
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::{Hub, claims::Claim, local_channel::Refusal};
 use crate::{
+    access::{Sanction, Sanctions},
     broker::Listener,
     order::Publication,
     protocol::{Channel, Envelope, Frame},
@@ -28,6 +31,15 @@ impl Listener for Hub {
     fn heard(&self, channel: &Channel, payload: Bytes, is_vouched: bool) {
         let kind = self.hear(channel, payload, is_vouched).unwrap_or(EnvelopeKind::Unreadable);
         self.metrics.envelope_heard(kind);
+    }
+
+    fn sanctioned(&self, all: &[(String, u64)]) {
+        let all = Sanctions::read(all.iter().map(|(text, until)| (text.as_str(), *until)));
+        self.sanctions.send_replace(Arc::new(all));
+    }
+
+    fn outlives(&self, text: &str) -> bool {
+        Sanction::is_revocation_text(text)
     }
 }
 

@@ -23,6 +23,7 @@ mod local_channel;
 mod log_readings;
 mod log_watch;
 mod membership;
+mod moderating;
 mod options;
 mod pace;
 mod page_requests;
@@ -40,7 +41,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use self::{
     channels::Channels,
@@ -56,6 +57,7 @@ pub use self::{
     recipient::{Client, Recipient},
 };
 use crate::{
+    access::Sanctions,
     broker::{Broker, Diagnosis, Trouble},
     protocol::{Channel, CloseCode},
     telemetry::{Metrics, trace::Tracer},
@@ -74,6 +76,7 @@ pub struct Hub {
     options: Options,
     rules: Rules,
     closing: OnceLock<CloseCode>,
+    sanctions: watch::Sender<Arc<Sanctions>>,
     metrics: Arc<Metrics>,
     tracer: Tracer,
 }
@@ -108,6 +111,7 @@ impl Hub {
             options,
             rules,
             closing: OnceLock::new(),
+            sanctions: watch::Sender::default(),
             metrics,
             tracer,
         }

@@ -42,11 +42,17 @@ pub enum ErrorCode {
     Forbidden,
     /// The client is too fast.
     RateLimited,
+    /// A moderator has muted the user.
+    Muted,
+    /// A moderator has banned the user from the room.
+    Banned,
+    /// The room is slow: the user has to wait before its next message.
+    SlowMode,
 }
 
 impl ErrorCode {
     /// Every code there is, for documentation, metrics and tests.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 21] = [
         Self::BadJson,
         Self::UnknownType,
         Self::MissingField,
@@ -65,6 +71,9 @@ impl ErrorCode {
         Self::Unauthorized,
         Self::Forbidden,
         Self::RateLimited,
+        Self::Muted,
+        Self::Banned,
+        Self::SlowMode,
     ];
 
     /// The code as it stands in the `error` event.
@@ -88,6 +97,9 @@ impl ErrorCode {
             Self::Unauthorized => "unauthorized",
             Self::Forbidden => "forbidden",
             Self::RateLimited => "rate_limited",
+            Self::Muted => "muted",
+            Self::Banned => "banned",
+            Self::SlowMode => "slow_mode",
         }
     }
 }

@@ -5,7 +5,12 @@ use std::{borrow::Cow, time::Duration};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Epoch, ErrorCode, Event, Limits, MessageId, NameError, Position, Right, RoomId, Username};
+use super::{
+    Action, Epoch, ErrorCode, Event, Limits, Measure, MessageId, NameError, Position, Right, RoomId, Username,
+};
+
+/// Longest pause of slow mode, in seconds.
+const SLOWEST: u64 = 86_400;
 
 /// A checked frame from a client: every name in it keeps to the limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +26,8 @@ pub enum Command<'a> {
     Message { room: Option<RoomId>, text: Cow<'a, str>, id: Option<MessageId> },
     /// Say something to every client of every server.
     Broadcast { text: Cow<'a, str>, id: Option<MessageId> },
+    /// Take a measure against somebody in a room, or everywhere.
+    Moderate { room: Option<RoomId>, measure: Measure },
     /// Ask for a `pong`.
     Ping,
 }
@@ -108,7 +115,11 @@ struct Fields<'a> {
     id: Field<'a>,
     #[serde(default, borrow)]
     token: Field<'a>,
-    // These two are parsed only for commands that have them.
+    #[serde(default, borrow)]
+    action: Field<'a>,
+    // These are parsed only for commands that have them.
+    #[serde(default, borrow)]
+    seconds: Option<&'a RawValue>,
     #[serde(default, borrow)]
     after: Option<&'a RawValue>,
     #[serde(default, borrow)]
@@ -134,10 +145,14 @@ impl<'a> Fields<'a> {
                 let id = self.optional_id(limits)?;
                 Ok(Command::Broadcast { text: self.needed_text(limits)?, id })
             }
+            "moderate" => {
+                let room = self.optional_room(limits)?;
+                Ok(Command::Moderate { measure: self.measure(room.is_some(), limits)?, room })
+            }
             "ping" => Ok(Command::Ping),
             _ => Err(Rejection::new(
                 ErrorCode::UnknownType,
-                "`type` must be one of auth, join, leave, message, broadcast, ping",
+                "`type` must be one of auth, join, leave, message, broadcast, moderate, ping",
             )),
         }
     }
@@ -159,6 +174,27 @@ impl<'a> Fields<'a> {
     fn optional_id(&self, limits: &Limits) -> Result<Option<MessageId>, Rejection> {
         let Some(id) = string(self.id, "id")? else { return Ok(None) };
         MessageId::parse(&id, limits.id).map(Some).map_err(|why| named(ErrorCode::BadId, "id", &why))
+    }
+
+    fn measure(&self, has_room: bool, limits: &Limits) -> Result<Measure, Rejection> {
+        let bad = |message| Rejection::new(ErrorCode::BadField, message);
+        let name = string(self.action, "action")?.ok_or_else(|| missing("action"))?;
+        let action = Action::parse(&name)
+            .ok_or_else(|| bad("`action` must be one of mute, unmute, ban, unban, kick, slow_mode"))?;
+        if !has_room && !matches!(action, Action::Mute | Action::Unmute) {
+            return Err(missing("room"));
+        }
+        let username = self.optional_username(limits)?;
+        if username.is_none() && action != Action::SlowMode {
+            return Err(missing("username"));
+        }
+        let seconds =
+            self.seconds.map(|seconds| whole_number(seconds).ok_or_else(|| bad("`seconds` must be a number")));
+        let seconds = seconds.transpose()?;
+        if action == Action::SlowMode && seconds.is_none_or(|seconds| seconds > SLOWEST) {
+            return Err(bad("`seconds` must be the pause of slow mode, 86400 at most, or 0 to end it"));
+        }
+        Ok(Measure { action, username, time: seconds.map(Duration::from_secs) })
     }
 
     fn history(&self) -> Result<History, Rejection> {

@@ -18,6 +18,9 @@ use super::{Epoch, Frame, MessageId, Position, RoomId, Stamp, Username};
 pub struct Draft {
     tail: String,
     identity: Option<Identity>,
+    /// Who speaks in a room.
+    speaker: Option<Username>,
+    is_of_moderator: bool,
 }
 
 /// How to recognise a message that is sent again.
@@ -69,7 +72,23 @@ impl Draft {
             id: id.clone(),
             fingerprint: fingerprint(sender.map_or("", Username::as_str), text),
         });
-        Self { tail, identity }
+        Self { tail, identity, speaker: sender.cloned(), is_of_moderator: false }
+    }
+
+    /// The same, by somebody for whom the room is never slow.
+    pub fn by_moderator(mut self, is_moderator: bool) -> Self {
+        self.is_of_moderator = is_moderator;
+        self
+    }
+
+    /// Who speaks; `None` in a broadcast.
+    pub fn speaker(&self) -> Option<&Username> {
+        self.speaker.as_ref()
+    }
+
+    /// Whether the room is never slow for its speaker.
+    pub fn is_of_moderator(&self) -> bool {
+        self.is_of_moderator
     }
 
     /// Adds a trace context (W3C `traceparent`).
@@ -129,7 +148,7 @@ pub struct Envelope<'a> {
 }
 
 /// Types of a server's own events, and of those it may get later. Nobody else may send them to clients.
-const OF_SERVERS: [&str; 15] = [
+const OF_SERVERS: [&str; 16] = [
     "ack",
     "authenticated",
     "error",
@@ -141,6 +160,7 @@ const OF_SERVERS: [&str; 15] = [
     "member_left",
     "member_updated",
     "members",
+    "moderated",
     "pong",
     "reconnect",
     "reset",

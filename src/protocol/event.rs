@@ -4,7 +4,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use serde::Serialize;
 
-use super::{ErrorCode, Frame, MessageId, Position, ResetReason, Right, RoomId, Username};
+use super::{Action, ErrorCode, Frame, MessageId, Position, ResetReason, Right, RoomId, Username};
 
 /// An answer or a notice to one client, or to the members of one room.
 #[derive(Clone, Debug, Serialize)]
@@ -78,6 +78,17 @@ pub enum Event {
     },
     /// The client's token ends after this time. The server closes the connection then, unless another token comes.
     Expiring { in_ms: u64 },
+    /// A measure holds.
+    Moderated {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        room: Option<RoomId>,
+        action: Action,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        username: Option<Username>,
+        /// How long it lasts; for slow mode, the pause. Absent: until it is taken back.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        seconds: Option<u64>,
+    },
     /// This server stops, and closes the connection after this time; the client should then come back.
     Reconnect { after_ms: u64, reason: &'static str },
     /// The answer to a `ping`.

@@ -31,6 +31,7 @@ pub fn verifier(config: &Config) -> Verifier {
         audiences: config.jwt_audience.clone(),
         issuers: config.jwt_issuer.clone(),
         required: config.jwt_required_claims.clone(),
+        longest: config.jwt_max_lifetime,
         leeway: config.jwt_leeway,
         claim: config.jwt_claim.clone(),
         limits: Limits::from(config),

@@ -6,6 +6,7 @@ mod files;
 pub mod options;
 mod parts;
 mod probes;
+mod revoke;
 
 use std::{
     io,
@@ -22,6 +23,7 @@ pub(crate) use self::door::door;
 pub use self::{
     door::{key_sources, verifier},
     parts::Broken,
+    revoke::{RevokeError, revoke},
 };
 
 use self::{
@@ -131,18 +133,7 @@ impl Server {
 
         let metrics = Arc::new(Metrics::new());
         let origin_server = config.origin_server.clone().unwrap_or_else(|| default_name(address));
-        let broker: Arc<dyn Broker> = match redis_url(config)? {
-            Some(url) => {
-                let password = redis_password(config)?;
-                let options = options::redis(config, &url, password, client_certificate(config)?);
-                let broker = RedisBroker::new(&options, &origin_server, &metrics);
-                Arc::new(broker.map_err(StartError::RedisUrl)?)
-            }
-            None => {
-                metrics.broker_up.set_flag(true);
-                Arc::new(MemoryBroker::new(config.into(), config.memory_broker_bytes))
-            }
-        };
+        let broker = broker(config, &origin_server, &metrics)?;
         metrics.runs_with(broker.kind());
         let tracer = Tracer::new(config.otlp_endpoint.is_some().then_some(config.trace_ratio), broker.kind());
         let hub = Arc::new(Hub::new(&origin_server, broker, config.into(), tracer, metrics.clone()));
@@ -260,6 +251,20 @@ impl Server {
             }
         }
     }
+}
+
+/// The broker that the settings name, without connections yet.
+fn broker(config: &Config, origin_server: &str, metrics: &Arc<Metrics>) -> Result<Arc<dyn Broker>, StartError> {
+    Ok(match redis_url(config)? {
+        Some(url) => {
+            let options = options::redis(config, &url, redis_password(config)?, client_certificate(config)?);
+            Arc::new(RedisBroker::new(&options, origin_server, metrics).map_err(StartError::RedisUrl)?)
+        }
+        None => {
+            metrics.broker_up.set_flag(true);
+            Arc::new(MemoryBroker::new(config.into(), config.memory_broker_bytes))
+        }
+    })
 }
 
 fn redis_url(config: &Config) -> Result<Option<String>, StartError> {

@@ -7,6 +7,7 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use tokio::{
+    sync::watch,
     task::yield_now,
     time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until},
 };
@@ -14,10 +15,10 @@ use tokio::{
 use super::{
     context::{Context, Refused},
     lease::{Due, Lease},
-    state::{Action, Entry, Session, not_joined, not_published, put_out},
+    state::{Action, Entry, Session, banned, muted, not_joined, not_published, put_out},
 };
 use crate::{
-    access::{Act, Allowance, Pass, Rate, Source, Verdict},
+    access::{Act, Allowance, Pass, Rate, Sanctions, Source, TokenError, Verdict},
     broker::PublishError,
     hub::{Client, Hub, JoinError, Membership},
     protocol::{Batch, Channel, CloseCode, Draft, ErrorCode, Event, History, Item, MessageId, Rejection, RoomId},
@@ -37,6 +38,10 @@ const TURN: usize = 64;
 enum Outcome {
     Authenticated(Result<Arc<Pass>, Refused>),
     Joined(Entry, Result<Membership, JoinError>),
+    Moderated(Event),
+    NotModerated(Option<RoomId>),
+    /// The user is banned from this room.
+    Banned(RoomId, u64),
     /// The client is too fast for this limit.
     TooFast(Limit, Duration, Option<RoomId>, Option<MessageId>),
     Published,
@@ -60,6 +65,11 @@ pub(super) struct Connection {
     client: Client,
     session: Session<Membership>,
     lease: Lease,
+    /// What holds on all servers, and what this connection has kept to so far.
+    sanctions: watch::Receiver<Arc<Sanctions>>,
+    kept_to: Arc<Sanctions>,
+    /// What held when the join began that is under way.
+    joins_under: Arc<Sanctions>,
     /// From where it comes, if limits by address apply to it.
     source: Option<Source>,
     allowance: Allowance,
@@ -90,6 +100,10 @@ impl Connection {
         allowance: Allowance,
     ) {
         let (client, broadcasts) = context.hub.connect(outbox.clone());
+        let mut sanctions = context.hub.sanctions();
+        let kept_to = sanctions.borrow_and_update().clone();
+        // Its token may have been revoked since it was checked.
+        sanctions.mark_changed();
         let mut connection = Self {
             client,
             outbox,
@@ -98,6 +112,9 @@ impl Connection {
             turn: 0,
             lease: Lease::of(pass.as_deref(), Instant::now(), SystemTime::now()),
             session: Session::new(pass),
+            sanctions,
+            joins_under: kept_to.clone(),
+            kept_to,
             source,
             allowance,
             slowed_until: None,
@@ -143,6 +160,7 @@ impl Connection {
                 () = until(self.slowed_until) => self.slowed_until = None,
                 _ = self.heartbeat.tick() => self.beat()?,
                 () = until(self.lease.next()) => self.keep_lease()?,
+                Ok(()) = self.sanctions.changed() => self.keep_to_sanctions()?,
                 () = until(self.joins_from) => self.joins_from = None,
             }
         }
@@ -169,6 +187,25 @@ impl Connection {
             None => {}
         }
         Ok(())
+    }
+
+    /// What holds on all servers has changed.
+    fn keep_to_sanctions(&mut self) -> Result<(), End> {
+        let now = self.sanctions.borrow_and_update().clone();
+        if self.session.pass().is_some_and(|pass| now.revoke(pass, SystemTime::now())) {
+            self.turn_away(&Refused::Token(TokenError::Revoked))?;
+        }
+        let before = std::mem::replace(&mut self.kept_to, now);
+        self.kick(&before);
+        Ok(())
+    }
+
+    /// Ends the memberships from which the client was kicked since then.
+    fn kick(&mut self, since: &Sanctions) {
+        for (membership, left) in self.session.kick(since, &self.kept_to) {
+            drop(membership);
+            self.answers.push(Item::Event(left));
+        }
     }
 
     /// Joins the next of the rooms that the server joins for this client.
@@ -230,11 +267,10 @@ impl Connection {
             Ok(Action::Reply(event)) => self.answers.push(Item::Event(event)),
             Ok(Action::Authenticate(token)) => {
                 self.send_answers();
-                let door = self.context.door.clone();
-                self.pending =
-                    Some(Box::pin(
-                        async move { Outcome::Authenticated(door.admit(&token).await.map_err(Refused::Token)) },
-                    ));
+                let context = self.context.clone();
+                self.pending = Some(Box::pin(async move {
+                    Outcome::Authenticated(context.admit(&token).await.map_err(Refused::Token))
+                }));
             }
             Ok(Action::Join(entry, before)) => {
                 if entry.history != History::None {
@@ -248,9 +284,26 @@ impl Connection {
                 drop(membership);
                 self.answers.push(Item::Event(left));
             }
+            Ok(Action::Moderate(room, measure, event)) => {
+                self.send_answers();
+                let hub = self.context.hub.clone();
+                self.pending = Some(Box::pin(async move {
+                    match hub.moderate(room.as_ref(), &measure).await {
+                        Ok(()) => Outcome::Moderated(event),
+                        Err(_) => Outcome::NotModerated(room),
+                    }
+                }));
+            }
             Ok(Action::Publish(channel, draft)) => {
                 self.spend(Act::Message(text.len()))?;
-                self.publish(channel, draft);
+                let user = self.session.pass().and_then(|pass| pass.user.as_ref()).or(draft.speaker());
+                match user.and_then(|user| self.kept_to.muted(user, SystemTime::now())) {
+                    Some(left) => {
+                        let (id, room) = (draft.id().cloned(), channel.room().cloned());
+                        self.refuse(Rejection { id, room, ..muted(left) });
+                    }
+                    None => self.publish(channel, draft),
+                }
             }
             Err(rejection) => self.refuse(rejection),
         }
@@ -259,10 +312,15 @@ impl Connection {
 
     fn join(&mut self, entry: Entry) {
         self.send_answers();
+        self.joins_under = self.kept_to.clone();
         // What its token has the server join is not the client's doing.
         let charge = if entry.by_server { None } else { self.charge(Limit::NewRooms) };
         let (hub, client) = (self.context.hub.clone(), self.client.clone());
         self.pending = Some(Box::pin(async move {
+            // If the broker is away, joining says so.
+            if let Ok(Some(until)) = hub.banned(&entry.room, &entry.username).await {
+                return Outcome::Banned(entry.room, until);
+            }
             if let Some(charge) = charge
                 && hub.would_make(&entry.room).await
                 && let Some(wait) = charge.pay(&hub).await
@@ -312,11 +370,20 @@ impl Connection {
         match outcome {
             Outcome::Authenticated(Ok(pass)) => self.admit(&pass)?,
             Outcome::Authenticated(Err(why)) => self.turn_away(&why)?,
+            Outcome::Moderated(event) => self.answers.push(Item::Event(event)),
+            Outcome::NotModerated(room) => {
+                let message = "this may not hold yet; try again";
+                self.refuse(Rejection { room, ..Rejection::new(ErrorCode::Unavailable, message) });
+            }
+            Outcome::Banned(room, until) => self.refuse(Rejection { room: Some(room), ..banned(until) }),
             Outcome::TooFast(limit, wait, room, id) => {
                 self.context.metrics.limited(limit);
                 self.refuse(Rejection { room, id, ..Rejection::too_fast(limit.as_str(), wait) });
             }
-            Outcome::Joined(entry, Ok(membership)) => self.session.joined(entry, membership),
+            Outcome::Joined(entry, Ok(membership)) => {
+                self.session.joined(entry, membership);
+                self.kick(&self.joins_under.clone());
+            }
             Outcome::Joined(entry, Err(_)) if entry.by_server => {
                 self.session.join_later(entry.room);
                 self.joins_from = Some(Instant::now() + JOIN_AGAIN);
@@ -350,6 +417,8 @@ impl Connection {
         }
         self.lease = Lease::of(Some(pass), Instant::now(), SystemTime::now());
         self.joins_from = None;
+        // The token may have been revoked since it was checked.
+        self.sanctions.mark_changed();
         self.answers.push(Item::Event(authenticated(pass)));
         Ok(())
     }

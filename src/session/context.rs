@@ -1,4 +1,7 @@
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
 use tokio::{net::TcpStream, time::Instant};
@@ -93,6 +96,16 @@ impl Context {
             }
             Err(why) => self.turn_away(&outbox, inbound, &why).await,
         }
+    }
+
+    /// The pass of whoever shows this token; see [`Door::admit`].
+    ///
+    /// # Errors
+    /// Why the token is refused.
+    pub async fn admit(&self, token: &str) -> Result<Arc<Pass>, TokenError> {
+        let pass = self.door.admit(token).await?;
+        let is_revoked = self.hub.sanctions().borrow().revoke(&pass, SystemTime::now());
+        if is_revoked { Err(TokenError::Revoked) } else { Ok(pass) }
     }
 
     /// Tells a client why it is refused, and closes. Browsers do not see the status of an upgrade, so it has been

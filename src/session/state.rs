@@ -1,10 +1,11 @@
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use crate::{
-    access::{Pass, Rights},
-    broker::{PublishError, RecoverError},
+    access::{Pass, Rights, Sanctions},
+    broker::{FOR_EVER, PublishError, RecoverError, unix_millis},
     protocol::{
-        Channel, Command, Draft, ErrorCode, Event, History, Limits, MessageId, Rejection, Right, RoomId, Username,
+        Channel, Command, Draft, ErrorCode, Event, History, Limits, Measure, MessageId, Rejection, Right, RoomId,
+        Username,
     },
 };
 
@@ -62,6 +63,8 @@ pub(super) enum Action<M> {
     Join(Entry, Option<M>),
     /// End this membership, then answer with this.
     Leave(M, Event),
+    /// Take this measure; the answer is for when it holds.
+    Moderate(Option<RoomId>, Measure, Event),
     /// Publish; the hub tells the client if that succeeds, and [`not_published`] if it does not.
     Publish(Channel, Draft),
 }
@@ -153,8 +156,26 @@ impl<M> Session<M> {
                 let draft = Draft::new(&rules.origin_server, None, username, &text, id.as_ref());
                 Ok(Action::Publish(Channel::Broadcast, draft))
             }
+            Command::Moderate { room, measure } => moderate(&pass, room, measure),
             Command::Ping => Ok(Action::Reply(Event::Pong)),
         }
+    }
+
+    /// Ends the memberships from which this user is kicked by what holds now and did not before. Returns each with what to
+    /// tell the client.
+    pub(super) fn kick(&mut self, before: &Sanctions, now: &Sanctions) -> Vec<(M, Event)> {
+        let (mut kept, mut ended) = (Vec::new(), Vec::new());
+        for joined in self.rooms.drain(..) {
+            match now.new_kick(before, &joined.room, &joined.username) {
+                Some(banned) => {
+                    let reason = Some(if banned { ErrorCode::Banned.as_str() } else { "kicked" });
+                    ended.push((joined.membership, Event::Left { room: joined.room, reason }));
+                }
+                None => kept.push(joined),
+            }
+        }
+        self.rooms = kept;
+        ended
     }
 
     fn join(
@@ -251,6 +272,7 @@ impl<M> Session<M> {
             return Err(Rejection { id, ..forbidden(Right::Send, Some(room)) });
         }
         let draft = Draft::new(&rules.origin_server, Some(&room), Some(&joined.username), text, id.as_ref());
+        let draft = draft.by_moderator(self.pass.as_ref().is_some_and(|pass| pass.grants.may_moderate(&room)));
         Ok(Action::Publish(Channel::Room(room), draft))
     }
 
@@ -282,12 +304,52 @@ pub(super) fn not_published(channel: &Channel, id: Option<MessageId>, why: &Publ
             Rejection::new(ErrorCode::IdConflict, "this `id` belongs to another message; ids must be unique")
         }
         PublishError::Overloaded => Rejection::new(ErrorCode::Overloaded, NO_NEW_ROOMS),
+        PublishError::Muted(until) => muted(left(*until)),
+        PublishError::Banned(until) => banned(*until),
+        PublishError::SlowMode(wait) => {
+            let message = format!("this room is slow; say the next thing after {} s", wait.as_secs() + 1);
+            let retry_after_ms = u64::try_from(wait.as_millis()).ok();
+            Rejection { retry_after_ms, ..Rejection::new(ErrorCode::SlowMode, message) }
+        }
         PublishError::Unavailable(_) => Rejection::new(
             ErrorCode::Unavailable,
             "the message may not have been kept; send it again with the same `id`",
         ),
     };
     Rejection { id, room: channel.room().cloned(), ..rejection }
+}
+
+/// A moderator has muted the user for so long.
+pub(super) fn muted(left: Option<Duration>) -> Rejection {
+    let retry_after_ms = left.and_then(|left| u64::try_from(left.as_millis()).ok());
+    Rejection { retry_after_ms, ..Rejection::new(ErrorCode::Muted, "a moderator has muted you") }
+}
+
+/// A moderator has banned the user from the room until then.
+pub(super) fn banned(until: u64) -> Rejection {
+    let rejection = Rejection::new(ErrorCode::Banned, "a moderator has banned you from this room");
+    Rejection { retry_after_ms: left(until).and_then(|left| u64::try_from(left.as_millis()).ok()), ..rejection }
+}
+
+/// How long it is until then; `None` for one that never comes.
+fn left(until: u64) -> Option<Duration> {
+    (until < FOR_EVER).then(|| Duration::from_millis(until.saturating_sub(unix_millis())))
+}
+
+/// Whether the client may take this measure, and what it is told when it holds.
+fn moderate<M>(pass: &Pass, room: Option<RoomId>, measure: Measure) -> Result<Action<M>, Rejection> {
+    let may = match &room {
+        Some(room) => pass.grants.may_moderate(room),
+        None => pass.grants.may_moderate_all(),
+    };
+    // Somebody without a token has no name of its own to answer for it.
+    if !may || pass.user.is_none() {
+        return Err(forbidden(Right::Moderate, room));
+    }
+    let Measure { action, username, time } = &measure;
+    let seconds = time.map(|time| time.as_secs());
+    let event = Event::Moderated { room: room.clone(), action: *action, username: username.clone(), seconds };
+    Ok(Action::Moderate(room, measure, event))
 }
 
 fn forbidden(right: Right, room: Option<RoomId>) -> Rejection {
@@ -301,6 +363,7 @@ fn concerning(command: Command<'_>, rejection: Rejection) -> Rejection {
         Command::Join { room, .. } | Command::Leave { room } => (Some(room), None),
         Command::Message { room, id, .. } => (room, id),
         Command::Broadcast { id, .. } => (None, id),
+        Command::Moderate { room, .. } => (room, None),
         Command::Auth { .. } | Command::Ping => (None, None),
     };
     Rejection { room, id, ..rejection }

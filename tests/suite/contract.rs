@@ -3,14 +3,16 @@
 use std::{
     collections::HashSet,
     sync::{Arc, Mutex},
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
 use roomcast::{
-    broker::{Broker, Listener, MemoryBroker, PublishError, Published, RedisBroker},
+    access::Rate,
+    broker::{Broker, FOR_EVER, Listener, MemoryBroker, PublishError, Published, RedisBroker, Rule},
     config::Config,
     order::{LogSlice, Publication, ReadFrom},
-    protocol::{Channel, Draft, Envelope, Frame, MessageId, Position, RoomId, Stamp},
+    protocol::{Channel, Draft, Envelope, Frame, MessageId, Position, RoomId, Stamp, Username},
     server::options,
     telemetry::Metrics,
 };
@@ -25,6 +27,7 @@ struct Recorder {
     subscribed: Mutex<Vec<Channel>>,
     refused: Mutex<Vec<Channel>>,
     heard: Mutex<Vec<(Channel, Bytes, bool)>>,
+    sanctioned: Mutex<Vec<(String, u64)>>,
 }
 
 impl Recorder {
@@ -61,6 +64,16 @@ impl Listener for Recorder {
 
     fn heard(&self, channel: &Channel, payload: Bytes, is_vouched: bool) {
         self.heard.lock().unwrap().push((channel.clone(), payload, is_vouched));
+    }
+
+    fn sanctioned(&self, all: &[(String, u64)]) {
+        let mut all = all.to_vec();
+        all.sort();
+        *self.sanctioned.lock().unwrap() = all;
+    }
+
+    fn outlives(&self, text: &str) -> bool {
+        text.starts_with("lasting")
     }
 }
 
@@ -474,4 +487,162 @@ async fn what_one_server_publishes_the_others_hear_as_it_is() {
     .await;
     one.end().await;
     two.end().await;
+}
+
+/// How an attempt to speak ends.
+async fn speaks(
+    subject: &Subject,
+    channel: &Channel,
+    user: &str,
+    id: &str,
+    is_moderator: bool,
+) -> Result<(), PublishError> {
+    let (room, user) = (channel.room().unwrap(), Username::parse(user, 9).unwrap());
+    let id = MessageId::parse(id, 9).unwrap();
+    let draft = Draft::new("one", Some(room), Some(&user), "x", Some(&id)).by_moderator(is_moderator);
+    subject.broker.publish(channel, &draft, None).await.map(drop)
+}
+
+#[tokio::test]
+async fn what_holds_for_the_speakers_of_a_room_holds_at_once_and_until_its_time() {
+    on_both(&[], async |subject| {
+        let (channel, broker) = (room("moderated"), &subject.broker);
+        let (room, ann) = (channel.room().unwrap(), Username::parse("ann", 9).unwrap());
+        assert!(speaks(subject, &channel, "ann", "before", false).await.is_ok());
+        broker.moderate(room, Rule::Muted(ann.clone(), Some(FOR_EVER))).await.unwrap();
+        assert!(matches!(speaks(subject, &channel, "ann", "1", false).await, Err(PublishError::Muted(FOR_EVER))));
+        assert!(
+            speaks(subject, &channel, "ann", "before", false).await.is_ok(),
+            "it is kept already, so it is said so"
+        );
+        assert!(speaks(subject, &channel, "bob", "1", false).await.is_ok());
+        broker.moderate(room, Rule::Muted(ann.clone(), None)).await.unwrap();
+        assert!(speaks(subject, &channel, "ann", "1", false).await.is_ok(), "its id was not taken by the refusal");
+
+        broker.moderate(room, Rule::Banned(ann.clone(), Some(FOR_EVER))).await.unwrap();
+        assert_eq!(broker.banned(room, &ann).await.unwrap(), Some(FOR_EVER));
+        assert_eq!(broker.banned(room, &Username::parse("bob", 9).unwrap()).await.unwrap(), None);
+        assert!(matches!(speaks(subject, &channel, "ann", "2", false).await, Err(PublishError::Banned(_))));
+        broker.moderate(room, Rule::Banned(ann.clone(), None)).await.unwrap();
+        assert_eq!(broker.banned(room, &ann).await.unwrap(), None);
+
+        broker.moderate(room, Rule::Slow(Some(Duration::from_secs(60)))).await.unwrap();
+        assert!(speaks(subject, &channel, "ann", "3", false).await.is_ok());
+        match speaks(subject, &channel, "ann", "4", false).await {
+            Err(PublishError::SlowMode(wait)) => {
+                assert!(wait <= Duration::from_secs(60) && wait > Duration::from_secs(30))
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(speaks(subject, &channel, "ann", "3", false).await.is_ok(), "it is kept already");
+        assert!(speaks(subject, &channel, "bob", "3", false).await.is_ok());
+        assert!(speaks(subject, &channel, "ann", "5", true).await.is_ok(), "a moderator");
+        broker.moderate(room, Rule::Slow(None)).await.unwrap();
+        assert!(speaks(subject, &channel, "ann", "4", false).await.is_ok());
+
+        let soon = now() + 300;
+        broker.moderate(room, Rule::Muted(ann.clone(), Some(soon))).await.unwrap();
+        eventually("the mute ends", async || speaks(subject, &channel, "ann", "6", false).await.ok()).await;
+        assert!(now() >= soon);
+    })
+    .await;
+}
+
+/// Rules are set before anybody has entered, and must not be lost with a room's numbering.
+#[tokio::test]
+async fn what_holds_in_a_room_outlives_its_log() {
+    let Some(redis) = Redis::start().await else { return };
+    let subject = Subject::start(redis_broker(&redis, &config(&[])));
+    eventually("the broker is ready", async || subject.broker.troubles().is_empty().then_some(())).await;
+    let channel = room("moderated");
+    let ann = Username::parse("ann", 9).unwrap();
+    subject.broker.moderate(channel.room().unwrap(), Rule::Muted(ann, Some(FOR_EVER))).await.unwrap();
+    let refused = async || matches!(speaks(&subject, &channel, "ann", "1", false).await, Err(PublishError::Muted(_)));
+    assert!(refused().await, "before there is a log");
+    assert!(speaks(&subject, &channel, "bob", "1", false).await.is_ok());
+    let mut connection = redis.connect().await;
+    let meta: Vec<String> = redis::cmd("KEYS").arg("ws:meta:*").query_async(&mut connection).await.unwrap();
+    let _: () = redis::cmd("DEL").arg(&meta).query_async(&mut connection).await.unwrap();
+    subject.broker.recover(&channel, None).await.unwrap();
+    assert!(refused().await, "after a server has begun a new log");
+    let keys: Vec<String> = redis::cmd("KEYS").arg("ws:mod:*").query_async(&mut connection).await.unwrap();
+    assert_eq!(keys.len(), 1);
+    let ttl: i64 = redis::cmd("PTTL").arg(&keys[0]).query_async(&mut connection).await.unwrap();
+    assert!(ttl > 0, "it does not stay for ever: {ttl}");
+    subject.end().await;
+}
+
+#[tokio::test]
+async fn what_is_proclaimed_holds_on_every_server_until_its_time() {
+    on_both(&[], async |subject| {
+        let (soon, later) = (now() + 200, now() + 60_000);
+        let held = || subject.recorder.sanctioned.lock().unwrap().clone();
+        subject.broker.proclaim(&[("a".into(), Some(soon)), ("b".into(), Some(later))]).await.unwrap();
+        assert_eq!(held(), [("a".into(), soon), ("b".into(), later)], "before the answer");
+        eventually("it is over", async || (now() > soon).then_some(())).await;
+        subject.broker.proclaim(&[("c".into(), Some(FOR_EVER))]).await.unwrap();
+        assert_eq!(held(), [("b".into(), later), ("c".into(), FOR_EVER)]);
+        subject.broker.proclaim(&[("b".into(), None)]).await.unwrap();
+        assert_eq!(held(), [("c".into(), FOR_EVER)]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn other_servers_hear_what_is_proclaimed_also_after_they_were_away_and_redis_does_not_forget() {
+    let Some(mut redis) = Redis::start().await else { return };
+    let subjects = [(); 2].map(|()| Subject::start(redis_broker(&redis, &config(&[]))));
+    for subject in &subjects {
+        eventually("the broker is ready", async || subject.broker.troubles().is_empty().then_some(())).await;
+    }
+    let hears = async |subject: &Subject, text: &str| {
+        let held = || subject.recorder.sanctioned.lock().unwrap().iter().any(|(held, _)| held == text);
+        eventually(&format!("it hears {text}"), async || held().then_some(())).await;
+    };
+    subjects[0].broker.proclaim(&[("lasting 1".into(), Some(FOR_EVER))]).await.unwrap();
+    hears(&subjects[1], "lasting 1").await;
+    let late = Subject::start(redis_broker(&redis, &config(&[])));
+    hears(&late, "lasting 1").await;
+    // Redis comes back with nothing.
+    let mut connection = redis.connect().await;
+    let _: () = redis::cmd("FLUSHALL").query_async(&mut connection).await.unwrap();
+    eventually("it is put back", async || {
+        let held: Vec<String> = redis::cmd("ZRANGE")
+            .arg("ws:sanctions:{ws:control}")
+            .arg(0)
+            .arg(-1)
+            .query_async(&mut redis.connect().await)
+            .await
+            .unwrap();
+        held.contains(&"lasting 1".to_owned()).then_some(())
+    })
+    .await;
+    subjects[1].broker.proclaim(&[("lasting 2".into(), Some(FOR_EVER))]).await.unwrap();
+    for subject in subjects.iter().chain([&late]) {
+        hears(subject, "lasting 2").await;
+        hears(subject, "lasting 1").await;
+    }
+    redis.kill();
+    for subject in subjects.into_iter().chain([late]) {
+        subject.end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_purse_holds_what_it_holds() {
+    on_both(&[], async |subject| {
+        let rate = Rate { per_second: 0.01, burst: 3.0 };
+        for _ in 0..3 {
+            assert_eq!(subject.broker.spend("a", rate, 1.0).await.unwrap(), None);
+        }
+        let wait = subject.broker.spend("a", rate, 1.0).await.unwrap().expect("it is empty");
+        assert!(wait > Duration::from_secs(90) && wait <= Duration::from_secs(100), "{wait:?}");
+        assert_eq!(subject.broker.spend("b", rate, 1.0).await.unwrap(), None);
+    })
+    .await;
+}
+
+/// Unix time in milliseconds.
+fn now() -> u64 {
+    u64::try_from(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis()).unwrap()
 }

@@ -8,8 +8,8 @@ use std::{
 use roomcast::{
     config::{Config, SETTINGS, Setting, reference},
     protocol::{
-        CloseCode, Command, Draft, Envelope, Epoch, ErrorCode, Event, Frame, Limits, MessageId, Position, ResetReason,
-        Right, RoomId, Stamp, Username,
+        Action, CloseCode, Command, Draft, Envelope, Epoch, ErrorCode, Event, Frame, Limits, MessageId, Position,
+        ResetReason, Right, RoomId, Stamp, Username,
     },
 };
 use serde_json::{Map, Value, json};
@@ -43,9 +43,11 @@ fn the_table_of_commands_is_what_the_server_takes() {
     let commands = commands(&page("protocol.md"));
     for (kind, required, optional) in &commands {
         let all = required | optional;
-        // The two kinds of history are no strings, and only one of them may be asked for.
-        let texts = all.iter().filter(|name| !["after", "last"].contains(&name.as_str()));
-        let whole: Map<String, Value> = texts.map(|name| (name.clone(), json!("x"))).collect();
+        // The two kinds of history are no strings, and only one of them may be asked for; a measure has a closed list of
+        // actions, which need different fields.
+        let texts = all.iter().filter(|name| !["after", "last", "seconds"].contains(&name.as_str()));
+        let whole = texts.map(|name| (name.clone(), json!(if name == "action" { "mute" } else { "x" })));
+        let whole: Map<String, Value> = whole.collect();
         let with = |name: &str, value: Value| {
             let mut command = whole.clone();
             command.insert("type".into(), kind.as_str().into());
@@ -56,7 +58,8 @@ fn the_table_of_commands_is_what_the_server_takes() {
         assert_eq!(refusal(&with("type", json!(kind))), None, "{kind}");
         for name in &all {
             assert_eq!(refusal(&with(name, json!([7]))), Some(ErrorCode::BadField), "{kind} has the field {name}");
-            let expected = required.contains(name).then_some(ErrorCode::MissingField);
+            let is_needed = required.contains(name) || (kind == "moderate" && name == "username");
+            let expected = is_needed.then_some(ErrorCode::MissingField);
             assert_eq!(refusal(&with(name, Value::Null)), expected, "{kind} without {name}");
         }
     }
@@ -139,6 +142,9 @@ fn every_code_is_listed_and_no_other() {
 
     let listed: Vec<String> = rows(&page, "## Tokens").map(|[right, _]| name(&right)).collect();
     assert_eq!(listed, Right::ALL.map(Right::as_str));
+
+    let listed: Vec<String> = rows(&page, "### moderate").map(|[action, _]| name(&action)).collect();
+    assert_eq!(listed, Action::ALL.map(Action::as_str));
 
     let listed: Vec<String> = rows(&page, "### reset").map(|[reason, _]| name(&reason)).collect();
     assert_eq!(listed, reset_reasons());
@@ -245,6 +251,15 @@ fn shapes() -> BTreeMap<String, Shape> {
         varies(error(None, None, None, None), error(Some(id.clone()), Some(room.clone()), Some(Right::Send), Some(1))),
         varies(authenticated(None), authenticated(Some(1))),
         always(Event::Expiring { in_ms: 1 }),
+        varies(
+            Event::Moderated { room: None, action: Action::Kick, username: None, seconds: None },
+            Event::Moderated {
+                room: Some(room.clone()),
+                action: Action::Kick,
+                username: Some(username.clone()),
+                seconds: Some(1),
+            },
+        ),
         always(Event::Reconnect { after_ms: 1, reason: "shutting_down" }),
         always(Event::Pong),
     ];
@@ -272,6 +287,7 @@ fn written(event: &Event) -> Frame {
         | Event::Error { .. }
         | Event::Authenticated { .. }
         | Event::Expiring { .. }
+        | Event::Moderated { .. }
         | Event::Reconnect { .. }
         | Event::Pong => event.encode(),
     }
@@ -285,6 +301,7 @@ fn name_of(command: &Command<'_>) -> &'static str {
         Command::Leave { .. } => "leave",
         Command::Message { .. } => "message",
         Command::Broadcast { .. } => "broadcast",
+        Command::Moderate { .. } => "moderate",
         Command::Ping => "ping",
     }
 }

@@ -24,6 +24,7 @@ mod limits;
 mod load;
 mod memory;
 mod metrics;
+mod moderation;
 mod monitoring;
 mod network;
 mod no_history;

@@ -68,12 +68,14 @@ impl Log {
         draft: &Draft,
         known: Option<Position>,
         retention: &Retention,
+        may_speak: impl FnOnce() -> Result<(), PublishError>,
     ) -> Result<Published, PublishError> {
         self.start_anew_if_behind(known);
         self.expire(retention);
         if let Some(published) = self.repeated(draft)? {
             return Ok(published);
         }
+        may_speak()?;
         let published = self.append(draft);
         self.expire(retention);
         Ok(published)

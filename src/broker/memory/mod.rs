@@ -1,9 +1,11 @@
 mod log;
 mod logs;
+mod moderation;
 mod purses;
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -11,27 +13,29 @@ use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use self::{log::Log, logs::Logs, purses::Purses};
+use self::{log::Log, logs::Logs, moderation::Moderation, purses::Purses};
 use super::{
-    Broker, Diagnosis, Listener, LookedUp, PublishError, Published, RecoverError, Retention, Trouble, Unavailable,
-    interest::Interest,
+    Broker, Diagnosis, Listener, LookedUp, Proclaimed, PublishError, Published, RecoverError, Retention, Rule, Trouble,
+    Unavailable, interest::Interest, unix_millis,
 };
 use crate::{
     access::Rate,
     order::{LogSlice, ReadFrom},
-    protocol::{Channel, Draft, Frame, Position},
+    protocol::{Channel, Draft, Frame, Position, RoomId, Username},
 };
 
 /// How often the broker looks for expired entries.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The memory broker: the same promises as [`RedisBroker`](super::RedisBroker), within one process and until it ends.
-#[derive(Debug)]
 pub struct MemoryBroker {
     interest: Interest,
     retention: Retention,
     logs: Mutex<Logs>,
     purses: Mutex<Purses>,
+    moderation: Mutex<HashMap<RoomId, Moderation>>,
+    proclaimed: Mutex<HashMap<String, u64>>,
+    listener: OnceLock<Arc<dyn Listener>>,
 }
 
 impl MemoryBroker {
@@ -42,11 +46,27 @@ impl MemoryBroker {
             retention,
             logs: Mutex::new(Logs::new(max_bytes)),
             purses: Mutex::default(),
+            moderation: Mutex::default(),
+            proclaimed: Mutex::default(),
+            listener: OnceLock::new(),
         }
     }
 
     fn logs(&self) -> MutexGuard<'_, Logs> {
         self.logs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn moderation(&self) -> MutexGuard<'_, HashMap<RoomId, Moderation>> {
+        self.moderation.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the speaker of this draft may not speak now.
+    fn may_speak(&self, channel: &Channel, draft: &Draft) -> Result<(), PublishError> {
+        let (Some(room), Some(user)) = (channel.room(), draft.speaker()) else { return Ok(()) };
+        match self.moderation().get_mut(room) {
+            Some(moderation) => moderation.speaks(user, draft.is_of_moderator(), Instant::now()),
+            None => Ok(()),
+        }
     }
 
     fn purses(&self) -> MutexGuard<'_, Purses> {
@@ -56,6 +76,7 @@ impl MemoryBroker {
 
 impl Broker for MemoryBroker {
     fn listen(self: Arc<Self>, listener: Arc<dyn Listener>, stop: CancellationToken) -> BoxFuture<'static, ()> {
+        self.listener.get_or_init(|| listener.clone());
         Box::pin(async move {
             listener.wanted().iter().for_each(|channel| listener.subscribed(channel));
             let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
@@ -68,6 +89,7 @@ impl Broker for MemoryBroker {
                     _ = sweep.tick() => {
                         self.logs().sweep(&self.retention);
                         self.purses().sweep(Instant::now());
+                        self.moderation().retain(|_, moderation| !moderation.is_over());
                     }
                 }
             }
@@ -85,7 +107,9 @@ impl Broker for MemoryBroker {
         known: Option<Position>,
     ) -> BoxFuture<'a, Result<Published, PublishError>> {
         Box::pin(async move {
-            let published = self.logs().with(channel, |log| log.publish(draft, known, &self.retention));
+            let published = self
+                .logs()
+                .with(channel, |log| log.publish(draft, known, &self.retention, || self.may_speak(channel, draft)));
             published.unwrap_or(Err(PublishError::Overloaded))
         })
     }
@@ -121,6 +145,37 @@ impl Broker for MemoryBroker {
         })
     }
 
+    fn moderate<'a>(&'a self, room: &'a RoomId, rule: Rule) -> BoxFuture<'a, Result<(), Unavailable>> {
+        Box::pin(async move {
+            self.moderation().entry(room.clone()).or_default().set(rule);
+            Ok(())
+        })
+    }
+
+    fn banned<'a>(&'a self, room: &'a RoomId, user: &'a Username) -> BoxFuture<'a, Result<Option<u64>, Unavailable>> {
+        Box::pin(async move { Ok(self.moderation().get(room).and_then(|moderation| moderation.banned(user))) })
+    }
+
+    fn proclaim<'a>(&'a self, changes: &'a [Proclaimed]) -> BoxFuture<'a, Result<(), Unavailable>> {
+        Box::pin(async move {
+            let all: Vec<(String, u64)> = {
+                let mut proclaimed = self.proclaimed.lock().unwrap_or_else(PoisonError::into_inner);
+                proclaimed.retain(|_, until| *until > unix_millis());
+                for (text, until) in changes {
+                    match until {
+                        Some(until) => drop(proclaimed.insert(text.clone(), *until)),
+                        None => drop(proclaimed.remove(text)),
+                    }
+                }
+                proclaimed.iter().map(|(text, until)| (text.clone(), *until)).collect()
+            };
+            if let Some(listener) = self.listener.get() {
+                listener.sanctioned(&all);
+            }
+            Ok(())
+        })
+    }
+
     fn spend<'a>(
         &'a self,
         purse: &'a str,
@@ -140,5 +195,11 @@ impl Broker for MemoryBroker {
 
     fn diagnosis(&self) -> Option<Diagnosis> {
         None
+    }
+}
+
+impl std::fmt::Debug for MemoryBroker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MemoryBroker").field("retention", &self.retention).finish_non_exhaustive()
     }
 }

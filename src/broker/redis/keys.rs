@@ -41,6 +41,17 @@ impl Keys {
         format!("{}:purse:{purse}", self.prefix)
     }
 
+    /// The channel on which servers hear that something has changed that holds on all of them.
+    pub(super) fn sanctions_channel(&self) -> String {
+        format!("{}:control", self.prefix)
+    }
+
+    /// What holds on all servers: a sorted set, by until when in Unix milliseconds; and a number, how often it changed.
+    pub(super) fn sanctions(&self) -> (String, String) {
+        let tag = self.sanctions_channel();
+        (format!("{}:sanctions:{{{tag}}}", self.prefix), format!("{}:version:{{{tag}}}", self.prefix))
+    }
+
     /// The channel with this name; `None` if it is not one of roomcast's.
     pub(super) fn parse(&self, name: &[u8]) -> Option<Channel> {
         let rest = std::str::from_utf8(name).ok()?.strip_prefix(self.prefix.as_str())?.strip_prefix(':')?;
@@ -53,6 +64,12 @@ impl Keys {
     /// A hash: `epoch` and `seq`, the last position assigned.
     pub(super) fn meta(&self, channel: &str) -> String {
         format!("{}:meta:{{{channel}}}", self.prefix)
+    }
+
+    /// A hash: what holds for the speakers of a room; see moderate.lua. With `:` and a username behind it, a string that
+    /// lives for that user's pause.
+    pub(super) fn moderation(&self, channel: &str) -> String {
+        format!("{}:mod:{{{channel}}}", self.prefix)
     }
 
     /// A stream: one entry for each publication, with the id `<seq>-0`.

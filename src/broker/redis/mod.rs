@@ -20,6 +20,7 @@ mod publisher;
 mod purses;
 mod queries;
 mod reader;
+mod sanctions;
 mod shard;
 mod subscriber;
 mod subscriber_probe;
@@ -34,12 +35,13 @@ use tokio_util::sync::CancellationToken;
 pub use self::options::{ClientCertificate, Options};
 use self::shard::Shard;
 use super::{
-    Broker, Diagnosis, Listener, LookedUp, PublishError, Published, RecoverError, Retention, Trouble, Unavailable,
+    Broker, Diagnosis, Listener, LookedUp, Proclaimed, PublishError, Published, RecoverError, Retention, Rule, Trouble,
+    Unavailable,
 };
 use crate::{
     access::Rate,
     order::{LogSlice, ReadFrom},
-    protocol::{Channel, Draft, Epoch, Frame, Position},
+    protocol::{Channel, Draft, Epoch, Frame, Position, RoomId, Username},
     telemetry::Metrics,
 };
 
@@ -105,6 +107,18 @@ impl Broker for RedisBroker {
 
     fn tops<'a>(&'a self, channels: &'a [Channel]) -> BoxFuture<'a, Result<Vec<LookedUp>, Unavailable>> {
         Box::pin(self.shard.reader.tops(channels))
+    }
+
+    fn moderate<'a>(&'a self, room: &'a RoomId, rule: Rule) -> BoxFuture<'a, Result<(), Unavailable>> {
+        Box::pin(async move { self.shard.sanctions.moderate(room, &rule).await })
+    }
+
+    fn banned<'a>(&'a self, room: &'a RoomId, user: &'a Username) -> BoxFuture<'a, Result<Option<u64>, Unavailable>> {
+        Box::pin(self.shard.sanctions.banned(room, user))
+    }
+
+    fn proclaim<'a>(&'a self, changes: &'a [Proclaimed]) -> BoxFuture<'a, Result<(), Unavailable>> {
+        Box::pin(self.shard.sanctions.proclaim(changes))
     }
 
     fn spend<'a>(

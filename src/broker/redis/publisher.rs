@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     order::Publication,
-    protocol::{Channel, Draft, Frame, Position, Stamp},
+    protocol::{Channel, Draft, Frame, Position, Stamp, Username},
     telemetry::Metrics,
 };
 
@@ -77,7 +77,7 @@ impl Publisher {
         let name = self.keys.channel(channel);
         let vouch = self.vouching.current();
         let mut call = vouch.script().key(self.keys.meta(&name));
-        call.key(self.keys.log(&name));
+        call.key(self.keys.log(&name)).key(self.keys.moderation(&name));
         if let Some(identity) = draft.identity() {
             call.key(self.keys.id(&name, identity));
         }
@@ -86,6 +86,7 @@ impl Publisher {
         let tail = draft.tail().strip_suffix('}').unwrap_or(draft.tail());
         call.arg(&name).arg(tail).arg(new_epoch()).arg(known_epoch).arg(known_seq);
         call.arg(self.memory.share()).arg(u8::from(self.memory.takes(channel))).arg(digest(draft.tail().as_bytes()));
+        call.arg(draft.speaker().map_or("", Username::as_str)).arg(u8::from(draft.is_of_moderator()));
         if let Some(identity) = draft.identity() {
             call.arg(format!("{:032x}", identity.fingerprint));
         }
@@ -105,6 +106,9 @@ impl Publisher {
                 self.metrics.rooms_refused.inc();
                 Err(PublishError::Overloaded)
             }
+            "muted" => Err(PublishError::Muted(ts)),
+            "banned" => Err(PublishError::Banned(ts)),
+            "slow_mode" => Err(PublishError::SlowMode(Duration::from_millis(ts))),
             _ => Err(PublishError::IdConflict),
         }
     }

@@ -71,7 +71,7 @@ impl Reader {
     ) -> Result<LogSlice<Frame>, RecoverError> {
         let name = self.keys.channel(channel);
         let mut call = self.recovering.key(self.keys.meta(&name));
-        call.key(self.keys.log(&name)).arg(new_epoch());
+        call.key(self.keys.log(&name)).key(self.keys.moderation(&name)).arg(new_epoch());
         match from {
             Some(ReadFrom { position: Position { epoch, seq }, known, void }) => {
                 call.arg(epoch.to_string()).arg(seq).arg(known).arg(u8::from(void));

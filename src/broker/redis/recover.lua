@@ -1,7 +1,7 @@
 -- Brings a server up to date with a channel: where its top is, and a page of what its log has from a position on. Begins
 -- an epoch where there is none, or where the one there is can no longer hold.
 --
--- KEYS  1 meta of the channel   2 its log
+-- KEYS  1 meta of the channel   2 its log   3 its moderation
 -- ARGV  1 an epoch, for the case that a new one is needed   2, 3 the position: epoch ('' for none) and seq
 --       4 the highest seq of that epoch that is known to have been given out   5 '1' if that epoch is void
 --       6 most entries to return   7 about how many bytes of them to return at most
@@ -18,6 +18,7 @@ if not epoch or (is_same and (ARGV[5] == '1' or tonumber(top) < tonumber(ARGV[4]
   epoch, top, is_same = ARGV[1], '0', false
   redis.call('DEL', KEYS[1], KEYS[2])
   redis.call('HSET', KEYS[1], 'epoch', epoch, 'seq', top)
+  if redis.call('EXISTS', KEYS[3]) == 1 then redis.call('HSET', KEYS[1], 'mod', 1) end
 end
 -- Whoever looks up the tops of rooms with members gives them more time, which is not taken away here.
 local life = top == '0' and tonumber(ARGV[8]) or meta_life

@@ -1,7 +1,10 @@
 use std::{sync::Arc, time::Duration};
 
 use redis::RedisError;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::{
+    sync::Notify,
+    time::{MissedTickBehavior, interval},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -18,6 +21,7 @@ use super::{
     purses::Purses,
     queries::Queries,
     reader::Reader,
+    sanctions::Sanctions,
     subscriber::{Shared, Subscriber},
     subscriber_probe::SubscriberProbe,
     vouching::Vouching,
@@ -34,6 +38,7 @@ pub(super) struct Shard {
     pub(super) publisher: Arc<Publisher>,
     pub(super) purses: Purses,
     pub(super) reader: Reader,
+    pub(super) sanctions: Sanctions,
     pub(super) subscriber: Subscriber,
     outages: Arc<Outages>,
     memory: Arc<Memory>,
@@ -67,14 +72,26 @@ impl Shard {
         let probe = SubscriberProbe::new(keys.subscriber_probe(origin_server), origin_server, options.probe_interval);
         let (publishing, metrics) = (publisher.clone(), metrics.clone());
         let purses = Purses::new(publisher.clone(), keys.clone());
-        let shared = Shared { connector, keys, vouching, publisher: publishing, outages: outages.clone(), metrics };
+        let changed = Arc::new(Notify::new());
+        let sanctions = Sanctions::new(publisher.clone(), keys.clone(), origin_server, changed.clone());
+        let shared = Shared {
+            connector,
+            keys,
+            sanctions_changed: changed,
+            vouching,
+            publisher: publishing,
+            outages: outages.clone(),
+            metrics,
+        };
         let subscriber = Subscriber::new(shared, probe, options.max_frame);
-        Ok(Self { publisher, purses, reader, subscriber, outages, memory })
+        Ok(Self { publisher, purses, reader, sanctions, subscriber, outages, memory })
     }
 
     /// Makes the connections, and replaces lost ones, until `stop`.
     pub(super) async fn run(&self, listener: &Arc<dyn Listener>, stop: &CancellationToken) {
-        let keeping_up = async { tokio::join!(self.publisher.keep_up(), self.reader.keep_up(), self.report()) };
+        let following = self.sanctions.follow(listener);
+        let keeping_up =
+            async { tokio::join!(self.publisher.keep_up(), self.reader.keep_up(), following, self.report()) };
         tokio::join!(self.subscriber.run(listener, stop), stop.run_until_cancelled(keeping_up));
     }
 

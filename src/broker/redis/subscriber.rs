@@ -46,6 +46,8 @@ const AROUND_FRAME: usize = 8 << 10;
 pub(super) struct Subscriber {
     connector: Arc<Connector>,
     keys: Keys,
+    /// Woken when something has changed that holds on all servers.
+    sanctions_changed: Arc<Notify>,
     interest: Interest,
     probe: Arc<SubscriberProbe>,
     vouching: Arc<Vouching>,
@@ -92,6 +94,7 @@ impl Lost {
 pub(super) struct Shared {
     pub(super) connector: Arc<Connector>,
     pub(super) keys: Keys,
+    pub(super) sanctions_changed: Arc<Notify>,
     pub(super) vouching: Arc<Vouching>,
     pub(super) publisher: Arc<Publisher>,
     pub(super) outages: Arc<Outages>,
@@ -101,11 +104,12 @@ pub(super) struct Shared {
 impl Subscriber {
     /// Not connected yet. `max_frame` is the longest frame of a client.
     pub(super) fn new(shared: Shared, probe: SubscriberProbe, max_frame: usize) -> Self {
-        let Shared { connector, keys, vouching, publisher, outages, metrics } = shared;
+        let Shared { connector, keys, sanctions_changed, vouching, publisher, outages, metrics } = shared;
         let refusals = Refusals::new("to subscribe", Duration::from_secs(1), outages.clone());
         Self {
             connector,
             keys,
+            sanctions_changed,
             interest: Interest::default(),
             probe: Arc::new(probe),
             vouching,
@@ -169,6 +173,14 @@ impl Subscriber {
         self.enter(State::Connected);
 
         subscriptions.subscribe_to(self.probe.channel()).await?;
+        // Where Redis does not allow it, this server finds changes when it looks for them.
+        match subscriptions.subscribe_to(&self.keys.sanctions_channel()).await {
+            Err(failure) if failure.is_refusal() => {
+                tracing::warn!(error = %failure, "cannot hear what changes on all servers, and looks once a second");
+            }
+            subscribed => subscribed?,
+        }
+        self.sanctions_changed.notify_one();
         self.probe.heard(Instant::now());
 
         // A change before this moment is part of what is wanted now; a change after it will be seen as one.
@@ -252,13 +264,18 @@ impl Subscriber {
     ) -> impl Fn(PushInfo) -> Result<(), Infallible> + use<> {
         let (keys, probe, vouching) = (self.keys.clone(), self.probe.clone(), self.vouching.clone());
         let (metrics, max_push) = (self.metrics.clone(), self.max_push);
+        let (control, changed) = (self.keys.sanctions_channel().into_bytes(), self.sanctions_changed.clone());
         move |PushInfo { kind, data }| {
             match kind {
                 PushKind::Message => {
                     probe.heard(Instant::now());
-                    if let Ok([Value::BulkString(name), Value::BulkString(mut payload)]) = <[Value; 2]>::try_from(data)
-                        && let Some(channel) = keys.parse(&name)
-                    {
+                    let Ok([Value::BulkString(name), Value::BulkString(mut payload)]) = <[Value; 2]>::try_from(data)
+                    else {
+                        return Ok(());
+                    };
+                    if name == control {
+                        changed.notify_one();
+                    } else if let Some(channel) = keys.parse(&name) {
                         if payload.len() > max_push {
                             metrics.envelope_heard(EnvelopeKind::Unreadable);
                         } else {

@@ -286,8 +286,15 @@ fn every_code_that_bad_input_can_get_is_in_the_table() {
     let steps = || cases.iter().flat_map(|case| &case.steps);
     // Nothing that a client sends appears in these.
     let of_redis = [ErrorCode::Unavailable, ErrorCode::Overloaded];
-    // These depend on tokens and limits: door.rs and limits.rs.
-    let elsewhere = [ErrorCode::Unauthorized, ErrorCode::Forbidden, ErrorCode::RateLimited];
+    // These depend on tokens, limits and moderators: door.rs, limits.rs and moderation.rs.
+    let elsewhere = [
+        ErrorCode::Unauthorized,
+        ErrorCode::Forbidden,
+        ErrorCode::RateLimited,
+        ErrorCode::Muted,
+        ErrorCode::Banned,
+        ErrorCode::SlowMode,
+    ];
     for code in ErrorCode::ALL.into_iter().filter(|code| !of_redis.contains(code) && !elsewhere.contains(code)) {
         assert!(steps().any(|step| matches!(step.gets, Outcome::Error(it, _) if it == code)), "{code:?}");
     }

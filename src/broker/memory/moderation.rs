@@ -1,0 +1,67 @@
+use std::{collections::HashMap, time::Duration};
+
+use tokio::time::Instant;
+
+use super::super::{PublishError, Rule, unix_millis};
+use crate::protocol::Username;
+
+/// What holds for the speakers of one room.
+#[derive(Debug, Default)]
+pub(super) struct Moderation {
+    muted: HashMap<Username, u64>,
+    banned: HashMap<Username, u64>,
+    pause: Option<Duration>,
+    /// When each user last spoke, while the room is slow.
+    spoke: HashMap<Username, Instant>,
+}
+
+impl Moderation {
+    pub(super) fn set(&mut self, rule: Rule) {
+        let (users, user, until) = match rule {
+            Rule::Muted(user, until) => (&mut self.muted, user, until),
+            Rule::Banned(user, until) => (&mut self.banned, user, until),
+            Rule::Slow(pause) => {
+                self.pause = pause;
+                self.spoke.clear();
+                return;
+            }
+        };
+        match until {
+            Some(until) => drop(users.insert(user, until)),
+            None => drop(users.remove(&user)),
+        }
+    }
+
+    /// Until when this user may not enter.
+    pub(super) fn banned(&self, user: &Username) -> Option<u64> {
+        self.banned.get(user).copied().filter(|until| *until > unix_millis())
+    }
+
+    /// A user speaks now.
+    ///
+    /// # Errors
+    /// If it may not.
+    pub(super) fn speaks(&mut self, user: &Username, is_moderator: bool, now: Instant) -> Result<(), PublishError> {
+        if let Some(until) = self.banned(user) {
+            return Err(PublishError::Banned(until));
+        }
+        if let Some(until) = self.muted.get(user).copied().filter(|until| *until > unix_millis()) {
+            return Err(PublishError::Muted(until));
+        }
+        let Some(pause) = self.pause.filter(|_| !is_moderator) else { return Ok(()) };
+        self.spoke.retain(|_, at| now.saturating_duration_since(*at) < pause);
+        match self.spoke.get(user) {
+            Some(at) => Err(PublishError::SlowMode(pause - now.saturating_duration_since(*at))),
+            None => {
+                self.spoke.insert(user.clone(), now);
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether nothing holds any more.
+    pub(super) fn is_over(&self) -> bool {
+        let now = unix_millis();
+        self.pause.is_none() && self.muted.values().chain(self.banned.values()).all(|until| *until <= now)
+    }
+}
