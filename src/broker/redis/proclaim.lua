@@ -6,7 +6,7 @@
 -- Returns how often it has changed.
 
 local clock = redis.call('TIME')
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', clock[1] * 1000)
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%d', clock[1] * 1000 + clock[2] / 1000))
 for i = 4, #ARGV, 2 do
   if ARGV[i] == '' then
     redis.call('ZREM', KEYS[1], ARGV[i + 1])
