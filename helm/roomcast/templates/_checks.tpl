@@ -56,18 +56,20 @@ pod's owner includes this, so that nothing is rendered from such values. */}}
 {{- end }}
 {{- end }}
 
+{{- $most := include "roomcast.text" (default "auto" $v.config.ROOMCAST_MAX_CONNECTIONS) }}
+{{- if eq $most "auto" }}{{ $most = "100000" }}{{ end }}
+
 {{- $limit := dig "limits" "memory" "" $v.resources }}
-{{- $connections := $v.config.ROOMCAST_MAX_CONNECTIONS | default "auto" | toString }}
 {{- /* What comes by envFrom cannot be known here. */}}
 {{- if and $limit (not $v.envFrom) }}
-{{- $bytes := addf 67108864 (mulf 8192 (eq $connections "auto" | ternary "100000" $connections | float64)) }}
+{{- $bytes := addf 67108864 (mulf 8192 (float64 $most)) }}
 {{- $sizes := dict "OUTBOX_TOTAL_BYTES" "256MiB" "INBOUND_TOTAL_BYTES" "64MiB" "RECENT_BYTES" "64MiB" }}
 {{- if not (include "roomcast.hasRedis" .) }}{{ $_ := set $sizes "MEMORY_BROKER_BYTES" "256MiB" }}{{ end }}
 {{- range $name, $default := $sizes }}
 {{- $bytes = addf $bytes (include "roomcast.number" (get $v.config (printf "ROOMCAST_%s" $name) | default $default) | float64) }}
 {{- end }}
 {{- if gt $bytes (include "roomcast.number" $limit | float64) }}
-{{- $wrong = append $wrong (printf "resources.limits.memory (%v) does not hold what the settings allow: 64 MiB, 8 KiB for each of ROOMCAST_MAX_CONNECTIONS (%s), and ROOMCAST_OUTBOX_TOTAL_BYTES, ROOMCAST_INBOUND_TOTAL_BYTES, ROOMCAST_RECENT_BYTES and, without Redis, ROOMCAST_MEMORY_BROKER_BYTES. Set it to at least %dMi, or lower them." $limit $connections (divf $bytes 1048576 | ceil | int)) }}
+{{- $wrong = append $wrong (printf "resources.limits.memory (%v) does not hold what the settings allow: 64 MiB, 8 KiB for each of ROOMCAST_MAX_CONNECTIONS (%s), and ROOMCAST_OUTBOX_TOTAL_BYTES, ROOMCAST_INBOUND_TOTAL_BYTES, ROOMCAST_RECENT_BYTES and, without Redis, ROOMCAST_MEMORY_BROKER_BYTES. Set it to at least %dMi, or lower them." $limit $most (divf $bytes 1048576 | ceil | int)) }}
 {{- end }}
 {{- end }}
 
@@ -86,8 +88,7 @@ pod's owner includes this, so that nothing is rendered from such values. */}}
 
 {{- $ping := $v.config.ROOMCAST_PING_INTERVAL | default "25s" | toString }}
 {{- if and $v.ingress.enabled (regexMatch "^[0-9]+ *(s|m)$" $ping) }}
-{{- $seconds := mul (regexFind "^[0-9]+" $ping | int) (hasSuffix "m" $ping | ternary 60 1) }}
-{{- if le (int $v.ingress.timeoutSeconds) (int $seconds) }}
+{{- if le (int $v.ingress.timeoutSeconds) (include "roomcast.seconds" $ping | int) }}
 {{- $wrong = append $wrong (printf "The ingress would close quiet clients: set ingress.timeoutSeconds (%v) to more than ROOMCAST_PING_INTERVAL (%s)." $v.ingress.timeoutSeconds $ping) }}
 {{- end }}
 {{- end }}
@@ -119,8 +120,6 @@ pod's owner includes this, so that nothing is rendered from such values. */}}
 {{- if lt (int $v.autoscaling.scaleDownPeriodSeconds) (int $drained) }}
 {{- $wrong = append $wrong (printf "The next server would go while one still drains: set autoscaling.scaleDownPeriodSeconds (%v) to at least drain.delaySeconds + drain.seconds (%v)." $v.autoscaling.scaleDownPeriodSeconds $drained) }}
 {{- end }}
-{{- $most := include "roomcast.text" (default 100000 $v.config.ROOMCAST_MAX_CONNECTIONS) }}
-{{- if eq $most "auto" }}{{- $most = "100000" }}{{- end }}
 {{- if ge (int $v.autoscaling.clientsPerPod) (int $most) }}
 {{- $wrong = append $wrong (printf "Servers would be full before another is added: set autoscaling.clientsPerPod (%v) to less than config.ROOMCAST_MAX_CONNECTIONS (%s)." (include "roomcast.text" $v.autoscaling.clientsPerPod) $most) }}
 {{- end }}
@@ -145,12 +144,8 @@ pod's owner includes this, so that nothing is rendered from such values. */}}
 {{- end }}
 {{- end }}
 
-{{- $seconds := dict }}
-{{- range $name := list "scrapeTimeout" "interval" }}
-{{- $time := get $v.serviceMonitor $name }}
-{{- $_ := set $seconds $name (mul (regexFind "^[0-9]+" $time | int) (hasSuffix "m" $time | ternary 60 1)) }}
-{{- end }}
-{{- if gt (int $seconds.scrapeTimeout) (int $seconds.interval) }}
+{{- $timeout := include "roomcast.seconds" (get $v.serviceMonitor "scrapeTimeout") | int }}
+{{- if gt $timeout (include "roomcast.seconds" (get $v.serviceMonitor "interval") | int) }}
 {{- $wrong = append $wrong (printf "The Prometheus Operator refuses a serviceMonitor.scrapeTimeout (%s) that is longer than serviceMonitor.interval (%s)." $v.serviceMonitor.scrapeTimeout $v.serviceMonitor.interval) }}
 {{- end }}
 

@@ -117,6 +117,11 @@ tolerations:
 {{- mulf (trimSuffix $unit $text | trim | float64) (get $units $unit | default 1) }}
 {{- end }}
 
+{{/* A time in seconds, or in minutes, such as "25s" or "1m", as a number of seconds. */}}
+{{- define "roomcast.seconds" -}}
+{{- mul (regexFind "^[0-9]+" . | int) (hasSuffix "m" . | ternary 60 1) }}
+{{- end }}
+
 {{/* The settings of the server that the chart sets, and the user's. A name in extraEnv replaces: Kubernetes refuses a
 name that is there twice. */}}
 {{- define "roomcast.env" -}}
