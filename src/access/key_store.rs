@@ -110,12 +110,14 @@ impl KeyStore {
         let mut is_fresh = true;
         for (index, source) in self.sources.iter().enumerate() {
             let keys = source.keys().await;
-            match &keys {
-                Ok(_) => self.metrics.keys_fetched.set(since_1970()),
-                Err(_) => self.metrics.key_fetches_failed.inc(),
+            if keys.is_err() {
+                self.metrics.key_fetches_failed.inc();
             }
             is_fresh &= keys.is_ok();
             self.keep(index, keys);
+        }
+        if is_fresh {
+            self.metrics.keys_fetched.set(since_1970());
         }
         is_fresh
     }

@@ -65,7 +65,7 @@ def test_every_pod_passes_the_restricted_standard_and_more(persona):
             assert pod["runAsUser"] >= 10000 and pod["runAsGroup"] >= 10000, name
         assert pod["seccompProfile"] == {"type": "RuntimeDefault"}, name
         assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec), name
-        assert all({"configMap", "emptyDir"} & set(volume) for volume in spec.get("volumes", [])), name
+        assert all({"configMap", "emptyDir", "secret"} & set(volume) for volume in spec.get("volumes", [])), name
         assert spec["automountServiceAccountToken"] is False, name
         assert spec["enableServiceLinks"] is False, name
         for container in spec["containers"] + spec.get("initContainers", []):

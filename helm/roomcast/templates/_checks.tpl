@@ -149,6 +149,26 @@ pod's owner includes this, so that nothing is rendered from such values. */}}
 {{- $wrong = append $wrong (printf "The Prometheus Operator refuses a serviceMonitor.scrapeTimeout (%s) that is longer than serviceMonitor.interval (%s)." $v.serviceMonitor.scrapeTimeout $v.serviceMonitor.interval) }}
 {{- end }}
 
+{{- with $v.auth }}
+{{- $keys := compact (list .secretKey .publicKeyKey .jwksKey) }}
+{{- if and $keys (not .existingSecret) }}
+{{- $wrong = append $wrong "auth names keys of a Secret, but not the Secret. Set auth.existingSecret." }}
+{{- end }}
+{{- if and .existingSecret (not $keys) }}
+{{- $wrong = append $wrong "auth.existingSecret is set, but no key in it. Set auth.secretKey, auth.publicKeyKey or auth.jwksKey." }}
+{{- end }}
+{{- if and .jwksKey .jwksUrl }}
+{{- $wrong = append $wrong "auth.jwksKey and auth.jwksUrl are both set. Set one of them." }}
+{{- end }}
+{{- $needsAudience := contains "aud" (get $v.config "ROOMCAST_JWT_REQUIRED_CLAIMS" | default "exp,aud") }}
+{{- if and (or $keys .jwksUrl) (not .audience) $needsAudience }}
+{{- $wrong = append $wrong "Tokens must name whom they are for. Set auth.audience to what your issuer writes into aud." }}
+{{- end }}
+{{- if and (or .audience .issuer) (not $keys) (not .jwksUrl) }}
+{{- $wrong = append $wrong "auth.audience and auth.issuer are for tokens, but there is no key to check them with. Set auth.existingSecret or auth.jwksUrl." }}
+{{- end }}
+{{- end }}
+
 {{- $owner := dict
   "ROOMCAST_LISTEN" "it is always 0.0.0.0:8080"
   "ROOMCAST_PROBE_LISTEN" "it is always 0.0.0.0:8081"
@@ -156,6 +176,14 @@ pod's owner includes this, so that nothing is rendered from such values. */}}
   "ROOMCAST_PAGE" "set page"
   "ROOMCAST_REDIS_URL" "set redis.enabled or externalRedis"
   "ROOMCAST_REDIS_PASSWORD" "set redis.auth or externalRedis"
+  "ROOMCAST_JWT_SECRET" "set auth.existingSecret and auth.secretKey"
+  "ROOMCAST_JWT_SECRET_FILE" "set auth.existingSecret and auth.secretKey"
+  "ROOMCAST_JWT_PUBLIC_KEY_FILE" "set auth.existingSecret and auth.publicKeyKey"
+  "ROOMCAST_JWKS" "set auth.jwksUrl, or auth.existingSecret and auth.jwksKey"
+  "ROOMCAST_JWT_AUDIENCE" "set auth.audience"
+  "ROOMCAST_JWT_ISSUER" "set auth.issuer"
+  "ROOMCAST_ANONYMOUS" "set auth.anonymous"
+  "ROOMCAST_TRUSTED_PROXIES" "set trustedProxies"
   "ROOMCAST_DRAIN_DELAY" "set drain.delaySeconds"
   "ROOMCAST_DRAIN_TIME" "set drain.seconds"
   "ROOMCAST_SHUTDOWN_TIMEOUT" "set drain.seconds" }}

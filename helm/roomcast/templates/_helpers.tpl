@@ -152,6 +152,18 @@ name that is there twice. */}}
   {{- $env = append $env (dict "name" "ROOMCAST_REDIS_TLS_CERT" "value" "/etc/roomcast-redis-cert/tls.crt") }}
   {{- $env = append $env (dict "name" "ROOMCAST_REDIS_TLS_KEY" "value" "/etc/roomcast-redis-cert/tls.key") }}
 {{- end }}
+{{- with .Values.auth }}
+  {{- range list (list "ROOMCAST_JWT_SECRET_FILE" .secretKey) (list "ROOMCAST_JWT_PUBLIC_KEY_FILE" .publicKeyKey) (list "ROOMCAST_JWKS" .jwksKey) }}
+    {{- if index . 1 }}{{ $env = append $env (dict "name" (index . 0) "value" (printf "/etc/roomcast-tokens/%s" (index . 1))) }}{{ end }}
+  {{- end }}
+  {{- if .jwksUrl }}{{ $env = append $env (dict "name" "ROOMCAST_JWKS" "value" .jwksUrl) }}{{ end }}
+  {{- if .audience }}{{ $env = append $env (dict "name" "ROOMCAST_JWT_AUDIENCE" "value" .audience) }}{{ end }}
+  {{- if .issuer }}{{ $env = append $env (dict "name" "ROOMCAST_JWT_ISSUER" "value" .issuer) }}{{ end }}
+  {{- if or .anonymous.rooms .anonymous.broadcast }}{{ $env = append $env (dict "name" "ROOMCAST_ANONYMOUS" "value" (toJson .anonymous)) }}{{ end }}
+{{- end }}
+{{- if .Values.trustedProxies }}
+  {{- $env = append $env (dict "name" "ROOMCAST_TRUSTED_PROXIES" "value" .Values.trustedProxies) }}
+{{- end }}
 {{- $env = append $env (dict "name" "ROOMCAST_DRAIN_DELAY" "value" (printf "%vs" .Values.drain.delaySeconds)) }}
 {{- $env = append $env (dict "name" "ROOMCAST_DRAIN_TIME" "value" (printf "%vs" .Values.drain.seconds)) }}
 {{- $env = append $env (dict "name" "ROOMCAST_SHUTDOWN_TIMEOUT" "value" (printf "%vs" (add .Values.drain.delaySeconds .Values.drain.seconds 5))) }}
@@ -170,6 +182,11 @@ name that is there twice. */}}
   {{- if not (has .name $names) }}{{ $kept = append $kept . }}{{ end }}
 {{- end }}
 {{- toYaml (concat $kept .Values.extraEnv) }}
+{{- end }}
+
+{{/* Whether servers check tokens. */}}
+{{- define "roomcast.hasKeys" -}}
+{{- with .Values.auth }}{{ if or .secretKey .publicKeyKey .jwksKey .jwksUrl }}true{{ end }}{{ end }}
 {{- end }}
 
 {{- define "roomcast.hasRedis" -}}
