@@ -1,9 +1,10 @@
 //! One connection, from the upgrade to the close.
 //!
 //! A pure state machine (`state.rs`) decides what a client's frames mean. One task for each connection
-//! (`connection.rs`) waits, moves bytes, and does what the state machine says. To the hub, the connection is a
+//! (`connection.rs`) waits and moves bytes, and does what the state machine says (`commands.rs`). To the hub, the connection is a
 //! [`Recipient`](crate::hub::Recipient) (`recipient.rs`).
 
+mod commands;
 mod connection;
 mod context;
 mod lease;

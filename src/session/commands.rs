@@ -1,0 +1,247 @@
+//! What a connection does with what its client asks for.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use futures_util::future::BoxFuture;
+use tokio::time::Instant;
+
+use super::{
+    connection::{Connection, millis},
+    context::Refused,
+    lease::Lease,
+    state::{Action, Entry, banned, muted, not_joined, not_published, put_out},
+};
+use crate::{
+    access::{Act, Pass, Rate},
+    broker::PublishError,
+    hub::{Hub, JoinError, Membership},
+    protocol::{Channel, CloseCode, Draft, ErrorCode, Event, History, Item, MessageId, Rejection, RoomId},
+    socket::End,
+    telemetry::Limit,
+};
+
+/// How long to wait before joining a room for a client once more.
+const JOIN_AGAIN: Duration = Duration::from_secs(1);
+
+/// A command of this client that waits for the hub. There is one at a time, and the next message is held back until it
+/// ends: this keeps a client's messages in order, and slows a client that sends faster than the broker keeps up.
+/// Meanwhile the client gets what waits for it, and its control frames are seen.
+pub(super) enum Outcome {
+    Authenticated(Result<Arc<Pass>, Refused>),
+    Joined(Entry, Result<Membership, JoinError>),
+    Moderated(Event),
+    NotModerated(Option<RoomId>),
+    /// The user is banned from this room.
+    Banned(RoomId, u64),
+    /// The client is too fast for this limit.
+    TooFast(Limit, Duration, Option<RoomId>, Option<MessageId>),
+    Published,
+    NotPublished(Channel, Option<MessageId>, PublishError),
+}
+
+pub(super) type Pending = Option<BoxFuture<'static, Outcome>>;
+
+/// What a command costs in a purse that all servers share.
+struct Charge {
+    limit: Limit,
+    purse: String,
+    rate: Rate,
+}
+
+impl Connection {
+    /// Does what the session says about a text frame.
+    pub(super) fn act(&mut self, text: &str) -> Result<(), End> {
+        match self.session.receive(text, &self.context.options.rules) {
+            Ok(Action::Reply(event)) => self.answers.push(Item::Event(event)),
+            Ok(Action::Authenticate(token)) => {
+                self.send_answers();
+                let context = self.context.clone();
+                self.pending = Some(Box::pin(async move {
+                    Outcome::Authenticated(context.admit(&token).await.map_err(Refused::Token))
+                }));
+            }
+            Ok(Action::Join(entry, before)) => {
+                if entry.history != History::None {
+                    self.spend(Act::History)?;
+                }
+                drop(before);
+                self.join(entry);
+            }
+            Ok(Action::Leave(membership, left)) => {
+                self.send_answers();
+                drop(membership);
+                self.answers.push(Item::Event(left));
+            }
+            Ok(Action::Moderate(room, measure, event)) => {
+                self.send_answers();
+                let hub = self.context.hub.clone();
+                self.pending = Some(Box::pin(async move {
+                    match hub.moderate(room.as_ref(), &measure).await {
+                        Ok(()) => Outcome::Moderated(event),
+                        Err(_) => Outcome::NotModerated(room),
+                    }
+                }));
+            }
+            Ok(Action::Publish(channel, draft)) => {
+                self.spend(Act::Message(text.len()))?;
+                let user = self.session.pass().and_then(|pass| pass.user.as_ref()).or(draft.speaker());
+                match user.and_then(|user| self.kept_to.muted(user, SystemTime::now())) {
+                    Some(left) => {
+                        let (id, room) = (draft.id().cloned(), channel.room().cloned());
+                        self.refuse(Rejection { id, room, ..muted(left) });
+                    }
+                    None => self.publish(channel, draft),
+                }
+            }
+            Err(rejection) => self.refuse(rejection),
+        }
+        Ok(())
+    }
+
+    fn join(&mut self, entry: Entry) {
+        self.send_answers();
+        self.joins_under = self.kept_to.clone();
+        // What its token has the server join is not the client's doing.
+        let charge = if entry.by_server { None } else { self.charge(Limit::NewRooms) };
+        let (hub, client) = (self.context.hub.clone(), self.client.clone());
+        self.pending = Some(Box::pin(async move {
+            // If the broker is away, joining says so.
+            if let Ok(Some(until)) = hub.banned(&entry.room, &entry.username).await {
+                return Outcome::Banned(entry.room, until);
+            }
+            if let Some(charge) = charge
+                && hub.would_make(&entry.room).await
+                && let Some(wait) = charge.pay(&hub).await
+            {
+                return Outcome::TooFast(charge.limit, wait, Some(entry.room), None);
+            }
+            let result = hub.join(&client, &entry.room, entry.history).await;
+            Outcome::Joined(entry, result)
+        }));
+    }
+
+    fn publish(&mut self, channel: Channel, draft: Draft) {
+        self.send_answers();
+        let charge = if channel == Channel::Broadcast { self.charge(Limit::Broadcasts) } else { None };
+        let (hub, client) = (self.context.hub.clone(), self.client.clone());
+        self.pending = Some(Box::pin(async move {
+            if let Some(charge) = charge
+                && let Some(wait) = charge.pay(&hub).await
+            {
+                return Outcome::TooFast(charge.limit, wait, None, draft.id().cloned());
+            }
+            match hub.publish(&channel, &draft, Some(&client)).await {
+                Ok(_) => Outcome::Published,
+                Err(why) => Outcome::NotPublished(channel, draft.id().cloned(), why),
+            }
+        }));
+    }
+
+    /// What the user, or else the address, pays for something; `None` if it is free.
+    fn charge(&self, limit: Limit) -> Option<Charge> {
+        let limits = self.context.door.limits();
+        let rate = if limit == Limit::NewRooms { limits.new_rooms? } else { limits.broadcasts? };
+        let user = self.session.pass().and_then(|pass| pass.user.as_ref());
+        let who = match (user, &self.source) {
+            (Some(user), _) => format!("user:{}", user.as_str()),
+            (None, Some(source)) => format!("address:{source}"),
+            (None, None) => return None,
+        };
+        Some(Charge { limit, purse: format!("{}:{who}", limit.as_str()), rate })
+    }
+
+    /// Joins the next of the rooms that the server joins for this client.
+    pub(super) fn join_next(&mut self) {
+        while self.pending.is_none() && self.joins_from.is_none() {
+            match self.session.next_to_join(&self.context.options.rules) {
+                Some(Ok(entry)) => self.join(entry),
+                Some(Err(rejection)) => {
+                    self.refuse(rejection);
+                    self.send_answers();
+                }
+                None => return,
+            }
+        }
+    }
+
+    /// Takes the outcome in, and tells the client what the hub did not tell it.
+    ///
+    /// # Errors
+    /// If the client showed a token that is refused.
+    pub(super) fn conclude(&mut self, outcome: Outcome) -> Result<(), End> {
+        match outcome {
+            Outcome::Authenticated(Ok(pass)) => self.admit(&pass)?,
+            Outcome::Authenticated(Err(why)) => self.turn_away(&why)?,
+            Outcome::Moderated(event) => self.answers.push(Item::Event(event)),
+            Outcome::NotModerated(room) => {
+                let message = "this may not hold yet; try again";
+                self.refuse(Rejection { room, ..Rejection::new(ErrorCode::Unavailable, message) });
+            }
+            Outcome::Banned(room, until) => self.refuse(Rejection { room: Some(room), ..banned(until) }),
+            Outcome::TooFast(limit, wait, room, id) => {
+                self.context.metrics.limited(limit);
+                self.refuse(Rejection { room, id, ..Rejection::too_fast(limit.as_str(), wait) });
+            }
+            Outcome::Joined(entry, Ok(membership)) => {
+                self.session.joined(entry, membership);
+                self.kick(&self.joins_under.clone());
+            }
+            Outcome::Joined(entry, Err(_)) if entry.by_server => {
+                self.session.join_later(entry.room);
+                self.joins_from = Some(Instant::now() + JOIN_AGAIN);
+            }
+            Outcome::Joined(entry, Err(JoinError::Refused(why))) => self.refuse(not_joined(entry.room, &why)),
+            Outcome::Joined(entry, Err(JoinError::Interrupted)) => {
+                self.answers.push(Item::Event(put_out(entry.room)));
+            }
+            Outcome::Published => {}
+            Outcome::NotPublished(channel, id, why) => self.refuse(not_published(&channel, id, &why)),
+        }
+        Ok(())
+    }
+
+    /// The client has shown a true token.
+    fn admit(&mut self, pass: &Arc<Pass>) -> Result<(), End> {
+        let Ok(ended) = self.session.admit(pass.clone()) else {
+            let message = "this token is another user's than the one before; open another connection for it";
+            self.refuse(Rejection::new(ErrorCode::Unauthorized, message));
+            return Err(CloseCode::Unauthorized.into());
+        };
+        if let Some(user) = pass.user.as_ref().filter(|_| !self.allowance.has_user()) {
+            match self.context.door.user_seat(user, Instant::now()) {
+                Ok(seat) => self.allowance.belongs_to(Some(seat)),
+                Err(_) => self.turn_away(&Refused::TooMany)?,
+            }
+        }
+        for (membership, left) in ended {
+            drop(membership);
+            self.answers.push(Item::Event(left));
+        }
+        self.lease = Lease::of(Some(pass), Instant::now(), SystemTime::now());
+        self.joins_from = None;
+        // The token may have been revoked since it was checked.
+        self.sanctions.mark_changed();
+        self.answers.push(Item::Event(authenticated(pass)));
+        Ok(())
+    }
+}
+
+impl Charge {
+    /// Returns how long to wait if there is not enough in the purse. If Redis is away, what follows will say so.
+    async fn pay(&self, hub: &Hub) -> Option<Duration> {
+        hub.spend(&self.purse, self.rate, 1.0).await.unwrap_or_default()
+    }
+}
+
+/// What tells a client who it is and for how long.
+pub(super) fn authenticated(pass: &Pass) -> Event {
+    let left = pass.expires_at.map(|end| end.duration_since(SystemTime::now()).unwrap_or_default());
+    Event::Authenticated {
+        username: pass.user.clone().expect("a token names its user"),
+        expires_ms: left.map(millis),
+        rooms: pass.auto_join.clone(),
+    }
+}
