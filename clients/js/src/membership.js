@@ -12,7 +12,7 @@ const LONGEST = 16 << 10;
  * A frame from the server about one room.
  *
  * @typedef {{ type: string, room?: string, id?: string, epoch?: string, seq?: number, until?: number, resumed?: boolean,
- *   originServer?: string, reason?: string, code?: string, message?: string, retry_after_ms?: number }} Frame
+ *   originServer?: string, reason?: string, code?: string, message?: string, right?: string, retry_after_ms?: number }} Frame
  *
  * What to do about an input: send a frame, emit an event to the room's user, settle a message,
  * or renew a message's entry in the store.
@@ -26,6 +26,8 @@ const LONGEST = 16 << 10;
  * @property {Position} [after]
  * @property {number} dedupWindow
  * @property {number} maxUnsentAge
+ * @property {Map<string, Frame | undefined>} given Rooms that the server joins by itself: its `joined`, with the position up to
+ *   now, or nothing while that is still to come.
  * @property {() => number} random
  * @property {(effect: Effect) => void} effect
  */
@@ -73,6 +75,12 @@ export class Membership {
   #inGap = new Set();
   /** The server's `joined`. @type {Frame | undefined} */
   #joined;
+  /** Whether the server was asked for the room; it may also join it by itself, as the first. */
+  #asked = false;
+  /** Whether the server has joined the room by itself, and still is asked for what is past. */
+  #given = false;
+  /** Where it was before a break, if it may not read what came after. @type {Position | undefined} */
+  #missed;
 
   /** @param {string} name @param {Options} options */
   constructor(name, options) {
@@ -171,9 +179,9 @@ export class Membership {
   }
 
   /** The server will never accept us in this room. */
-  refuse(code = 'unknown', message = 'the server refused the room') {
+  refuse(code = 'unknown', message = 'the server refused the room', right = /** @type {string | undefined} */ (undefined)) {
     this.phase = 'ended';
-    this.#giveUp(code, message);
+    this.#giveUp(code, message, right);
     this.#emit('refused', /** @type {RoomcastError} */ (this.error));
   }
 
@@ -184,25 +192,26 @@ export class Membership {
       const code = first.sent ? 'outcome_unknown' : 'too_old';
       this.#fail(first, code, 'it could not be sent for too long', first.sent);
     }
-    if (this.phase === 'out' && this.#connected && this.wanted && this.#mayTry(now)) this.#join();
+    if (this.phase === 'out' && this.#connected && this.wanted && this.#mayTry(now)) this.#join(now);
     this.#pump(now);
   }
 
   /** @param {Frame} frame @param {number} now */
   receive(frame, now) {
-    // The server does not repeat an id that it refuses; it can only be that of the message under way.
-    if (frame.type === 'ack' || (frame.type === 'error' && (frame.id || this.#flying))) {
+    // The server does not repeat an id that it refuses; it can only be that of the message under way. But a `join` that came
+    // too late, as the server has joined us by itself, is none.
+    if (frame.type === 'ack' || (frame.type === 'error' && (frame.id || this.#flying) && frame.code !== 'already_member')) {
       this.#answered({ id: this.#flying, ...frame }, now);
     } else if (this.phase === 'leaving') {
       if (frame.type === 'left' || frame.code === 'not_member') this.#gone(now);
     } else if (this.phase === 'joining') {
-      if (frame.type === 'joined') this.#enter(frame, now);
+      if (frame.type === 'joined') this.#asked ? this.#enter(frame, now) : this.#meet(frame, now);
       // `not_member` answers a `leave` that crossed with the server's own `left`.
       if (frame.type === 'error' && frame.code !== 'not_member') this.#refused(frame, now);
     } else if (this.#isIn) {
       if (frame.type === 'message') this.#message(frame, now);
       if (frame.type === 'reset') this.#reset(frame, now);
-      if (frame.type === 'left') this.#retryLater(frame, now);
+      if (frame.type === 'left') this.#putOut(frame, now);
     }
   }
 
@@ -210,11 +219,33 @@ export class Membership {
     return this.phase === 'replaying' || this.phase === 'live';
   }
 
-  #join() {
-    const { username, last } = this.#options;
+  /** What to ask for of the past. */
+  get #past() {
+    const { last } = this.#options;
+    return this.position ? { after: this.position } : last && !this.#missed ? { last } : undefined;
+  }
+
+  /** Joins, or waits until the server has done so by itself. @param {number} now */
+  #join(now) {
+    const { given } = this.#options;
+    const [isGiven, frame] = [given.has(this.name), given.get(this.name)];
+    given.delete(this.name);
     this.phase = 'joining';
-    const history = this.position ? { after: this.position } : { last };
-    this.#emit('send', { type: 'join', room: this.name, username, ...history });
+    this.#asked = this.#given = false;
+    if (!isGiven) this.#ask();
+    else if (frame) this.#meet(frame, now);
+  }
+
+  #ask() {
+    this.#asked = true;
+    this.#emit('send', { type: 'join', room: this.name, username: this.username, ...this.#past });
+  }
+
+  /** The server has joined the room by itself. A join of our own that wants something of the past takes the place of that. @param {Frame} frame @param {number} now */
+  #meet(frame, now) {
+    if (!this.#past) return this.#enter(frame, now);
+    this.#given = true;
+    this.#ask();
   }
 
   /** The room is not joined, at least for now. */
@@ -240,7 +271,20 @@ export class Membership {
     if (PASSING.includes(frame.code ?? '') || frame.retry_after_ms) return this.#retryLater(frame, now);
     // For the server, we are a member: begin anew.
     if (frame.code === 'already_member') return this.#sendLeave();
-    this.refuse(frame.code, frame.message);
+    // Whoever may not read what was said before has a gap after each break.
+    if (frame.right === 'history' && this.position !== this.#options.after) {
+      this.#missed = this.position;
+      this.position = undefined;
+      return this.#join(now);
+    }
+    if (this.#given) this.#sendLeave();
+    this.refuse(frame.code, frame.message, frame.right);
+  }
+
+  /** @param {Frame} frame @param {number} now */
+  #putOut(frame, now) {
+    if (frame.reason === 'forbidden') this.refuse(frame.reason, 'the token no longer allows this room');
+    else this.#retryLater(frame, now);
   }
 
   /** Retry after a while: to join, or to send what was refused. @param {Frame} frame @param {number} now */
@@ -262,6 +306,8 @@ export class Membership {
     this.#epoch = undefined;
     // If our position is unknown to the server, at least a `reset` must follow.
     this.#until = place && (frame.until ?? (frame.resumed === false ? 0 : undefined));
+    if (this.#missed) this.#gap({ after: this.#missed, upTo: place, reason: 'forbidden' });
+    this.#missed = undefined;
     if (this.#until === undefined) this.#live(now);
   }
 
@@ -369,7 +415,7 @@ export class Membership {
     } else if (PASSING.includes(frame.code ?? '') || frame.retry_after_ms) {
       if (wasFlying) this.#retryLater(frame, now);
     } else if (own) {
-      this.#fail(own, frame.code ?? 'unknown', frame.message ?? 'the server refused it', this.#again);
+      this.#fail(own, frame.code ?? 'unknown', frame.message ?? 'the server refused it', this.#again, frame.right);
     }
     this.#pump(now);
   }
@@ -381,16 +427,16 @@ export class Membership {
     this.#emit('kept', unsent, place);
   }
 
-  /** @param {Unsent} unsent @param {string} code @param {string} message @param {boolean} maybeKept */
-  #fail(unsent, code, message, maybeKept) {
+  /** @param {Unsent} unsent @param {string} code @param {string} message @param {boolean} maybeKept @param {string} [right] */
+  #fail(unsent, code, message, maybeKept, right) {
     this.#remove(unsent);
-    this.#emit('failed', unsent, new RoomcastError(code, message, maybeKept));
+    this.#emit('failed', unsent, new RoomcastError(code, message, maybeKept, right));
   }
 
-  /** Ends the room for good. @param {string} code @param {string} message */
-  #giveUp(code, message) {
-    this.end(new RoomcastError(code, message));
-    for (const unsent of this.unsent) this.#fail(unsent, code, message, unsent.sent);
+  /** Ends the room for good. @param {string} code @param {string} message @param {string} [right] */
+  #giveUp(code, message, right) {
+    this.end(new RoomcastError(code, message, false, right));
+    for (const unsent of this.unsent) this.#fail(unsent, code, message, unsent.sent, right);
   }
 
   /** @param {Unsent} unsent */
