@@ -208,13 +208,13 @@ export class Client {
   async #dial() {
     if (this.state.name !== 'connecting') return;
     // The URL has been looked at before: if it fails, there is no token, or one that cannot be a subprotocol.
-    this.#withToken(() => this.#open(), (now, error) => this.#lost(now, { reason: String(error) }));
+    this.#withToken(() => this.#open(), (error) => this.#step((now) => this.#lost(now, { reason: String(error) })));
   }
 
   /**
    * Asks for a token, and uses it unless it comes too late.
    *
-   * @param {() => void} use @param {(now: number, error: unknown) => void} fail
+   * @param {() => void} use @param {(error?: unknown) => void} fail
    */
   async #withToken(use, fail) {
     const { getToken } = this.#options;
@@ -223,14 +223,14 @@ export class Client {
     try {
       const token = getToken && (await getToken({ signal }));
       if (signal.aborted) return;
-      if (this.state.name === 'open' && token === this.#token) throw new Error('it is the same token');
+      if (this.state.name === 'open' && token === this.#token) return fail();
       this.#token = token;
       this.#isFresh = true;
       use();
     } catch (/** @type {any} */ error) {
       if (signal.aborted) return;
       if (error?.code === 'unauthorized' || error?.name === 'UnauthorizedError') this.#shutOut(error.message);
-      else this.#step((now) => fail(now, error));
+      else fail(error);
     }
   }
 
@@ -346,7 +346,7 @@ export class Client {
   #admitted({ username, expires_ms: expiresMs, rooms }, now) {
     this.#isFresh = false;
     // Rooms and unsent messages are those of one user.
-    if ((this.#user ??= username) !== username) return this.#shutOut(`this token is for ${username}, the one before was for ${this.#user}`);
+    if ((this.#user ??= username) !== username) return this.#shutOut(`this token is of ${username}, and not of ${this.#user}`);
     for (const room of rooms) {
       const { phase = 'out' } = this.#rooms.get(room)?.membership ?? {};
       if (/out|ended/.test(phase) && !this.#given.has(room)) this.#given.set(room, undefined);

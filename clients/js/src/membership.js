@@ -5,6 +5,9 @@ import { RoomcastError } from './error.js';
 /** Refusals that pass by themselves; `retry_after_ms` says so of any other. */
 const PASSING = ['unavailable', 'overloaded', 'rate_limited', 'slow_mode'];
 
+/** How long the server may take to join a room by itself, until it is asked to. */
+const PATIENCE = 5000;
+
 /** Longest text that a server accepts by default, in bytes. */
 const LONGEST = 16 << 10;
 
@@ -61,7 +64,7 @@ export class Membership {
   #flying;
   /** Whether the message under way was sent before, so that it may be kept whatever the answer now. */
   #again = false;
-  /** The earliest time of the next retry, and the time when that was decided. */
+  /** The earliest time of the next retry or of the first join, and the time when that was decided. */
   #retryAt = 0;
   #refusedAt = 0;
   #attempt = 0;
@@ -92,7 +95,7 @@ export class Membership {
   /** When `wake` wants to be called. */
   get wakeAt() {
     const [first] = this.unsent;
-    const ready = this.phase === 'live' ? first && !this.#flying : this.phase === 'out' && this.#connected && this.wanted;
+    const ready = this.phase === 'live' ? first && !this.#flying : this.#isToJoin;
     const expires = first && first.id !== this.#flying ? first.at + this.#options.maxUnsentAge : Infinity;
     return ready ? Math.min(this.#retryAt, expires) : expires;
   }
@@ -192,7 +195,7 @@ export class Membership {
       const code = first.sent ? 'outcome_unknown' : 'too_old';
       this.#fail(first, code, 'it could not be sent for too long', first.sent);
     }
-    if (this.phase === 'out' && this.#connected && this.wanted && this.#mayTry(now)) this.#join(now);
+    if (this.#isToJoin && this.#mayTry(now)) this.#join(now);
     this.#pump(now);
   }
 
@@ -215,6 +218,10 @@ export class Membership {
     }
   }
 
+  get #isToJoin() {
+    return this.#connected && this.wanted && (this.phase === 'out' || (this.phase === 'joining' && !this.#asked));
+  }
+
   get #isIn() {
     return this.phase === 'replaying' || this.phase === 'live';
   }
@@ -234,6 +241,7 @@ export class Membership {
     this.#asked = this.#given = false;
     if (!isGiven) this.#ask();
     else if (frame) this.#meet(frame, now);
+    else this.#retryAt = now + PATIENCE;
   }
 
   #ask() {
@@ -241,8 +249,13 @@ export class Membership {
     this.#emit('send', { type: 'join', room: this.name, username: this.username, ...this.#past });
   }
 
-  /** The server has joined the room by itself. A join of our own that wants something of the past takes the place of that. @param {Frame} frame @param {number} now */
+  /**
+   * The server has joined the room by itself. A join of our own that wants something of the past takes the place of that.
+   *
+   * @param {Frame} frame @param {number} now
+   */
   #meet(frame, now) {
+    this.#retryAt = 0;
     if (!this.#past) return this.#enter(frame, now);
     this.#given = true;
     this.#ask();

@@ -135,16 +135,29 @@ test('a room that the server joins by itself is asked for only if something of t
         assert.deepEqual([membership.phase, sent()], ['joining', []]);
         membership.receive(joined(4), 0);
       }
-      assert.deepEqual(sent(), asked ? [{ type: 'join', room: 'lobby', username: 'ann', ...asked }] : []);
+      if (asked) assert.deepEqual(sent(), [{ type: 'join', room: 'lobby', username: 'ann', ...asked }]);
       // Of what the server has joined by itself.
       if (asked) membership.receive(message(5), 0);
+      else membership.add(unsent('one'), 0);
       if (asked) membership.receive(joined(2, { until: 5, ...(options.after && { resumed: true }) }), 0);
       for (const seq of asked ? [3, 4, 5] : [5]) membership.receive(message(seq), 0);
       assert.equal(membership.phase, 'live');
+      assert.deepEqual(sent().map(({ type }) => type), [asked ? 'join' : 'message'], 'what is to be said goes out at once');
       const heard = effects.filter(([what, type]) => what === 'emit' && type === 'message').map(([, , { seq }]) => seq);
       assert.deepEqual(heard, asked ? [3, 4, 5] : [5]);
     }
   }
+});
+
+test('a room that the server said it would join and does not is joined all the same', () => {
+  const { membership, sent } = begun({ given: new Map([['lobby', undefined]]) });
+  membership.add(unsent('one'), 0);
+  assert.equal(membership.wakeAt, 5000);
+  membership.wake(4999);
+  assert.deepEqual(sent(), []);
+  membership.wake(5000);
+  membership.receive(joined(3), 5000);
+  assert.deepEqual(sent().map(({ type }) => type), ['join', 'message']);
 });
 
 test('a join that came too late, as the server had joined by itself, costs no message', () => {
