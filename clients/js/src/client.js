@@ -53,7 +53,7 @@ export class Client {
   #user;
   /** Whether rooms can be joined: the server has said who we are, or has no keys to know it. */
   #isIn = false;
-  /** Rooms that the server joins by itself, and nobody here has asked for. @type {Map<string, Frame | undefined>} */
+  /** Rooms that the server joins by itself, as far as nobody here is in them. @type {Map<string, Frame | undefined>} */
   #given = new Map();
   /** What the server said of why it is about to close. @type {{ reason?: string, retryAfter?: number, error?: RoomcastError }} */
   #refusal = {};
@@ -349,7 +349,7 @@ export class Client {
     if ((this.#user ??= username) !== username) return this.#shutOut(`this token is of ${username}, and not of ${this.#user}`);
     for (const room of rooms) {
       const { phase = 'out' } = this.#rooms.get(room)?.membership ?? {};
-      if (/out|ended/.test(phase) && !this.#given.has(room)) this.#given.set(room, undefined);
+      if (/out|joining|ended/.test(phase) && !this.#given.has(room)) this.#given.set(room, undefined);
     }
     this.#agenda.push(() => this.#emitter.emit('authenticated', { username, expiresMs, rooms }));
     this.#enter(now);

@@ -208,7 +208,13 @@ export class Membership {
     } else if (this.phase === 'leaving') {
       if (frame.type === 'left' || frame.code === 'not_member') this.#gone(now);
     } else if (this.phase === 'joining') {
-      if (frame.type === 'joined') this.#asked ? this.#enter(frame, now) : this.#meet(frame, now);
+      const isUnsure = this.#options.given.delete(this.name);
+      if (frame.type === 'joined') {
+        if (!this.#asked) this.#meet(frame, now);
+        // With neither `until` nor `resumed` it may also be what the server did by itself just before it read our `join`: begin anew.
+        else if (isUnsure && this.#past && frame.until === frame.resumed) this.#sendLeave();
+        else this.#enter(frame, now);
+      }
       // `not_member` answers a `leave` that crossed with the server's own `left`.
       if (frame.type === 'error' && frame.code !== 'not_member') this.#refused(frame, now);
     } else if (this.#isIn) {
@@ -235,12 +241,12 @@ export class Membership {
   /** Joins, or waits until the server has done so by itself. @param {number} now */
   #join(now) {
     const { given } = this.#options;
-    const [isGiven, frame] = [given.has(this.name), given.get(this.name)];
-    given.delete(this.name);
+    const frame = given.get(this.name);
+    const hasWaited = this.phase === 'joining';
     this.phase = 'joining';
     this.#asked = this.#given = false;
-    if (!isGiven) this.#ask();
-    else if (frame) this.#meet(frame, now);
+    if (frame) this.#meet(frame, now);
+    else if (hasWaited || !given.has(this.name)) this.#ask();
     else this.#retryAt = now + PATIENCE;
   }
 
@@ -255,6 +261,7 @@ export class Membership {
    * @param {Frame} frame @param {number} now
    */
   #meet(frame, now) {
+    this.#options.given.delete(this.name);
     this.#retryAt = 0;
     if (!this.#past) return this.#enter(frame, now);
     this.#given = true;
@@ -267,6 +274,7 @@ export class Membership {
   }
 
   #sendLeave() {
+    this.#options.given.delete(this.name);
     this.#away();
     this.phase = 'leaving';
     this.#flying = undefined;

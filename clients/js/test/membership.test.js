@@ -130,11 +130,11 @@ test('a room that the server joins by itself is asked for only if something of t
     for (const isLater of [false, true]) {
       const given = new Map([['lobby', isLater ? undefined : joined(4)]]);
       const { membership, sent, effects } = begun({ ...options, given });
-      assert.equal(given.size, 0);
       if (isLater) {
         assert.deepEqual([membership.phase, sent()], ['joining', []]);
         membership.receive(joined(4), 0);
       }
+      assert.equal(given.size, 0);
       if (asked) assert.deepEqual(sent(), [{ type: 'join', room: 'lobby', username: 'ann', ...asked }]);
       // Of what the server has joined by itself.
       if (asked) membership.receive(message(5), 0);
@@ -158,6 +158,21 @@ test('a room that the server said it would join and does not is joined all the s
   membership.wake(5000);
   membership.receive(joined(3), 5000);
   assert.deepEqual(sent().map(({ type }) => type), ['join', 'message']);
+});
+
+test('a join that may have crossed with the server’s own is made anew', () => {
+  for (const wish of [{ last: 5 }, { after: place(2) }]) {
+    const given = new Map();
+    const { membership, sent } = begun({ ...wish, given });
+    // The client has been told, since it sent its join, that the server would join the room.
+    given.set('lobby', undefined);
+    membership.receive(joined(4), 0);
+    membership.receive(joined(2, { until: 4 }), 0);
+    membership.receive({ type: 'left', room: 'lobby' }, 0);
+    assert.deepEqual(sent().map(({ type }) => type), ['join', 'leave', 'join']);
+    membership.receive(joined(4), 0);
+    assert.equal(membership.phase, 'live');
+  }
 });
 
 test('a join that came too late, as the server had joined by itself, costs no message', () => {
