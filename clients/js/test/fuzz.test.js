@@ -66,7 +66,9 @@ class User {
       next?.();
     });
     this.room.on('reset', (gap) => life.events.push({ gap }));
-    this.room.on('joined', ({ position }) => life.events.push({ joined: position, top: this.model.top }));
+    this.room.on('joined', ({ position, originServer }) => {
+      life.events.push({ joined: position, top: Number(originServer?.split(' ').at(-1)) });
+    });
     this.room.on('failed', ({ unsent, error }) => (this.said.find(({ id }) => id === unsent.id).error = error));
   }
 

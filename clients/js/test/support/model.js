@@ -203,13 +203,12 @@ class Connection {
   join(name, username, after, last = 0) {
     this.names.set(name, username);
     const { epoch, seq: top } = this.model.room(name);
-    this.model.top = top;
     if (!this.model.historyLength) {
       return this.say({ type: 'joined', room: name, members: 1, ...(after && { resumed: false }) });
     }
     const kept = this.model.kept(name);
     const oldest = kept[0]?.seq ?? top + 1;
-    const joined = { type: 'joined', room: name, epoch, members: 1, originServer: 'model' };
+    const joined = { type: 'joined', room: name, epoch, members: 1, originServer: `model at ${top}` };
     let from = top;
     if (after) {
       const known = after.epoch === epoch && after.seq <= top;
