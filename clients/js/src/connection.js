@@ -102,8 +102,7 @@ export class Connection {
     } else {
       const wait = awaited ? 0 : backoff(this.#attempt, this.#random) + retryAfter;
       this.#attempt++;
-      this.#wait(now, wait, why);
-      Object.assign(this.state, error && { error });
+      this.#wait(now, wait, why, error);
     }
   }
 
@@ -152,10 +151,10 @@ export class Connection {
     return 'dial';
   }
 
-  /** @param {number} now @param {number} time @param {string} why */
-  #wait(now, time, why) {
+  /** @param {number} now @param {number} time @param {string} why @param {RoomcastError} [error] */
+  #wait(now, time, why, error) {
     const until = this.#online ? now + time : undefined;
-    this.state = { name: 'waiting', why, until };
+    this.state = { name: 'waiting', why, until, error };
     this.#looked = now;
     this.wakeAt = until ?? Infinity;
   }

@@ -146,7 +146,7 @@ test('a clock that was set back breaks nothing', () => {
 test('offline it waits without an end, and online it tries at once', () => {
   const connection = new Connection(() => 1);
   assert.equal(connection.start(0, false), undefined);
-  assert.deepEqual(connection.state, { name: 'waiting', why: 'the network is away', until: undefined });
+  assert.deepEqual(connection.state, { name: 'waiting', why: 'the network is away', until: undefined, error: undefined });
   assert.equal(connection.wakeAt, Infinity);
   assert.equal(connection.network(5, true), 'dial');
   connection.network(6, false);
