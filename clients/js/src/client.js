@@ -205,7 +205,7 @@ export class Client {
     }, wait);
   }
 
-  async #dial() {
+  #dial() {
     if (this.state.name !== 'connecting') return;
     // The URL has been looked at before: if it fails, there is no token, or one that cannot be a subprotocol.
     this.#withToken(() => this.#open(), (error) => this.#step((now) => this.#lost(now, { reason: String(error) })));
@@ -329,7 +329,7 @@ export class Client {
     else if (type === 'broadcast') this.#agenda.push(() => this.#emitter.emit(type, frame));
     else if (type === 'authenticated') this.#admitted(frame, now);
     else if (type === 'pong') this.#enter(now);
-    else if (type === 'expiring') this.#options.getToken && this.#renew(frame.in_ms / 3);
+    else if (type === 'expiring' && this.#options.getToken) this.#agenda.push(() => this.#renew(frame.in_ms / 3));
     else if (type === 'error') {
       const { code = 'unknown', message = 'the server refused a frame', right } = frame;
       const error = new RoomcastError(code, message, false, right);
