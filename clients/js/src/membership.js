@@ -206,7 +206,8 @@ export class Membership {
     if (frame.type === 'ack' || (frame.type === 'error' && (frame.id || this.#flying) && frame.code !== 'already_member')) {
       this.#answered({ id: this.#flying, ...frame }, now);
     } else if (this.phase === 'leaving') {
-      if (frame.type === 'left' || frame.code === 'not_member') this.#gone(now);
+      // A `left` with a reason is the server's own, which has crossed with our `leave`; `not_member` answers that then.
+      if ((frame.type === 'left' && !frame.reason) || frame.code === 'not_member') this.#gone(now);
     } else if (this.phase === 'joining') {
       const isUnsure = this.#options.given.delete(this.name);
       if (frame.type === 'joined') {
@@ -215,8 +216,7 @@ export class Membership {
         else if (isUnsure && this.#past && frame.until === frame.resumed) this.#sendLeave();
         else this.#enter(frame, now);
       }
-      // `not_member` answers a `leave` that crossed with the server's own `left`.
-      if (frame.type === 'error' && frame.code !== 'not_member') this.#refused(frame, now);
+      if (frame.type === 'error') this.#refused(frame, now);
     } else if (this.#isIn) {
       if (frame.type === 'message') this.#message(frame, now);
       if (frame.type === 'reset') this.#reset(frame, now);
