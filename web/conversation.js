@@ -8,6 +8,7 @@ import { failedRow, gapRow, messageRow, messages, noteRow, unsentRow } from './r
 import { Status, back, sentence, words } from './status.js';
 import { Failed, Kept, Unsent } from './store.js';
 import { Tally } from './tally.js';
+import { identity } from './token.js';
 
 /** How many of the last messages to show at first. */
 const HISTORY = 100;
@@ -37,6 +38,8 @@ export class Conversation {
   #unsentRows = new Map();
   #chat;
   #joined;
+  /** Whether one may read here what was said before. */
+  #readsBack = true;
   #cable = new Cable();
   #server;
   #connections = 0;
@@ -79,15 +82,29 @@ export class Conversation {
 
   #connect({ refused }) {
     const { WebSocket } = this.#cable;
-    this.#chat = connect(SERVER, { username: this.#name, WebSocket, store: new Unsent(this.#room, this.#name) });
-    this.#joined = this.#chat.join(this.#room, { last: HISTORY });
-    this.#chat.on('state', () => this.#changed());
-    this.#chat.on('broadcast', message => this.#log.add(messageRow(message, { own: false, toAll: true })));
-    const room = this.#joined;
-    room.on('state', state => {
-      // If the client is closed for good, that is what there is to say.
-      if (state.name === 'left' && state.error && this.#chat.state.name !== 'closed') refused(state.error);
+    this.#chat = connect(SERVER, { ...identity(this.#name), WebSocket, store: new Unsent(this.#room, this.#name) });
+    this.#chat.on('state', state => {
+      // The token has ended, and the page has no other one.
+      if (state.name === 'waiting' && state.error) refused(state.error);
       else this.#changed();
+    });
+    this.#chat.on('broadcast', message => this.#log.add(messageRow(message, { own: false, toAll: true })));
+    this.#join({ last: HISTORY }, refused);
+  }
+
+  #join(options, refused) {
+    const room = (this.#joined = this.#chat.join(this.#room, options));
+    room.on('state', state => {
+      const { name, error } = state;
+      if (name === 'left' && error?.right === 'history' && options.last) {
+        this.#readsBack = false;
+        this.#join({}, refused);
+      } else if (name === 'left' && error && (this.#chat.state.name !== 'closed' || error.code === 'unauthorized')) {
+        refused(error);
+      } else {
+        // If the client is closed for good, that is what there is to say.
+        this.#changed();
+      }
     });
     room.on('joined', ({ originServer, position }) => this.#arrived(originServer, position));
     room.on('message', message => this.#heard(message));
@@ -226,7 +243,7 @@ export class Conversation {
     load.textContent = 'Loading …';
     let text = 'Load earlier messages';
     try {
-      const { messages: found, isAll } = await loadEarlier(SERVER, this.#room, this.#name, first);
+      const { messages: found, isAll } = await loadEarlier(SERVER, this.#room, identity(this.#name), first);
       if (signal.aborted) return;
       // Rows may have gone at the top meanwhile; then these would leave a hole.
       if (this.#log.first?.seq !== first.seq) return;
@@ -250,7 +267,7 @@ export class Conversation {
     const isAll = first !== undefined && first.seq <= this.#oldest;
     const earlier = element('earlier');
     const hadFocus = document.activeElement === earlier;
-    earlier.hidden = first === undefined || isAll;
+    earlier.hidden = first === undefined || isAll || !this.#readsBack;
     if (hadFocus && earlier.hidden) element('scroll').focus({ preventScroll: true });
     const beginning = element('beginning');
     beginning.hidden = !isAll;

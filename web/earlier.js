@@ -7,16 +7,17 @@ const PATIENCE = 10_000;
 /**
  * Loads what was said before a message, over a separate short connection that joins with an earlier position.
  *
- * @param {URL} url @param {string} room @param {string} username
+ * @param {URL} url @param {string} room
+ * @param {Partial<import('../clients/js/roomcast.d.ts').ConnectOptions>} identity
  * @param {import('../clients/js/roomcast.d.ts').Position} first The position of the first message that is there already.
  * @returns {Promise<{ messages: import('../clients/js/roomcast.d.ts').Message[], isAll: boolean }>} `isAll` says that nothing is before these.
  */
-export function loadEarlier(url, room, username, first) {
+export function loadEarlier(url, room, identity, first) {
   const from = Math.max(0, first.seq - 1 - AT_ONCE);
   const messages = [];
   let isAll = from === 0;
   const { promise, resolve, reject } = Promise.withResolvers();
-  const chat = connect(url, { username, signal: AbortSignal.timeout(PATIENCE) });
+  const chat = connect(url, { ...identity, signal: AbortSignal.timeout(PATIENCE) });
   const joined = chat.join(room, { after: { epoch: first.epoch, seq: from } });
   joined.on('message', message => {
     if (message.epoch !== first.epoch) return;

@@ -1,13 +1,17 @@
 import { Conversation } from './conversation.js';
 import { Door, address, fault, fromAddress } from './door.js';
 import { sentence } from './status.js';
+import { currentToken, holder, setToken, takeToken } from './token.js';
 
 /** The fields of the door that an error of the server is about. */
-const FIELDS = { bad_room: 'room', bad_username: 'name' };
+const FIELDS = { bad_room: 'room', bad_username: 'name', forbidden: 'room', unauthorized: 'token' };
+
+const NO_TOKEN = 'This server wants to know who you are: it lets in those who have a token.';
 
 let conversation;
 
-const door = new Door((room, name) => {
+const door = new Door((room, name, token) => {
+  setToken(token);
   history.pushState(null, '', address(room, name));
   start();
 });
@@ -16,15 +20,25 @@ const door = new Door((room, name) => {
 function start(problem) {
   conversation?.end();
   conversation = undefined;
-  const { room, name } = fromAddress();
-  const wrong = problem ?? (room ? fault({ room, name: name || '-' }) : undefined);
-  if (!room || !name || wrong) {
-    door.show({ room, name, problem: wrong });
+  const isSent = takeToken();
+  const { room, name: given } = fromAddress();
+  const token = currentToken();
+  const name = holder(token) || given;
+  const wrong = problem ?? (room ? fault({ room, name: name || '-', token }) : undefined);
+  // Whoever is sent here with a token needs no name in the address; whoever has left a room has none there.
+  if (!room || !name || !(given || isSent) || wrong) {
+    door.show({ room, name, token, problem: wrong });
     return;
   }
+  if (name !== given) history.replaceState(null, '', address(room, name));
   door.hide();
   conversation = new Conversation(room, name, {
-    refused: error => start({ field: FIELDS[error.code], text: sentence(error) }),
+    refused: error => {
+      const text = error.code === 'unauthorized' && !token ? NO_TOKEN : sentence(error);
+      // Another one is wanted.
+      if (error.code === 'unauthorized') setToken('');
+      start({ field: FIELDS[error.code], text });
+    },
     leave: () => {
       history.pushState(null, '', address(room));
       start();

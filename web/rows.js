@@ -48,6 +48,7 @@ export function gapRow({ after, upTo, reason }) {
     trimmed: 'the room’s log no longer reaches back so far',
     new_epoch: 'Redis lost the room’s log, and its numbers begin anew',
     unknown_position: 'the room’s log is not the one that it was',
+    forbidden: 'you may not read here what was said while you were away',
   }[reason];
   return make('li', 'gap', make('span', '', why ? `${what}: ${why}.` : `${what}.`));
 }

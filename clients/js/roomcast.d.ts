@@ -33,7 +33,10 @@ export interface Gap {
   after?: Position;
   /** The position after which the room goes on. Absent if the room keeps no history. */
   upTo?: Position;
-  /** `trimmed`, `new_epoch` or `unknown_position` (see docs/protocol.md), or `missed`. */
+  /**
+   * `trimmed`, `new_epoch` or `unknown_position` (see docs/protocol.md), `forbidden` if your token does not let you read what was
+   * said while you were away, or `missed`.
+   */
   reason: string;
   /** Whether the room's `load` supplied what was missing; its messages came before this event. */
   filled: boolean;
@@ -66,8 +69,8 @@ export interface Unsent {
 }
 
 /**
- * Where unsent messages survive a reload, such as IndexedDB or `localStorage`. A store belongs to one client at a time. Calls
- * may overlap, and must take effect in order. If a call fails, a reload behaves as if the page had been closed before it: a
+ * Where unsent messages survive a reload, such as IndexedDB or `localStorage`. A store belongs to one client at a time, and to one
+ * user where the token says the name. Calls may overlap, and must take effect in order. If a call fails, a reload behaves as if the page had been closed before it: a
  * message may be missing, or, if it is older than `dedupWindow` by then, be sent a second time. The client connects when
  * `all` has answered.
  */
@@ -87,20 +90,25 @@ export interface Store {
  * - `outcome_unknown`: the connection broke, and nobody can know any more whether the message was kept.
  * - `left`: you left the room. `closed`: the client is closed.
  * - `slow_reader`: a loop over a room fell 10,000 messages behind.
+ *
+ * `unauthorized` ends the client: the server refused a token that `getToken` had just given, or `getToken` said so. `forbidden`
+ * ends a room or a message that the token does not allow.
  */
 export class RoomcastError extends Error {
   code: string;
   /** Whether the message may have been kept nevertheless. If false, it was not. */
   maybeKept: boolean;
+  /** The right that was missing, if it is `forbidden`: see docs/protocol.md. */
+  right: string | undefined;
 }
 
 export type State =
   | { name: 'connecting' }
   | { name: 'open' }
-  /** It retries at `until`, or, without one, when the network is back. */
-  | { name: 'waiting'; until?: number; why: string }
-  /** It will not reconnect. `remedy` says what to do. */
-  | { name: 'closed'; why: string; remedy: string };
+  /** It retries at `until`, or, without one, when the network is back. `error` is there if the token had ended. */
+  | { name: 'waiting'; until?: number; why: string; error?: RoomcastError }
+  /** It will not reconnect. `remedy` says what to do; `error` is there if no token will do. */
+  | { name: 'closed'; why: string; remedy: string; error?: RoomcastError };
 
 export type RoomState =
   /** Not a member now; it joins as soon as it can. */
@@ -117,11 +125,13 @@ export interface WebSocketLike {
 }
 
 export interface ConnectOptions {
-  /** Your name in rooms that you join without one. */
+  /** Your name in rooms that you join without one. With a token you need none: it says who you are. */
   username?: string;
   /**
-   * Called for a token before every connection. The token travels as a subprotocol, so it appears in no URL and no log. A
-   * failure counts as a failed connection.
+   * Called for a token before every connection, and again before the token ends: the next one goes out on the open connection,
+   * and nothing is interrupted. Give another one each time. It travels as a subprotocol or in a frame, so it appears in no URL
+   * and no log. A failure counts as a failed connection; throw an error whose `code` is `unauthorized`, or whose `name` is
+   * `UnauthorizedError`, if there will be no token any more: it ends the client. All tokens of a client must be of one user.
    */
   getToken?: (options: { signal: AbortSignal }) => string | Promise<string>;
   /** The class of the sockets: `globalThis.WebSocket` by default. */
@@ -158,8 +168,20 @@ export interface SendOptions {
   signal?: AbortSignal;
 }
 
+/** The server has taken your token. */
+export interface Authenticated {
+  /** Who you are. */
+  username: string;
+  /** How long the token is good; for ever without this. */
+  expiresMs?: number;
+  /** The rooms that the server joins for you. Call `join` for those that you want to hear. */
+  rooms: string[];
+}
+
 export interface ChatEvents {
   state: State;
+  /** The server has taken a token: that of the connection, or one that followed it. */
+  authenticated: Authenticated;
   broadcast: Broadcast;
   /** A listener, `load` or the store threw, or the server refused something that concerns no room. Logged without a listener. */
   error: unknown;
@@ -191,7 +213,7 @@ export interface Chat extends Emitter<ChatEvents> {
   /**
    * Joins a room, now and after every new connection. Returns the existing room if you have joined it already.
    *
-   * @throws {RoomcastError} `closed`, if this client is closed.
+   * @throws {RoomcastError} `closed`, if this client is closed, or `unauthorized`, if that is why.
    */
   join(room: string, options?: JoinOptions): Room;
   /** Closes the client: no socket, timer or event remains. Unsent messages are rejected, and stay in the store. */

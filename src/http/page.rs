@@ -36,7 +36,7 @@ const CLIENT: File =
     File { path: "/roomcast.js", kind: JAVASCRIPT, text: include_str!("../../clients/js/dist/roomcast.js") };
 
 /// The page's files, each with a path relative to the page, so that it works behind a proxy that strips a prefix.
-const FILES: [File; 15] = [
+const FILES: [File; 16] = [
     CLIENT,
     File { path: "/page.css", kind: CSS, text: include_str!("../../web/page.css") },
     File { path: "/icon.svg", kind: SVG, text: include_str!("../../web/icon.svg") },
@@ -52,6 +52,7 @@ const FILES: [File; 15] = [
     File { path: "/status.js", kind: JAVASCRIPT, text: include_str!("../../web/status.js") },
     File { path: "/store.js", kind: JAVASCRIPT, text: include_str!("../../web/store.js") },
     File { path: "/tally.js", kind: JAVASCRIPT, text: include_str!("../../web/tally.js") },
+    File { path: "/token.js", kind: JAVASCRIPT, text: include_str!("../../web/token.js") },
 ];
 
 /// A file in the program.

@@ -2,7 +2,7 @@
  *    WebSocketLike } from '../roomcast.d.ts' */
 /** @import { Action } from './connection.js' */
 /** @import { Effect, Frame } from './membership.js' */
-import { Connection } from './connection.js';
+import { ASK, Connection, ENDED } from './connection.js';
 import { Emitter } from './emitter.js';
 import { RoomcastError } from './error.js';
 import { Membership } from './membership.js';
@@ -45,7 +45,18 @@ export class Client {
   /** @type {WebSocketLike | undefined} */
   #socket;
   /** Ends the wait for a token. @type {AbortController | undefined} */
-  #dialling;
+  #asking;
+  /** The token that was shown last, and whether the server has not taken it yet. @type {string | undefined} */
+  #token;
+  #isFresh = false;
+  /** Whose tokens these are. @type {string | undefined} */
+  #user;
+  /** Whether rooms can be joined: the server has said who we are, or has no keys to know it. */
+  #isIn = false;
+  /** Rooms that the server joins by itself, as far as nobody here is in them. @type {Map<string, Frame | undefined>} */
+  #given = new Map();
+  /** What the server said of why it is about to close. @type {{ reason?: string, retryAfter?: number, error?: RoomcastError }} */
+  #refusal = {};
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer;
   /** The state that was told last. */
@@ -93,6 +104,7 @@ export class Client {
       ...this.#options,
       ...options,
       username: options.username ?? this.#options.username,
+      given: this.#given,
       random,
       effect: (effect) => {
         const socket = this.#socket;
@@ -117,13 +129,13 @@ export class Client {
     this.#step((now) => {
       if (!ROOM.test(name)) membership.refuse('bad_room', 'a room has only the characters A-Z a-z 0-9 - _ . : ~ @');
       else if (before?.membership.phase === 'leaving') membership.follow();
-      else if (this.state.name === 'open') membership.connected(now);
+      else if (this.#isIn) membership.connected(now);
     });
     return room;
   }
 
   close() {
-    this.#end({ name: 'closed', why: 'you closed it', remedy: 'connect again' });
+    this.#end({ name: 'closed', why: 'you closed it', remedy: 'connect again' }, true);
   }
 
   /** Reads the store, then connects: what is in there says from where on rooms are joined. */
@@ -193,53 +205,95 @@ export class Client {
     }, wait);
   }
 
-  async #dial() {
+  #dial() {
     if (this.state.name !== 'connecting') return;
+    // The URL has been looked at before: if it fails, there is no token, or one that cannot be a subprotocol.
+    this.#withToken(() => this.#open(), (error) => this.#step((now) => this.#lost(now, { reason: String(error) })));
+  }
+
+  /**
+   * Asks for a token, and uses it unless it comes too late.
+   *
+   * @param {() => void} use @param {(error?: unknown) => void} fail
+   */
+  async #withToken(use, fail) {
     const { getToken } = this.#options;
-    const { signal } = (this.#dialling = new AbortController());
+    this.#asking?.abort();
+    const { signal } = (this.#asking = new AbortController());
     try {
-      const protocols = getToken ? ['roomcast.v1', `roomcast.bearer.${await getToken({ signal })}`] : [];
-      if (!signal.aborted) this.#open(protocols);
-    } catch (error) {
-      // The URL has been looked at before: there is no token, or one that cannot be a subprotocol.
-      if (!signal.aborted) this.#step((now) => this.#lost(now, { reason: String(error) }));
+      const token = getToken && (await getToken({ signal }));
+      if (signal.aborted) return;
+      if (this.state.name === 'open' && token === this.#token) return fail();
+      this.#token = token;
+      this.#isFresh = true;
+      use();
+    } catch (/** @type {any} */ error) {
+      if (signal.aborted) return;
+      if (error?.code === 'unauthorized' || error?.name === 'UnauthorizedError') this.#shutOut(error.message);
+      else fail(error);
     }
   }
 
-  /** @param {string[]} protocols */
-  #open(protocols) {
-    const { WebSocket } = this.#options;
+  /** Shows another token before the old one ends; if there is none yet, once more after a pause. @param {number} [pause] */
+  #renew(pause) {
+    this.#withToken(
+      () => this.#transmit(this.#socket, { type: 'auth', token: this.#token }),
+      () => {
+        const timer = pause && setTimeout(() => this.#renew(), pause);
+        this.#asking?.signal.addEventListener('abort', () => clearTimeout(timer));
+      },
+    );
+  }
+
+  /** No token will do. @param {string} why */
+  #shutOut(why) {
+    this.#end({ name: 'closed', why, remedy: ASK, error: new RoomcastError('unauthorized', why) });
+  }
+
+  #open() {
+    const { WebSocket, getToken } = this.#options;
+    const protocols = getToken ? ['roomcast.v1', `roomcast.bearer.${this.#token}`] : [];
     /** @type {any} */
     const socket = new /** @type {NonNullable<typeof WebSocket>} */ (WebSocket)(this.#url, protocols);
     this.#socket = socket;
+    this.#refusal = {};
     /** Events of an abandoned socket do not count. */
     const on = (/** @type {string} */ type, /** @type {(now: number, event: any) => void} */ listener) =>
       socket.addEventListener(type, (/** @type {any} */ event) => {
         if (this.#socket === socket) this.#step((now) => listener(now, event));
       });
-    let refusal = {};
     on('open', (now) => {
       this.#connection.opened(now);
       this.#tellState();
-      for (const { membership } of this.#rooms.values()) membership.connected(now);
+      // A server with keys says first which rooms it joins by itself; another one only answers.
+      if (getToken) this.#transmit(socket, { type: 'ping' });
+      else this.#enter(now);
     });
     on('message', (now, { data }) => {
       this.#connection.heard(now);
       this.#receive(data, now);
     });
     on('close', (now, { code, reason }) => {
-      this.#lost(now, { code, reason: reason && `the server closed it: ${reason}`, ...refusal });
+      // What it has taken once, it may take anew.
+      if (code === 4501 && getToken && !this.#isFresh) code = ENDED;
+      this.#lost(now, { code, reason: reason && `the server closed it: ${reason}`, ...this.#refusal });
     });
     on('error', () => {});
     // No browser shows why it was refused, but `ws` does.
     socket.on?.('unexpected-response', (/** @type {any} */ _, /** @type {any} */ { statusCode, headers }) => {
       const retryAfter = Number(headers['retry-after']) * 1000 || 0;
-      refusal = { retryAfter, reason: `the server refused it: ${statusCode}` };
+      this.#refusal = { retryAfter, reason: `the server refused it: ${statusCode}` };
       hangUp(socket);
     });
   }
 
-  /** @param {number} now @param {{ code?: number, reason?: string, retryAfter?: number }} end */
+  /** Rooms can be joined. @param {number} now */
+  #enter(now) {
+    this.#isIn = true;
+    for (const { membership } of this.#rooms.values()) membership.connected(now);
+  }
+
+  /** @param {number} now @param {{ code?: number, reason?: string, retryAfter?: number, error?: RoomcastError }} end */
   #lost(now, end) {
     if (end.code === 1009) {
       // If it were sent again, it would close every connection.
@@ -252,27 +306,61 @@ export class Client {
 
   #disconnected() {
     this.#socket = undefined;
-    this.#dialling?.abort();
+    this.#isIn = false;
+    this.#given.clear();
+    this.#asking?.abort();
     for (const { membership } of this.#rooms.values()) membership.disconnected();
   }
 
   /** @param {any} data @param {number} now */
   #receive(data, now) {
-    /** @type {Frame} */
+    /** @type {any} */
     let frame;
     try {
       frame = JSON.parse(data) ?? {};
     } catch {
       return;
     }
-    const membership = this.#rooms.get(frame.room ?? this.#longest(frame))?.membership;
+    const { type, room } = frame;
+    const membership = this.#rooms.get(room ?? this.#longest(frame))?.membership;
     if (membership) membership.receive(frame, now);
-    else if (frame.type === 'reconnect') this.#connection.noticed();
-    else if (frame.type === 'broadcast') this.#agenda.push(() => this.#emitter.emit('broadcast', /** @type {any} */ (frame)));
-    else if (frame.type === 'error' && !frame.room) {
-      const error = new RoomcastError(frame.code ?? 'unknown', frame.message ?? 'the server refused a frame');
-      this.#agenda.push(() => this.#report(error));
+    else if (room) this.#keepPlace(frame);
+    else if (type === 'reconnect') this.#connection.noticed();
+    else if (type === 'broadcast') this.#agenda.push(() => this.#emitter.emit(type, frame));
+    else if (type === 'authenticated') this.#admitted(frame, now);
+    else if (type === 'pong') this.#enter(now);
+    else if (type === 'expiring' && this.#options.getToken) this.#agenda.push(() => this.#renew(frame.in_ms / 3));
+    else if (type === 'error') {
+      const { code = 'unknown', message = 'the server refused a frame', right } = frame;
+      const error = new RoomcastError(code, message, false, right);
+      if (code === 'unauthorized') this.#refusal = { reason: message, error };
+      else this.#agenda.push(() => this.#report(error));
     }
+  }
+
+  /**
+   * The server has taken our token.
+   *
+   * @param {{ username: string, expires_ms?: number, rooms: string[] }} frame @param {number} now
+   */
+  #admitted({ username, expires_ms: expiresMs, rooms }, now) {
+    this.#isFresh = false;
+    // Rooms and unsent messages are those of one user.
+    if ((this.#user ??= username) !== username) return this.#shutOut(`this token is of ${username}, and not of ${this.#user}`);
+    for (const room of rooms) {
+      const { phase = 'out' } = this.#rooms.get(room)?.membership ?? {};
+      if (/out|joining|ended/.test(phase) && !this.#given.has(room)) this.#given.set(room, undefined);
+    }
+    this.#agenda.push(() => this.#emitter.emit('authenticated', { username, expiresMs, rooms }));
+    this.#enter(now);
+  }
+
+  /** Keeps the place in a room that the server has joined by itself, until somebody asks for the room. @param {any} frame */
+  #keepPlace({ type, room, epoch, seq, originServer }) {
+    const given = this.#given.get(room);
+    if (type === 'joined') this.#given.set(room, { type, epoch, seq, originServer });
+    else if (type === 'left' || type === 'error') this.#given.delete(room);
+    else if (given && epoch) Object.assign(given, { epoch, seq });
   }
 
   /**
@@ -341,18 +429,17 @@ export class Client {
     if (!this.#emitter.emit('error', error)) console.error(error);
   }
 
-  /** The final end: no timer, no socket, no event after it. @param {State & { name: 'closed' }} state */
-  #end(state) {
-    const byUser = this.state !== state;
+  /** The final end: no timer, no socket, no event after it. @param {State & { name: 'closed' }} state @param {boolean} [byUser] */
+  #end(state, byUser) {
     if (this.#over) return;
     this.#life.abort();
-    this.#dialling?.abort();
+    this.#asking?.abort();
     clearTimeout(this.#timer);
     this.#agenda = [];
     hangUp(this.#socket, this.state.name === 'open');
     this.#socket = undefined;
     this.#connection.state = state;
-    const error = (this.#over = new RoomcastError('closed', `the client is closed: ${state.why}`));
+    const error = (this.#over = state.error ?? new RoomcastError('closed', `the client is closed: ${state.why}`));
     this.#outbox.end(error);
     for (const { membership, room } of this.#rooms.values()) {
       membership.end(error);

@@ -1,4 +1,5 @@
 /** @import { State } from '../roomcast.d.ts' */
+/** @import { RoomcastError } from './error.js' */
 import { backoff } from './backoff.js';
 
 /** How long a connection may take to open. */
@@ -14,7 +15,10 @@ const PEACE = 60_000;
 
 /** What to do about a final close code, below 4500 and from there on. */
 const MEND = 'update roomcast-client';
-const ASK = 'give another token, or ask who runs the server';
+export const ASK = 'give another token, or ask who runs the server';
+
+/** The close code for a token that has ended. */
+export const ENDED = 4010;
 
 /** Close codes below 4500 with which the server refuses this client for good. */
 const FINAL = [1002, 1003, 1007, 1010];
@@ -81,22 +85,24 @@ export class Connection {
    * The connection is gone, or could not be made.
    *
    * @param {number} now
-   * @param {{ code?: number, reason?: string, retryAfter?: number }} end `retryAfter` is in milliseconds.
+   * @param {{ code?: number, reason?: string, retryAfter?: number, error?: RoomcastError }} end `retryAfter` is in
+   *   milliseconds; `error` is what the server said before.
    */
-  lost(now, { code = 0, reason, retryAfter = 0 }) {
+  lost(now, { code = 0, reason, retryAfter = 0, error }) {
     const lasted = this.#opened === undefined ? -1 : now - this.#opened;
     if (lasted >= PEACE) this.#attempt = 0;
     const why = reason || (lasted < 0 ? 'no connection could be made' : 'the connection was lost');
-    const awaited = this.#noticed && code === 1012;
+    // With another token it may come back at once, unless that has just been of no use.
+    const awaited = code === ENDED ? !this.#attempt : this.#noticed && code === 1012;
     this.#opened = undefined;
     this.#noticed = false;
     if (FINAL.includes(code) || (code >= 4500 && code <= 4999)) {
-      this.state = { name: 'closed', why: `${code} ${why}`, remedy: code < 4500 ? MEND : ASK };
+      this.state = { name: 'closed', why: `${code} ${why}`, remedy: code < 4500 ? MEND : ASK, error };
       this.wakeAt = Infinity;
     } else {
       const wait = awaited ? 0 : backoff(this.#attempt, this.#random) + retryAfter;
       this.#attempt++;
-      this.#wait(now, wait, why);
+      this.#wait(now, wait, why, error);
     }
   }
 
@@ -145,10 +151,10 @@ export class Connection {
     return 'dial';
   }
 
-  /** @param {number} now @param {number} time @param {string} why */
-  #wait(now, time, why) {
+  /** @param {number} now @param {number} time @param {string} why @param {RoomcastError} [error] */
+  #wait(now, time, why, error) {
     const until = this.#online ? now + time : undefined;
-    this.state = { name: 'waiting', why, until };
+    this.state = { name: 'waiting', why, until, error };
     this.#looked = now;
     this.wakeAt = until ?? Infinity;
   }

@@ -5,6 +5,9 @@ import { RoomcastError } from './error.js';
 /** Refusals that pass by themselves; `retry_after_ms` says so of any other. */
 const PASSING = ['unavailable', 'overloaded', 'rate_limited', 'slow_mode'];
 
+/** How long the server may take to join a room by itself, until it is asked to. */
+const PATIENCE = 5000;
+
 /** Longest text that a server accepts by default, in bytes. */
 const LONGEST = 16 << 10;
 
@@ -12,7 +15,7 @@ const LONGEST = 16 << 10;
  * A frame from the server about one room.
  *
  * @typedef {{ type: string, room?: string, id?: string, epoch?: string, seq?: number, until?: number, resumed?: boolean,
- *   originServer?: string, reason?: string, code?: string, message?: string, retry_after_ms?: number }} Frame
+ *   originServer?: string, reason?: string, code?: string, message?: string, right?: string, retry_after_ms?: number }} Frame
  *
  * What to do about an input: send a frame, emit an event to the room's user, settle a message,
  * or renew a message's entry in the store.
@@ -26,6 +29,8 @@ const LONGEST = 16 << 10;
  * @property {Position} [after]
  * @property {number} dedupWindow
  * @property {number} maxUnsentAge
+ * @property {Map<string, Frame | undefined>} given Rooms that the server joins by itself: its `joined`, with the position up to
+ *   now, or nothing while that is still to come.
  * @property {() => number} random
  * @property {(effect: Effect) => void} effect
  */
@@ -59,7 +64,7 @@ export class Membership {
   #flying;
   /** Whether the message under way was sent before, so that it may be kept whatever the answer now. */
   #again = false;
-  /** The earliest time of the next retry, and the time when that was decided. */
+  /** The earliest time of the next retry or of the first join, and the time when that was decided. */
   #retryAt = 0;
   #refusedAt = 0;
   #attempt = 0;
@@ -73,6 +78,12 @@ export class Membership {
   #inGap = new Set();
   /** The server's `joined`. @type {Frame | undefined} */
   #joined;
+  /** Whether the server was asked for the room; it may also join it by itself, as the first. */
+  #asked = false;
+  /** Whether the server has joined the room by itself, and still is asked for what is past. */
+  #given = false;
+  /** Where it was before a break, if it may not read what came after. @type {Position | undefined} */
+  #missed;
 
   /** @param {string} name @param {Options} options */
   constructor(name, options) {
@@ -84,7 +95,7 @@ export class Membership {
   /** When `wake` wants to be called. */
   get wakeAt() {
     const [first] = this.unsent;
-    const ready = this.phase === 'live' ? first && !this.#flying : this.phase === 'out' && this.#connected && this.wanted;
+    const ready = this.phase === 'live' ? first && !this.#flying : this.#isToJoin;
     const expires = first && first.id !== this.#flying ? first.at + this.#options.maxUnsentAge : Infinity;
     return ready ? Math.min(this.#retryAt, expires) : expires;
   }
@@ -171,9 +182,9 @@ export class Membership {
   }
 
   /** The server will never accept us in this room. */
-  refuse(code = 'unknown', message = 'the server refused the room') {
+  refuse(code = 'unknown', message = 'the server refused the room', right = /** @type {string | undefined} */ (undefined)) {
     this.phase = 'ended';
-    this.#giveUp(code, message);
+    this.#giveUp(code, message, right);
     this.#emit('refused', /** @type {RoomcastError} */ (this.error));
   }
 
@@ -184,37 +195,77 @@ export class Membership {
       const code = first.sent ? 'outcome_unknown' : 'too_old';
       this.#fail(first, code, 'it could not be sent for too long', first.sent);
     }
-    if (this.phase === 'out' && this.#connected && this.wanted && this.#mayTry(now)) this.#join();
+    if (this.#isToJoin && this.#mayTry(now)) this.#join(now);
     this.#pump(now);
   }
 
   /** @param {Frame} frame @param {number} now */
   receive(frame, now) {
-    // The server does not repeat an id that it refuses; it can only be that of the message under way.
-    if (frame.type === 'ack' || (frame.type === 'error' && (frame.id || this.#flying))) {
+    // The server does not repeat an id that it refuses; it can only be that of the message under way. But a `join` that came
+    // too late, as the server has joined us by itself, is none.
+    if (frame.type === 'ack' || (frame.type === 'error' && (frame.id || this.#flying) && frame.code !== 'already_member')) {
       this.#answered({ id: this.#flying, ...frame }, now);
     } else if (this.phase === 'leaving') {
-      if (frame.type === 'left' || frame.code === 'not_member') this.#gone(now);
+      // A `left` with a reason is the server's own, which has crossed with our `leave`; `not_member` answers that then.
+      if ((frame.type === 'left' && !frame.reason) || frame.code === 'not_member') this.#gone(now);
     } else if (this.phase === 'joining') {
-      if (frame.type === 'joined') this.#enter(frame, now);
-      // `not_member` answers a `leave` that crossed with the server's own `left`.
-      if (frame.type === 'error' && frame.code !== 'not_member') this.#refused(frame, now);
+      const isUnsure = this.#options.given.delete(this.name);
+      if (frame.type === 'joined') {
+        if (!this.#asked) this.#meet(frame, now);
+        // With neither `until` nor `resumed` it may also be what the server did by itself just before it read our `join`: begin anew.
+        else if (isUnsure && this.#past && frame.until === frame.resumed) this.#sendLeave();
+        else this.#enter(frame, now);
+      }
+      if (frame.type === 'error') this.#refused(frame, now);
     } else if (this.#isIn) {
       if (frame.type === 'message') this.#message(frame, now);
       if (frame.type === 'reset') this.#reset(frame, now);
-      if (frame.type === 'left') this.#retryLater(frame, now);
+      if (frame.type === 'left') this.#putOut(frame, now);
     }
+  }
+
+  get #isToJoin() {
+    return this.#connected && this.wanted && (this.phase === 'out' || (this.phase === 'joining' && !this.#asked));
   }
 
   get #isIn() {
     return this.phase === 'replaying' || this.phase === 'live';
   }
 
-  #join() {
-    const { username, last } = this.#options;
+  /** What to ask for of the past. */
+  get #past() {
+    const { last } = this.#options;
+    return this.position ? { after: this.position } : last && !this.#missed ? { last } : undefined;
+  }
+
+  /** Joins, or waits until the server has done so by itself. @param {number} now */
+  #join(now) {
+    const { given } = this.#options;
+    const frame = given.get(this.name);
+    const hasWaited = this.phase === 'joining';
     this.phase = 'joining';
-    const history = this.position ? { after: this.position } : { last };
-    this.#emit('send', { type: 'join', room: this.name, username, ...history });
+    this.#asked = this.#given = false;
+    if (frame) this.#meet(frame, now);
+    else if (hasWaited || !given.has(this.name)) this.#ask();
+    else this.#retryAt = now + PATIENCE;
+  }
+
+  #ask() {
+    this.#asked = true;
+    this.#emit('send', { type: 'join', room: this.name, username: this.username, ...this.#past });
+  }
+
+  /**
+   * The server has joined the room by itself. A join of our own that wants something of the past takes the place of that.
+   *
+   * @param {Frame} frame @param {number} now
+   */
+  #meet(frame, now) {
+    this.#options.given.delete(this.name);
+    this.#retryAt = 0;
+    if (!this.#past) return this.#enter(frame, now);
+    this.#given = true;
+    this.#ask();
   }
 
   /** The room is not joined, at least for now. */
@@ -223,6 +274,7 @@ export class Membership {
   }
 
   #sendLeave() {
+    this.#options.given.delete(this.name);
     this.#away();
     this.phase = 'leaving';
     this.#flying = undefined;
@@ -240,7 +292,20 @@ export class Membership {
     if (PASSING.includes(frame.code ?? '') || frame.retry_after_ms) return this.#retryLater(frame, now);
     // For the server, we are a member: begin anew.
     if (frame.code === 'already_member') return this.#sendLeave();
-    this.refuse(frame.code, frame.message);
+    // Whoever may not read what was said before has a gap after each break.
+    if (frame.right === 'history' && this.position !== this.#options.after) {
+      this.#missed = this.position;
+      this.position = undefined;
+      return this.#join(now);
+    }
+    if (this.#given) this.#sendLeave();
+    this.refuse(frame.code, frame.message, frame.right);
+  }
+
+  /** @param {Frame} frame @param {number} now */
+  #putOut(frame, now) {
+    if (frame.reason === 'forbidden') this.refuse(frame.reason, 'the token no longer allows this room');
+    else this.#retryLater(frame, now);
   }
 
   /** Retry after a while: to join, or to send what was refused. @param {Frame} frame @param {number} now */
@@ -262,6 +327,8 @@ export class Membership {
     this.#epoch = undefined;
     // If our position is unknown to the server, at least a `reset` must follow.
     this.#until = place && (frame.until ?? (frame.resumed === false ? 0 : undefined));
+    if (this.#missed) this.#gap({ after: this.#missed, upTo: place, reason: 'forbidden' });
+    this.#missed = undefined;
     if (this.#until === undefined) this.#live(now);
   }
 
@@ -369,7 +436,7 @@ export class Membership {
     } else if (PASSING.includes(frame.code ?? '') || frame.retry_after_ms) {
       if (wasFlying) this.#retryLater(frame, now);
     } else if (own) {
-      this.#fail(own, frame.code ?? 'unknown', frame.message ?? 'the server refused it', this.#again);
+      this.#fail(own, frame.code ?? 'unknown', frame.message ?? 'the server refused it', this.#again, frame.right);
     }
     this.#pump(now);
   }
@@ -381,16 +448,16 @@ export class Membership {
     this.#emit('kept', unsent, place);
   }
 
-  /** @param {Unsent} unsent @param {string} code @param {string} message @param {boolean} maybeKept */
-  #fail(unsent, code, message, maybeKept) {
+  /** @param {Unsent} unsent @param {string} code @param {string} message @param {boolean} maybeKept @param {string} [right] */
+  #fail(unsent, code, message, maybeKept, right) {
     this.#remove(unsent);
-    this.#emit('failed', unsent, new RoomcastError(code, message, maybeKept));
+    this.#emit('failed', unsent, new RoomcastError(code, message, maybeKept, right));
   }
 
-  /** Ends the room for good. @param {string} code @param {string} message */
-  #giveUp(code, message) {
-    this.end(new RoomcastError(code, message));
-    for (const unsent of this.unsent) this.#fail(unsent, code, message, unsent.sent);
+  /** Ends the room for good. @param {string} code @param {string} message @param {string} [right] */
+  #giveUp(code, message, right) {
+    this.end(new RoomcastError(code, message, false, right));
+    for (const unsent of this.unsent) this.#fail(unsent, code, message, unsent.sent, right);
   }
 
   /** @param {Unsent} unsent */

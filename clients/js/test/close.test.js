@@ -29,6 +29,18 @@ const states = {
   connecting: settle,
   'while a token is asked for': settle,
   open: async ([socket]) => (await settle(), socket()?.listeners.open({})),
+  'while the next token is asked for': async ([socket]) => {
+    await settle();
+    socket().listeners.open({});
+    socket().listeners.message({ data: '{"type":"expiring","in_ms":30000}' });
+    await settle();
+  },
+  'while it waits to ask once more for the next token': async ([socket]) => {
+    await settle();
+    socket().listeners.open({});
+    socket().listeners.message({ data: '{"type":"expiring","in_ms":30000}' });
+    await settle();
+  },
   'with a message on the way': async ([socket, , room]) => {
     await settle();
     socket().listeners.open({});
@@ -47,6 +59,16 @@ const states = {
     socket().listeners.close({ code: 1006, reason: '' });
   },
   offline: async ([, world]) => (await settle(), world(false)),
+};
+
+/** Where tokens come from, if they come. */
+const once = (then) => {
+  let asked = 0;
+  return () => (asked++ ? then() : 'token');
+};
+const tokens = {
+  'while the next token is asked for': once(() => new Promise(() => {})),
+  'while it waits to ask once more for the next token': once(() => Promise.reject(new Error('away'))),
 };
 
 for (const [name, bring] of Object.entries(states)) {
@@ -73,7 +95,7 @@ for (const [name, bring] of Object.entries(states)) {
         WebSocket: Socket,
         signal: abort.signal,
         ...(name.includes('store') && { store: { all: () => new Promise(() => {}), put: () => {}, delete: () => {} } }),
-        ...(name.includes('token') && { getToken: () => new Promise(() => {}) }),
+        ...(name.includes('token') && { getToken: tokens[name] ?? (() => new Promise(() => {})) }),
       },
       environment,
     );

@@ -70,6 +70,16 @@ test('a server that said when it would stop is left at once, and only then', () 
   }
 });
 
+test('a token that has ended is replaced at once, and with back-off if that is of no use', () => {
+  const connection = begun();
+  for (const [lasted, wait] of [[90, 0], [0, 2], [1, 4], [70, 0]]) {
+    connection.opened(0);
+    connection.lost(lasted * SECOND, { code: 4010 });
+    assert.equal(connection.state.until, (lasted + wait) * SECOND, `after ${lasted} s`);
+    connection.wake(connection.wakeAt);
+  }
+});
+
 test('Retry-After is the least it waits', () => {
   const connection = begun({ random: () => 0.5 });
   connection.lost(0, { code: 1006, retryAfter: 7 * SECOND });
@@ -136,7 +146,7 @@ test('a clock that was set back breaks nothing', () => {
 test('offline it waits without an end, and online it tries at once', () => {
   const connection = new Connection(() => 1);
   assert.equal(connection.start(0, false), undefined);
-  assert.deepEqual(connection.state, { name: 'waiting', why: 'the network is away', until: undefined });
+  assert.deepEqual(connection.state, { name: 'waiting', why: 'the network is away', until: undefined, error: undefined });
   assert.equal(connection.wakeAt, Infinity);
   assert.equal(connection.network(5, true), 'dial');
   connection.network(6, false);

@@ -18,10 +18,12 @@ class User {
   /** What it does as soon as the next message comes, from within its listener. */
   next = undefined;
 
-  constructor(model, random, slowStore) {
+  constructor(model, random, { slowStore, isKeyed, last }) {
     this.model = model;
     this.random = random;
     this.slowStore = slowStore;
+    this.isKeyed = isKeyed;
+    this.last = last;
     this.begin();
   }
 
@@ -41,7 +43,13 @@ class User {
       put: (unsent) => answer(void this.store.set(unsent.id, structuredClone(unsent))),
       delete: (id) => answer(void this.store.delete(id)),
     };
-    this.client = new Client('ws://model', { WebSocket: this.model.WebSocket, username: 'ann', store }, environment);
+    let tokens = 0;
+    const getToken = async () => {
+      if (this.random() < 0.3) throw new Error('no token');
+      return `token-${tokens++}`;
+    };
+    const who = this.isKeyed ? { getToken } : { username: 'ann' };
+    this.client = new Client('ws://model', { WebSocket: this.model.WebSocket, ...who, store }, environment);
     this.client.on('error', (error) => assert.fail(error));
     this.enter();
   }
@@ -50,7 +58,7 @@ class User {
   enter() {
     const life = { events: [] };
     this.lives.push(life);
-    this.room = this.client.join('lobby', { last: 3 });
+    this.room = this.client.join('lobby', { last: this.last });
     this.room.on('message', (message) => {
       life.events.push(message);
       const { next } = this;
@@ -58,7 +66,9 @@ class User {
       next?.();
     });
     this.room.on('reset', (gap) => life.events.push({ gap }));
-    this.room.on('joined', ({ position }) => life.events.push({ joined: position, top: this.model.top }));
+    this.room.on('joined', ({ position, originServer }) => {
+      life.events.push({ joined: position, top: Number(originServer?.split(' ').at(-1)) });
+    });
     this.room.on('failed', ({ unsent, error }) => (this.said.find(({ id }) => id === unsent.id).error = error));
   }
 
@@ -98,7 +108,10 @@ async function run(seed) {
   if (kind === 'short') model.historyLength = 8;
   if (kind === 'none') model.historyLength = 0;
   for (let n = 0; n < 5; n++) model.publish('lobby', 'bob', 'before');
-  const user = new User(model, random, seed % 2 === 1);
+  // For some the token says who they are, and the server joins the room by itself.
+  const isKeyed = seed % 5 > 2;
+  if (isKeyed) model.autoJoin = [['lobby'], ['other', 'lobby', 'more'], []][seed % 3];
+  const user = new User(model, random, { slowStore: seed % 2 === 1, isKeyed, last: seed % 7 > 4 ? undefined : 3 });
   await settle();
   let texts = 0;
   const any = () => [...model.connections][below(model.connections.size)];
@@ -121,6 +134,8 @@ async function run(seed) {
     mood: [2, () => (model.mood = [() => 'kept', () => 'kept', () => ['kept', 'refused', 'unclear'][below(3)]][below(3)])],
     accepts: [1, () => (model.accepts = random() < 0.8)],
     notice: [0.5, () => any()?.say({ type: 'reconnect', after_ms: 10, reason: 'shutting_down' })],
+    expiring: [isKeyed ? 1 : 0, () => any()?.say({ type: 'expiring', in_ms: 30_000 })],
+    expired: [isKeyed ? 0.5 : 0, () => any()?.lose({ code: 4010, reason: 'token_expired', arrives: below(3) })],
     out: [0.3, () => any()?.putOut('lobby')],
     lose: [kind === 'lost' ? 0.5 : 0, () => model.lose('lobby')],
     reload: [0.4, () => user.reload()],

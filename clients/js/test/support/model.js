@@ -23,6 +23,8 @@ export class Model {
   mood = () => 'kept';
   /** How many messages a room keeps; with 0 it numbers none. */
   historyLength = Infinity;
+  /** Rooms that it joins for whoever shows a token. */
+  autoJoin = [];
 
   constructor(now, random) {
     this.now = now;
@@ -80,6 +82,9 @@ class Connection {
   down = [];
   /** The name in each room. */
   names = new Map();
+  /** Rooms that the server is to join for the client, and those that it has joined. */
+  toJoin = [];
+  byServer = new Set();
   state = 'connecting';
   /** Whether nothing comes from the server any more, and nobody is told. */
   isMute = false;
@@ -112,6 +117,13 @@ class Connection {
   open() {
     this.state = 'open';
     this.fire('open');
+    if (this.protocols.length) this.admit();
+  }
+
+  /** Takes the client's token: it is always Ann's. */
+  admit() {
+    this.toJoin = this.model.autoJoin.filter((name) => !this.names.has(name));
+    this.say({ type: 'authenticated', username: 'ann', expires_ms: 60_000, rooms: this.model.autoJoin });
   }
 
   /** The client hears no more. Frames that were on their way here may still arrive, for a while. */
@@ -144,6 +156,12 @@ class Connection {
       this.up = [];
       return this.lose({});
     }
+    // It joins rooms by itself before or after it reads what the client wants.
+    if (this.toJoin.length && this.state === 'open' && !this.isMute && this.model.random() < 0.5) {
+      const name = this.toJoin.shift();
+      this.byServer.add(name);
+      this.join(name, 'ann');
+    }
     const frame = this.up.shift();
     if (frame && !this.isMute) this.carryOut(frame);
     if (this.state === 'closed' && !this.up.length) this.model.connections.delete(this);
@@ -152,7 +170,9 @@ class Connection {
   carryOut({ type, room: name, username, after, last, id, text }) {
     const refuse = (code) => this.say({ type: 'error', code, message: code, ...(id && { id }), room: name });
     if (type === 'ping') this.say({ type: 'pong' });
+    if (type === 'auth') this.admit();
     if (type === 'leave') {
+      this.byServer.delete(name);
       if (!this.names.delete(name)) return refuse('not_member');
       this.say({ type: 'left', room: name });
     }
@@ -165,9 +185,13 @@ class Connection {
       this.say({ type: 'ack', id, room: name, ...place });
     }
     if (type === 'join') {
-      if (this.names.has(name)) return refuse('already_member');
+      const isMember = this.names.has(name);
+      if (isMember && !(this.byServer.has(name) && (after || last))) return refuse('already_member');
+      this.toJoin = this.toJoin.filter((other) => other !== name);
+      this.byServer.delete(name);
+      this.names.delete(name);
       if (this.model.mood() !== 'kept') return refuse('unavailable');
-      this.join(name, username, after, last);
+      this.join(name, username ?? 'ann', after, last);
     }
   }
 
@@ -179,13 +203,12 @@ class Connection {
   join(name, username, after, last = 0) {
     this.names.set(name, username);
     const { epoch, seq: top } = this.model.room(name);
-    this.model.top = top;
     if (!this.model.historyLength) {
       return this.say({ type: 'joined', room: name, members: 1, ...(after && { resumed: false }) });
     }
     const kept = this.model.kept(name);
     const oldest = kept[0]?.seq ?? top + 1;
-    const joined = { type: 'joined', room: name, epoch, members: 1, originServer: 'model' };
+    const joined = { type: 'joined', room: name, epoch, members: 1, originServer: `model at ${top}` };
     let from = top;
     if (after) {
       const known = after.epoch === epoch && after.seq <= top;
