@@ -170,11 +170,11 @@ async fn what_no_grant_allows_is_refused_and_named() {
 async fn a_personal_room_is_for_its_user_alone() {
     let server = keyed(&[]).await;
     let all = json!({"rooms": {"*": ["*"], "@*": ["*"]}});
-    let mut ann = authenticated(&server, &Token::of("auth0|lea", all.clone())).await;
-    ann.send(&json!({"type": "join", "room": "@auth0~7clea", "last": 5})).await;
+    let mut ann = authenticated(&server, &Token::of("auth0|77", all.clone())).await;
+    ann.send(&json!({"type": "join", "room": "@auth0~7c77", "last": 5})).await;
     ann.expect("joined").await;
     let mut bob = authenticated(&server, &Token::of("bob", all)).await;
-    let theft = json!({"type": "join", "room": "@auth0~7clea"});
+    let theft = json!({"type": "join", "room": "@auth0~7c77"});
     assert_eq!(refused(&mut bob, &theft).await, ("forbidden".into(), json!("join")));
     let open = Server::in_memory(&[]).await;
     let mut eve = open.client().await;
