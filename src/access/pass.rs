@@ -33,12 +33,16 @@ impl Pass {
         Self { grants, ..Self::default() }
     }
 
+    /// Whether the server may join this room for its holder: any but a personal room of somebody else.
+    pub(super) fn may_be_joined(&self, room: &RoomId) -> bool {
+        !room.is_personal() || self.user.as_ref().and_then(personal_room).as_ref() == Some(room)
+    }
+
     /// What it allows in this room.
     pub fn in_room(&self, room: &RoomId) -> Rights {
         let granted = self.grants.in_room(room);
         let added = if room.is_personal() {
-            let is_own = self.user.as_ref().and_then(personal_room).as_ref() == Some(room);
-            if is_own { Rights::OWNER } else { Rights::NONE }
+            if self.may_be_joined(room) { Rights::OWNER } else { Rights::NONE }
         } else if self.auto_join.contains(room) {
             Rights::of(&[Right::Join])
         } else {

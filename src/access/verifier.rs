@@ -137,7 +137,7 @@ impl Verifier {
             claims.get(name).filter(|claim| !claim.is_null()).map(|claim| Permissions::read(claim, longest));
         let permissions = permissions.unwrap_or_else(|| Ok(Permissions::default()));
         let permissions = permissions.map_err(|why| TokenError::Permissions(name.clone(), why))?;
-        let pass = Pass {
+        let mut pass = Pass {
             user: Some(user),
             grants: permissions.grants,
             auto_join: permissions.auto_join,
@@ -147,7 +147,13 @@ impl Verifier {
                 issued_at: time(&claims, "iat")?.map(|time| UNIX_EPOCH + time),
             }),
         };
-        Ok((pass, permissions.unknown))
+        let mut unknown = permissions.unknown;
+        // The personal rooms of others.
+        let (may_join, others): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut pass.auto_join).into_iter().partition(|room| pass.may_be_joined(room));
+        unknown.extend(others.iter().map(|room| format!("the personal room {:?} in `auto_join`", room.as_str())));
+        pass.auto_join = may_join;
+        Ok((pass, unknown))
     }
 }
 
@@ -296,6 +302,9 @@ mod tests {
         let id = pass.token.unwrap();
         assert_eq!((id.id.as_deref(), id.issued_at), (Some("7"), Some(now() - Duration::from_millis(500))));
         assert!(unknown.is_empty());
+        let joined = verified(&signed(&with("roomcast", json!({"auto_join": ["news", "@bob", "@ann"]})))).unwrap();
+        assert_eq!(joined.0.auto_join.iter().map(RoomId::as_str).collect::<Vec<_>>(), ["news", "@ann"]);
+        assert_eq!(joined.1, ["the personal room \"@bob\" in `auto_join`"]);
         let (pass, _) = verified(&signed(&with("roomcast", Value::Null))).unwrap();
         assert!(pass.grants.is_empty());
         assert!(verified(&signed(&with("exp", json!(NOW - 9)))).is_ok(), "within the leeway");
