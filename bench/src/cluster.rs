@@ -26,13 +26,24 @@ pub struct Cluster {
 impl Cluster {
     /// Starts this many servers and waits until they are ready.
     pub fn start(stage: &Stage, subject: &'static Subject, servers: usize) -> Result<Self> {
+        Self::start_with(stage, subject, servers, &[])
+    }
+
+    /// The same, with these variables in place of the subject's own.
+    pub fn start_with(
+        stage: &Stage,
+        subject: &'static Subject,
+        servers: usize,
+        variables: &[(&str, &str)],
+    ) -> Result<Self> {
         let redis = if subject.needs_redis() { Some(Redis::start(&stage.children)?) } else { None };
         let ports = (0..servers).map(|_| free_port()).collect::<Result<Vec<u16>>>()?;
         let mut cluster = Self { subject, ports, servers: Vec::new(), redis };
         for place in 0..servers {
             let mut ports = cluster.ports.clone();
             ports.rotate_left(place);
-            let command = subject.command(&ports, cluster.redis.as_ref(), &stage.peers)?;
+            let mut command = subject.command(&ports, cluster.redis.as_ref(), &stage.peers)?;
+            command.envs(variables.iter().copied());
             cluster.servers.push(stage.children.start(&subject.name.replace([' ', ','], "-"), command)?);
         }
         for (server, address) in cluster.servers.iter().zip(cluster.addresses()) {
@@ -44,7 +55,8 @@ impl Cluster {
         Ok(cluster)
     }
 
-    fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+    /// Where they are.
+    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
         self.ports.iter().map(|port| ([127, 0, 0, 1], *port).into())
     }
 

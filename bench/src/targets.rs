@@ -154,6 +154,17 @@ const TARGETS: &[Target] = &[
         figure: |results| results.median("churn", OURS, "ratio"),
     },
     Target {
+        about: "p99 in ms of honest clients beside the worst attack on a server with its default limits",
+        bound: Bound::AtMost(50.0),
+        decimals: 1,
+        unit: "",
+        figure: |results| {
+            let figures =
+                ["p99 pings", "p99 refused", "p99 flood"].map(|figure| results.median("attack", OURS, figure));
+            figures.into_iter().collect::<Option<Vec<f64>>>().map(|all| all.into_iter().fold(0.0, f64::max))
+        },
+    },
+    Target {
         about: "failures among 10,000 connections made at once, in the worst run",
         bound: Bound::AtMost(0.0),
         decimals: 0,

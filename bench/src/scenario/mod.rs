@@ -1,5 +1,6 @@
 //! What is measured, and how.
 
+mod attack;
 mod beside;
 mod big_room;
 mod churn;
@@ -56,4 +57,5 @@ pub const SCENARIOS: &[Scenario] = &[
     connect::SCENARIO,
     churn::SCENARIO,
     publish::SCENARIO,
+    attack::SCENARIO,
 ];
