@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -63,7 +63,7 @@ pub enum Verdict {
 /// it has sent is dropped.
 #[derive(Debug)]
 pub struct Allowance {
-    limits: Alone,
+    limits: Arc<Alone>,
     frames: Bucket,
     messages: Bucket,
     bytes: Bucket,
@@ -77,7 +77,7 @@ pub struct Allowance {
 
 impl Allowance {
     /// For a connection with a seat in the account of its address.
-    pub fn new(limits: Alone, address: Option<Seat>) -> Self {
+    pub fn new(limits: Arc<Alone>, address: Option<Seat>) -> Self {
         let [frames, messages, bytes, histories] = Default::default();
         Self { limits, frames, messages, bytes, histories, user: None, address, too_fast_since: None, told_at: None }
     }
@@ -94,7 +94,7 @@ impl Allowance {
 
     /// The client does something. Returns what follows.
     pub fn spend(&mut self, act: Act, now: Instant) -> Verdict {
-        let limits = self.limits;
+        let limits = *self.limits;
         let mut worst = Worst::default();
         match act {
             Act::Frame => worst.own(Limit::FramesPerConnection, owed(&mut self.frames, limits.frames, 1.0, now)),
@@ -141,7 +141,7 @@ impl Allowance {
     }
 
     fn is_calm(&self, now: Instant) -> bool {
-        let Alone { frames, messages, bytes, .. } = self.limits;
+        let Alone { frames, messages, bytes, .. } = *self.limits;
         let buckets = [(&self.frames, frames), (&self.messages, messages), (&self.bytes, bytes)];
         buckets.into_iter().all(|(bucket, rate)| rate.is_none_or(|rate| bucket.is_calm(rate, now)))
     }
@@ -186,13 +186,13 @@ mod tests {
         Some(Rate { per_second, burst })
     }
 
-    fn alone() -> Alone {
-        Alone {
+    fn alone() -> Arc<Alone> {
+        Arc::new(Alone {
             frames: rate(100.0, 200.0),
             messages: rate(10.0, 20.0),
             bytes: rate(1000.0, 10_000.0),
             histories: rate(1.0, 5.0),
-        }
+        })
     }
 
     #[test]
@@ -207,7 +207,7 @@ mod tests {
         assert_eq!(large, slow(Limit::BytesPerConnection, LONGEST, false));
         assert!((0..5).all(|_| allowance.spend(Act::History, now) == Verdict::Fine));
         assert_eq!(allowance.spend(Act::History, now), slow(Limit::HistoriesPerConnection, SECOND, false));
-        assert_eq!(Allowance::new(Alone::default(), None).spend(Act::Message(1 << 30), now), Verdict::Fine);
+        assert_eq!(Allowance::new(Arc::default(), None).spend(Act::Message(1 << 30), now), Verdict::Fine);
     }
 
     /// A client that sends as fast as it is read from.
@@ -250,7 +250,7 @@ mod tests {
         let together = Together { messages: rate(1.0, 10.0), ..Together::default() };
         let (users, addresses) = (Ledger::new(together), Ledger::new(together));
         let allowance = |user, address| {
-            let mut allowance = Allowance::new(Alone::default(), Some(addresses.seat(address, now).unwrap()));
+            let mut allowance = Allowance::new(Arc::default(), Some(addresses.seat(address, now).unwrap()));
             allowance.belongs_to(Some(users.seat(user, now).unwrap()));
             allowance
         };

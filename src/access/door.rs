@@ -34,10 +34,10 @@ pub struct Surroundings {
 }
 
 /// How much clients may take.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Limits {
     /// Each connection.
-    pub alone: Alone,
+    pub alone: Arc<Alone>,
     /// All connections of a user.
     pub of_user: Together,
     /// All connections from an address.
@@ -107,7 +107,7 @@ impl Door {
 
     /// What a connection may do that has this place among those from its address.
     pub fn allowance(&self, address: Option<Seat>) -> Allowance {
-        Allowance::new(self.limits.alone, address)
+        Allowance::new(self.limits.alone.clone(), address)
     }
 
     /// How much clients may take.

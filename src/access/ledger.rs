@@ -39,8 +39,9 @@ struct Accounts<K> {
     tidy_at: usize,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Account {
+    limits: Together,
     connections: AtomicUsize,
     buckets: Mutex<Buckets>,
 }
@@ -54,10 +55,7 @@ struct Buckets {
 
 /// One connection's place in an account. Dropping it gives the place back.
 #[derive(Debug)]
-pub struct Seat {
-    limits: Together,
-    account: Arc<Account>,
-}
+pub struct Seat(Arc<Account>);
 
 /// Why there is no seat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +85,7 @@ impl<K: Eq + Hash> Ledger<K> {
             accounts.by_key.retain(|_, account| !account.is_settled(now));
             accounts.tidy_at = FEW + 2 * accounts.by_key.len();
         }
-        let account = accounts.by_key.entry(key).or_default();
+        let account = accounts.by_key.entry(key).or_insert_with(|| Arc::new(Account::new(self.limits)));
         if let Some(rate) = self.limits.upgrades {
             account.buckets().upgrades.take(rate, 1.0, now).map_err(NoSeat::Upgrades)?;
         }
@@ -96,11 +94,15 @@ impl<K: Eq + Hash> Ledger<K> {
             return Err(NoSeat::Connections);
         }
         account.connections.fetch_add(1, Ordering::Relaxed);
-        Ok(Seat { limits: self.limits, account: account.clone() })
+        Ok(Seat(account.clone()))
     }
 }
 
 impl Account {
+    fn new(limits: Together) -> Self {
+        Self { limits, connections: AtomicUsize::new(0), buckets: Mutex::default() }
+    }
+
     fn is_settled(&self, now: Instant) -> bool {
         let buckets = self.buckets();
         self.connections.load(Ordering::Relaxed) == 0
@@ -116,16 +118,16 @@ impl Seat {
     /// A message of this many bytes goes on the account. Returns how long it takes until nothing is owed for messages,
     /// and for bytes.
     pub(super) fn owe(&self, bytes: usize, now: Instant) -> [Duration; 2] {
-        let mut buckets = self.account.buckets();
-        let messages = self.limits.messages.map(|rate| buckets.messages.owe(rate, 1.0, now));
-        let bytes = self.limits.bytes.map(|rate| buckets.bytes.owe(rate, bytes as f64, now));
+        let (limits, mut buckets) = (self.0.limits, self.0.buckets());
+        let messages = limits.messages.map(|rate| buckets.messages.owe(rate, 1.0, now));
+        let bytes = limits.bytes.map(|rate| buckets.bytes.owe(rate, bytes as f64, now));
         [messages, bytes].map(Option::unwrap_or_default)
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.account.connections.fetch_sub(1, Ordering::Relaxed);
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

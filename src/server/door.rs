@@ -68,12 +68,12 @@ fn limits(config: &Config) -> access::Limits {
     }
     let rate = |setting: Option<config::Rate>| setting.map(rate);
     access::Limits {
-        alone: Alone {
+        alone: Arc::new(Alone {
             frames: rate(config.frames_per_connection),
             messages: rate(config.messages_per_connection),
             bytes: rate(config.bytes_per_connection),
             histories: rate(config.histories_per_connection),
-        },
+        }),
         of_user: Together {
             connections: config.connections_per_user,
             upgrades: None,

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use futures_util::future::BoxFuture;
 use tokio::{
     sync::watch,
     task::yield_now,
@@ -60,21 +61,21 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Serves one client until either side closes. When this returns, or is dropped, the client has left all its rooms.
-    pub(super) async fn run(
+    /// A client that has come in, from there, with this pass.
+    pub(super) fn new(
         context: Arc<Context>,
         inbound: Inbound,
         outbox: Arc<Outbox>,
         pass: Option<Arc<Pass>>,
         source: Option<Source>,
         allowance: Allowance,
-    ) {
+    ) -> Self {
         let (client, broadcasts) = context.hub.connect(outbox.clone());
         let mut sanctions = context.hub.sanctions();
         let kept_to = sanctions.borrow_and_update().clone();
         // Its token may have been revoked since it was checked.
         sanctions.mark_changed();
-        let mut connection = Self {
+        Self {
             client,
             outbox,
             heartbeat: heartbeat(context.options.ping_interval),
@@ -94,11 +95,18 @@ impl Connection {
             answers: Vec::new(),
             inbound,
             context,
-        };
-        connection.greet();
-        let Err(end) = connection.serve().await;
-        // Boxed, because it is large and rarely there.
-        Box::pin(connection.close(end)).await;
+        }
+    }
+
+    /// Serves the client until either side closes. When this returns, or is dropped, the client has left all its rooms.
+    pub(super) fn run(mut self) -> BoxFuture<'static, ()> {
+        // Not an `async fn`, which would hold the connection twice: as its argument and as its variable.
+        Box::pin(async move {
+            self.greet();
+            let Err(end) = self.serve().await;
+            // Boxed, because it is large and rarely there.
+            Box::pin(self.close(end)).await;
+        })
     }
 
     async fn serve(&mut self) -> Result<Infallible, End> {
@@ -119,7 +127,7 @@ impl Connection {
                 continue;
             }
             self.join_next();
-            let is_busy = self.pending.is_some();
+            let (is_busy, next_time) = (self.pending.is_some(), self.next_time());
             tokio::select! {
                 code = self.outbox.attend(self.context.options.write_timeout) => return Err(code.map_or(End::Lost, End::from)),
                 outcome = ended(&mut self.pending) => {
@@ -127,11 +135,10 @@ impl Connection {
                     self.conclude(outcome)?;
                 }
                 length = self.inbound.read(is_busy), if self.slowed_until.is_none() => self.turn += length? / 1024,
-                () = until(self.slowed_until) => self.slowed_until = None,
                 _ = self.heartbeat.tick() => self.beat()?,
-                () = until(self.lease.next()) => self.keep_lease()?,
                 Ok(()) = self.sanctions.changed() => self.keep_to_sanctions()?,
-                () = until(self.joins_from) => self.joins_from = None,
+                // One timer for what is rarely there, because each takes memory of every connection.
+                () = until(next_time) => self.its_time()?,
             }
         }
     }
@@ -142,6 +149,20 @@ impl Connection {
         if let Some(pass) = pass {
             self.answers.push(Item::Event(authenticated(&pass)));
         }
+    }
+
+    /// When something is due that most connections never have.
+    fn next_time(&self) -> Option<Instant> {
+        [self.slowed_until, self.joins_from, self.lease.next()].into_iter().flatten().min()
+    }
+
+    /// Does what is due.
+    fn its_time(&mut self) -> Result<(), End> {
+        let now = Instant::now();
+        for pause in [&mut self.slowed_until, &mut self.joins_from] {
+            pause.take_if(|until| *until <= now);
+        }
+        self.keep_lease()
     }
 
     /// The client's token ends, or its time to show one.

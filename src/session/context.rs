@@ -4,6 +4,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use tokio::{net::TcpStream, time::Instant};
 
 use super::{connection::Connection, state::Rules};
@@ -76,7 +77,10 @@ impl Context {
 
     /// Serves one client until either side closes. `unread` is what it has sent already. When this returns, or is
     /// dropped, the client has left all its rooms.
-    pub async fn serve(self: Arc<Self>, stream: TcpStream, unread: Bytes, arrival: Arrival) {
+    ///
+    /// The future is boxed by itself, as a task that holds it beside what it is made of would need twice the memory for as
+    /// long as the client stays.
+    pub fn serve(self: Arc<Self>, stream: TcpStream, unread: Bytes, arrival: Arrival) -> BoxFuture<'static, ()> {
         self.metrics.connections.inc();
         self.options.buffers.bound(&stream);
         let (receiving, sending) = stream.into_split();
@@ -92,9 +96,9 @@ impl Context {
             Ok((pass, user)) => {
                 let mut allowance = self.door.allowance(seat);
                 allowance.belongs_to(user);
-                Connection::run(self, inbound, outbox, pass, source, allowance).await;
+                Connection::new(self, inbound, outbox, pass, source, allowance).run()
             }
-            Err(why) => self.turn_away(&outbox, inbound, &why).await,
+            Err(why) => Box::pin(async move { self.turn_away(&outbox, inbound, &why).await }),
         }
     }
 
