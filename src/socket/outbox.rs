@@ -79,9 +79,13 @@ impl<S: Sending> Outbox<S> {
         }
     }
 
-    /// Sends a ping. It does not count, and goes out even after the end.
+    /// Sends a ping, unless something waits already: whether the client takes that says as much, and pings must not pile
+    /// up. It does not count, and goes out even after the end.
     pub fn ping(&self) {
-        self.write_or_keep(self.state(), Piece::new(wire::PING, 0));
+        let state = self.state();
+        if state.backlog.is_empty() {
+            self.write_or_keep(state, Piece::new(wire::PING, 0));
+        }
     }
 
     /// Sends pongs, the last of which begins at `last`. If something waits already, only the last pong joins it, ahead
