@@ -16,8 +16,13 @@ use crate::{
 const KICK: Duration = Duration::from_secs(3600);
 
 impl Hub {
-    /// What holds on all servers, and its changes.
-    pub fn sanctions(&self) -> watch::Receiver<Arc<Sanctions>> {
+    /// What holds on all servers now.
+    pub fn sanctions(&self) -> Arc<Sanctions> {
+        self.sanctions.borrow().clone()
+    }
+
+    /// Tells when what holds on all servers changes.
+    pub fn sanction_changes(&self) -> watch::Receiver<Arc<Sanctions>> {
         self.sanctions.subscribe()
     }
 

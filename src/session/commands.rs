@@ -222,10 +222,9 @@ impl Connection {
         }
         self.lease = Lease::of(Some(pass), Instant::now(), SystemTime::now());
         self.joins_from = None;
-        // The token may have been revoked since it was checked.
-        self.sanctions.mark_changed();
         self.answers.push(Item::Event(authenticated(pass)));
-        Ok(())
+        // The token may have been revoked since it was checked.
+        self.keep_to_sanctions()
     }
 }
 

@@ -28,6 +28,9 @@ use crate::{
 /// After this many frames, or this many KiB, a connection lets others take their turn.
 const TURN: usize = 64;
 
+/// The changes of what holds on all servers.
+type Changes = watch::Receiver<Arc<Sanctions>>;
+
 /// One client's connection.
 pub(super) struct Connection {
     pub(super) context: Arc<Context>,
@@ -36,9 +39,10 @@ pub(super) struct Connection {
     pub(super) client: Client,
     pub(super) session: Session<Membership>,
     pub(super) lease: Lease,
-    /// What holds on all servers, and what this connection has kept to so far.
-    pub(super) sanctions: watch::Receiver<Arc<Sanctions>>,
+    /// What holds on all servers, as far as this connection has kept to it.
     pub(super) kept_to: Arc<Sanctions>,
+    /// Ends when that changes. It is there for long, as each new one would take locks that all connections share.
+    sanctions_changed: BoxFuture<'static, Changes>,
     /// What held when the join began that is under way.
     pub(super) joins_under: Arc<Sanctions>,
     /// From where it comes, if limits by address apply to it.
@@ -71,10 +75,7 @@ impl Connection {
         allowance: Allowance,
     ) -> Self {
         let (client, broadcasts) = context.hub.connect(outbox.clone());
-        let mut sanctions = context.hub.sanctions();
-        let kept_to = sanctions.borrow_and_update().clone();
-        // Its token may have been revoked since it was checked.
-        sanctions.mark_changed();
+        let (sanctions_changed, kept_to) = (changed(context.hub.sanction_changes()), context.hub.sanctions());
         Self {
             client,
             outbox,
@@ -83,7 +84,7 @@ impl Connection {
             turn: 0,
             lease: Lease::of(pass.as_deref(), Instant::now(), SystemTime::now()),
             session: Session::new(pass),
-            sanctions,
+            sanctions_changed,
             joins_under: kept_to.clone(),
             kept_to,
             source,
@@ -110,6 +111,8 @@ impl Connection {
     }
 
     async fn serve(&mut self) -> Result<Infallible, End> {
+        // Its token may have been revoked since it was checked.
+        self.keep_to_sanctions()?;
         loop {
             while self.turn < TURN
                 && self.slowed_until.is_none()
@@ -136,7 +139,10 @@ impl Connection {
                 }
                 length = self.inbound.read(is_busy), if self.slowed_until.is_none() => self.turn += length? / 1024,
                 _ = self.heartbeat.tick() => self.beat()?,
-                Ok(()) = self.sanctions.changed() => self.keep_to_sanctions()?,
+                changes = &mut self.sanctions_changed => {
+                    self.sanctions_changed = changed(changes);
+                    self.keep_to_sanctions()?;
+                }
                 // One timer for what is rarely there, because each takes memory of every connection.
                 () = until(next_time) => self.its_time()?,
             }
@@ -180,9 +186,12 @@ impl Connection {
         Ok(())
     }
 
-    /// What holds on all servers has changed.
-    fn keep_to_sanctions(&mut self) -> Result<(), End> {
-        let now = self.sanctions.borrow_and_update().clone();
+    /// Keeps to what holds on all servers now.
+    ///
+    /// # Errors
+    /// If the client's token is revoked.
+    pub(super) fn keep_to_sanctions(&mut self) -> Result<(), End> {
+        let now = self.context.hub.sanctions();
         if self.session.pass().is_some_and(|pass| now.revoke(pass, SystemTime::now())) {
             self.turn_away(&Refused::Token(TokenError::Revoked))?;
         }
@@ -311,6 +320,17 @@ impl Connection {
 
 pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Waits for the next change.
+fn changed(mut changes: Changes) -> BoxFuture<'static, Changes> {
+    Box::pin(async move {
+        if changes.changed().await.is_err() {
+            // The hub is gone, so nothing changes any more.
+            pending::<()>().await;
+        }
+        changes
+    })
 }
 
 /// Waits until this time; for ever if there is none.

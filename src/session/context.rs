@@ -108,7 +108,7 @@ impl Context {
     /// Why the token is refused.
     pub async fn admit(&self, token: &str) -> Result<Arc<Pass>, TokenError> {
         let pass = self.door.admit(token).await?;
-        let is_revoked = self.hub.sanctions().borrow().revoke(&pass, SystemTime::now());
+        let is_revoked = self.hub.sanctions().revoke(&pass, SystemTime::now());
         if is_revoked { Err(TokenError::Revoked) } else { Ok(pass) }
     }
 
