@@ -34,13 +34,29 @@ impl Hub {
         self.proclaim(sanction, Some(until.map_or(FOR_EVER, millis))).await
     }
 
-    /// Takes a measure in a room, or without one everywhere. When this returns, it holds: a muted user's message is
+    /// Takes a measure in a room, or without one everywhere, and logs who took it. When this returns, it holds: a muted user's message is
     /// refused and a banned user does not come in, on whatever server, and those who must leave the room have been told
     /// to on this server, and are on the others as soon as these hear of it.
     ///
     /// # Errors
     /// If the broker did not take it in time. It may hold all the same; trying again is safe.
-    pub async fn moderate(&self, room: Option<&RoomId>, measure: &Measure) -> Result<(), Unavailable> {
+    pub async fn moderate(
+        &self,
+        room: Option<&RoomId>,
+        measure: &Measure,
+        by: &Username,
+    ) -> Result<(), Unavailable> {
+        let taken = self.take(room, measure).await;
+        let (action, user) = (measure.action.as_str(), measure.username.as_ref().map(Username::as_str));
+        let (room, by, time) = (room.map(RoomId::as_str), by.as_str(), measure.time);
+        match &taken {
+            Ok(()) => tracing::info!(action, room, user, ?time, by, "moderated"),
+            Err(error) => tracing::warn!(action, room, user, ?time, by, %error, "not moderated"),
+        }
+        taken
+    }
+
+    async fn take(&self, room: Option<&RoomId>, measure: &Measure) -> Result<(), Unavailable> {
         let until = measure.time.map_or(FOR_EVER, |time| unix_millis().saturating_add(whole_millis(time)));
         let user =
             |until: fn(Username, Option<u64>) -> Rule, time| measure.username.clone().map(|user| until(user, time));

@@ -75,11 +75,11 @@ impl Connection {
                 drop(membership);
                 self.answers.push(Item::Event(left));
             }
-            Ok(Action::Moderate(room, measure, event)) => {
+            Ok(Action::Moderate(room, measure, by, event)) => {
                 self.send_answers();
                 let hub = self.context.hub.clone();
                 self.pending = Some(Box::pin(async move {
-                    match hub.moderate(room.as_ref(), &measure).await {
+                    match hub.moderate(room.as_ref(), &measure, &by).await {
                         Ok(()) => Outcome::Moderated(event),
                         Err(_) => Outcome::NotModerated(room),
                     }

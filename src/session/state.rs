@@ -63,8 +63,8 @@ pub(super) enum Action<M> {
     Join(Entry, Option<M>),
     /// End this membership, then answer with this.
     Leave(M, Event),
-    /// Take this measure; the answer is for when it holds.
-    Moderate(Option<RoomId>, Measure, Event),
+    /// Take this measure, in the name of this user; the answer is for when it holds.
+    Moderate(Option<RoomId>, Measure, Username, Event),
     /// Publish; the hub tells the client if that succeeds, and [`not_published`] if it does not.
     Publish(Channel, Draft),
 }
@@ -343,13 +343,11 @@ fn moderate<M>(pass: &Pass, room: Option<RoomId>, measure: Measure) -> Result<Ac
         None => pass.grants.may_moderate_all(),
     };
     // Somebody without a token has no name of its own to answer for it.
-    if !may || pass.user.is_none() {
-        return Err(forbidden(Right::Moderate, room));
-    }
+    let Some(by) = pass.user.clone().filter(|_| may) else { return Err(forbidden(Right::Moderate, room)) };
     let Measure { action, username, time } = &measure;
     let seconds = time.map(|time| time.as_secs());
     let event = Event::Moderated { room: room.clone(), action: *action, username: username.clone(), seconds };
-    Ok(Action::Moderate(room, measure, event))
+    Ok(Action::Moderate(room, measure, by, event))
 }
 
 fn forbidden(right: Right, room: Option<RoomId>) -> Rejection {

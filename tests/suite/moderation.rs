@@ -72,6 +72,8 @@ async fn a_measure_holds_on_all_servers_from_its_answer_on() {
     assert_eq!(speaks(&mut ann, "lobby", "slow-1").await, None);
     takes(&mut moderator, &json!({"room": "lobby", "action": "slow_mode", "seconds": 0})).await;
     assert_eq!(speaks(&mut bob, "lobby", "slow-2").await, None);
+    let log = one.log();
+    assert!(log.contains(r#"moderated action="mute" room="lobby" user="bob""#) && log.contains(r#"by="mod""#), "{log}");
 }
 
 #[tokio::test]

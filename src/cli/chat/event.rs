@@ -26,6 +26,13 @@ pub(super) struct Refusal {
     pub(super) message: String,
 }
 
+impl Refusal {
+    /// Whether the same may be taken later.
+    pub(super) fn may_pass(&self) -> bool {
+        matches!(self.code.as_str(), "unavailable" | "overloaded" | "rate_limited" | "slow_mode")
+    }
+}
+
 /// A frame from the server, as in docs/protocol.md.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Event {

@@ -224,7 +224,7 @@ impl Room {
         match refusal.code.as_str() {
             // An answer to a `leave` that crossed with the end of the membership.
             "not_member" => return true,
-            "unavailable" | "overloaded" => {
+            _ if refusal.may_pass() => {
                 let wait = self.backoff.next(Duration::ZERO, random);
                 self.membership = Membership::Out(Some(now + wait));
                 wants.news.push(News::JoinDelayed { room, refusal, wait });
@@ -370,7 +370,7 @@ impl Room {
             return;
         }
         match refusal.code.as_str() {
-            "unavailable" | "overloaded" => {
+            _ if refusal.may_pass() => {
                 let wait = self.unsent.delay(now, random);
                 wants.news.push(News::MessageDelayed { room, refusal, wait });
             }

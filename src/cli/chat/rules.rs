@@ -106,7 +106,7 @@ fn a_restart_that_was_told_is_followed_at_once_and_any_other_end_after_a_random_
 
 #[test]
 fn what_must_not_be_tried_again_is_not() {
-    for code in [1002, 1003, 1007, 4500, 4999] {
+    for code in [1002, 1003, 1007, 4010, 4500, 4999] {
         let mut client = Client::joined();
         client.closes(code, "");
         assert!(matches!(&client.told()[..], [.., News::Over { .. }]), "{code}");
@@ -194,7 +194,14 @@ fn a_room_is_joined_again_where_it_was() {
 
 #[test]
 fn a_join_that_may_pass_is_sent_again_and_another_is_not() {
-    for (code, again) in [("unavailable", true), ("overloaded", true), ("bad_username", false), ("new_one", false)] {
+    for (code, again) in [
+        ("unavailable", true),
+        ("overloaded", true),
+        ("rate_limited", true),
+        ("bad_username", false),
+        ("forbidden", false),
+        ("new_one", false),
+    ] {
         let mut client = Client { chat: Chat::new("ann".into(), StdRng::seed_from_u64(7)), now: SECOND };
         client.chat.join(client.now, "den", 3);
         client.chat.opened(client.now);

@@ -292,6 +292,7 @@ impl Chat {
         self.cut_off();
         let remedy = match code {
             Some(1002 | 1003 | 1007) => Some("this program has to be mended; is it of another version?".to_owned()),
+            Some(4010) => Some("set ROOMCAST_TOKEN to another token".to_owned()),
             Some(4500..=4999) => Some("the server says not to come back like this".to_owned()),
             _ => ending.remedy.filter(|_| !self.was_answered),
         };

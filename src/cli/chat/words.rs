@@ -170,6 +170,9 @@ fn refused(Refusal { code, message }: &Refusal) -> String {
         }
         "bad_username" => format!("a name {}", of("`username` ")),
         "bad_room" => format!("the name of a room {}", of("`room` ")),
+        // How a client would show a token is nothing to a person.
+        "unauthorized" if message.contains('{') => "this server wants a token; set ROOMCAST_TOKEN to one".to_owned(),
+        "unauthorized" => format!("{message}; set ROOMCAST_TOKEN to another one"),
         "outcome_unknown" | "left" => message.clone(),
         _ => format!("{message} ({code})"),
     }
@@ -303,6 +306,8 @@ mod tests {
             ("bad_room", "`room` must not be empty", "the name of a room must not be empty"),
             ("unavailable", "Redis is away", "Redis is away (unavailable)"),
             ("new_one", "", "new_one"),
+            ("unauthorized", "send {} first", "this server wants a token; set ROOMCAST_TOKEN to one"),
+            ("unauthorized", "it ended", "it ended; set ROOMCAST_TOKEN to another one"),
         ] {
             assert_eq!(refused(&Refusal { code: code.into(), message: message.into() }), says);
         }
