@@ -63,7 +63,9 @@ pub(super) fn run() -> ExitCode {
         );
     }
     if config.jwks.as_ref().is_some_and(|jwks| jwks.starts_with("http://")) {
-        tracing::warn!("ROOMCAST_JWKS is fetched without TLS: whoever can change the answer on its way can make tokens");
+        tracing::warn!(
+            "ROOMCAST_JWKS is fetched without TLS: whoever can change the answer on its way can make tokens"
+        );
     }
     if let (Some(files), Some(asked)) = (files, config.max_connections)
         && server.max_clients() < asked

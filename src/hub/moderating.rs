@@ -40,12 +40,7 @@ impl Hub {
     ///
     /// # Errors
     /// If the broker did not take it in time. It may hold all the same; trying again is safe.
-    pub async fn moderate(
-        &self,
-        room: Option<&RoomId>,
-        measure: &Measure,
-        by: &Username,
-    ) -> Result<(), Unavailable> {
+    pub async fn moderate(&self, room: Option<&RoomId>, measure: &Measure, by: &Username) -> Result<(), Unavailable> {
         let taken = self.take(room, measure).await;
         let (action, user) = (measure.action.as_str(), measure.username.as_ref().map(Username::as_str));
         let (room, by, time) = (room.map(RoomId::as_str), by.as_str(), measure.time);

@@ -28,8 +28,8 @@ async fn one_connection_only_subscribes_and_the_others_never_do() {
     let others: Vec<&str> = clients.lines().filter(|line| !line.contains("cmd=client")).collect();
     let (subscribers, commanders): (Vec<&str>, Vec<&str>) = others.iter().partition(|line| !line.contains(" sub=0 "));
     assert_eq!(subscribers.len(), 1, "{clients}");
-    // The broadcast channel, the room, and the server's own channel for probes.
-    assert!(subscribers[0].contains(" sub=3 ") && subscribers[0].contains(" cmd=subscribe"), "{clients}");
+    // The broadcast channel, the room, the channel for what holds on all servers, and the server's own for probes.
+    assert!(subscribers[0].contains(" sub=4 ") && subscribers[0].contains(" cmd=subscribe"), "{clients}");
     assert!(!commanders.is_empty(), "{clients}");
     assert!(commanders.iter().all(|line| !line.contains("cmd=subscribe")), "{clients}");
 }

@@ -81,12 +81,12 @@ impl Redis {
         client.get_multiplexed_async_connection().await.expect("a connection to Redis")
     }
 
-    /// The channels that anybody is subscribed to, sorted, without the servers' own channels for probes.
+    /// The channels that anybody is subscribed to, sorted, without those of the servers among themselves.
     pub async fn channels(&self) -> Vec<String> {
         let mut connection = self.connect().await;
         let mut channels: Vec<String> =
             redis::cmd("PUBSUB").arg("CHANNELS").query_async(&mut connection).await.expect("channels");
-        channels.retain(|channel| !channel.starts_with("ws:probe:"));
+        channels.retain(|channel| !channel.starts_with("ws:probe:") && channel != "ws:control");
         channels.sort();
         channels
     }
