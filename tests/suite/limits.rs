@@ -1,7 +1,10 @@
 //! How much one client may take, what happens beyond, and that others do not notice. Each test sets the limits that it is
 //! about; counts and answers are asserted, not times.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
+use tokio::time::sleep;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use crate::support::{Client, Redis, SECRET, Server, Token};
@@ -40,10 +43,14 @@ fn status(refused: Result<Client, Error>) -> u16 {
 }
 
 /// Sends frames until the server closes. Returns what it was told, and the close code.
+///
+/// Not so fast that the system's buffers fill while the server does not read: once the window is shut, TCP may take so
+/// long to try again that a reset comes before the close frame.
 async fn flood(mut client: Client, frame: &Message) -> (Vec<Value>, u16) {
     let mut told = Vec::new();
     loop {
         client.try_send(frame.clone()).await;
+        sleep(Duration::from_millis(10)).await;
         while let Some(frame) = client.ready_frame().await {
             match frame {
                 Message::Text(text) => {
@@ -63,16 +70,16 @@ async fn flood(mut client: Client, frame: &Message) -> (Vec<Value>, u16) {
 async fn a_client_that_is_too_fast_is_slowed_and_others_are_not() {
     let server = server(&[("ROOMCAST_MESSAGES_PER_CONNECTION", "5/s burst 10")]).await;
     let (mut fast, mut calm) = (server.member("lobby", "fast").await, server.member("lobby", "calm").await);
-    for number in 0..15 {
+    for number in 0..30 {
         fast.say("lobby", &number.to_string()).await;
     }
     calm.say("lobby", "in between").await;
-    // Nothing is lost, and the calm one's message is not behind all of the fast one's.
-    let texts = calm.texts(16).await;
+    // Nothing is lost, and the calm one's message is not behind all of the fast one's, which take four seconds.
+    let texts = calm.texts(31).await;
     let own = texts.iter().position(|text| text == "in between").expect("its own message");
-    assert!(own < 15, "{texts:?}");
+    assert!(own < 30, "{texts:?}");
     let others: Vec<&str> = texts.iter().map(String::as_str).filter(|text| *text != "in between").collect();
-    assert_eq!(others, (0..15).map(|number| number.to_string()).collect::<Vec<_>>());
+    assert_eq!(others, (0..30).map(|number| number.to_string()).collect::<Vec<_>>());
     assert_eq!(limited(&server, "messages_per_connection").await, 1.0, "it counts once for each time of haste");
     assert_eq!(server.metric("ws_errors_total{code=\"rate_limited\"}").await, 0.0);
 }
@@ -206,7 +213,7 @@ async fn new_rooms_and_broadcasts_are_limited_over_all_servers() {
         clients.push(from(server, "198.51.100.7").await.expect("a WebSocket"));
     }
     let mut neighbour = from(&servers[0], "198.51.100.8").await.expect("a WebSocket");
-    let (mut joined, mut refused) = (0, Vec::new());
+    let (mut joined, mut refused, start) = (0_u64, Vec::new(), Instant::now());
     for number in 0..10 {
         let client = &mut clients[number % 2];
         client.send(&json!({"type": "join", "room": format!("new-{number}"), "username": "u"})).await;
@@ -215,8 +222,11 @@ async fn new_rooms_and_broadcasts_are_limited_over_all_servers() {
             event => refused.push(event),
         }
     }
-    assert!((5..=7).contains(&joined), "{joined}, and one more for each second that it took");
-    assert_eq!((&refused[0]["code"], &refused[0]["room"]), (&json!("rate_limited"), &json!("new-5")));
+    // And one more for each second that it took.
+    let most = |burst: u64| burst + start.elapsed().as_secs() + 1;
+    assert!(joined >= 5 && joined <= most(5), "{joined}");
+    assert_eq!(refused[0]["code"], "rate_limited");
+    assert!(refused[0]["room"].as_str().is_some_and(|room| room.starts_with("new-")), "{}", refused[0]);
     assert!(refused[0]["retry_after_ms"].as_u64().is_some_and(|wait| wait <= 1000), "{}", refused[0]);
     neighbour.join("of-the-neighbour", "u").await;
     // A room that is there costs nothing.
@@ -240,8 +250,9 @@ async fn new_rooms_and_broadcasts_are_limited_over_all_servers() {
             }
         }
     }
-    assert!((4..=6).contains(&kept), "{kept}");
-    assert!(limited(&servers[0], "broadcasts").await + limited(&servers[1], "broadcasts").await >= 4.0);
+    assert!(kept >= 4 && kept <= most(4), "{kept}");
+    let refused = limited(&servers[0], "broadcasts").await + limited(&servers[1], "broadcasts").await;
+    assert_eq!(refused as u64, 10 - kept);
 }
 
 #[tokio::test]
