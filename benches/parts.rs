@@ -34,7 +34,7 @@ fn config() -> Config {
 
 fn draft(room: &RoomId) -> Draft {
     let username = Username::parse("ann", 64).expect("a username");
-    Draft::new("bench:1", Some(room), Some(&username), &"x".repeat(128), None)
+    Draft::new("bench:1", Some(room), Some(&username), &"x".repeat(128).as_str().into(), None)
 }
 
 fn room() -> RoomId {

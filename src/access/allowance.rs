@@ -23,8 +23,10 @@ pub struct Alone {
     pub messages: Option<Rate>,
     /// Bytes of their frames.
     pub bytes: Option<Rate>,
-    /// Joins that ask for earlier messages.
+    /// Joins that ask for earlier messages, and readings of those.
     pub histories: Option<Rate>,
+    /// Signals.
+    pub signals: Option<Rate>,
 }
 
 /// What a client does.
@@ -34,8 +36,19 @@ pub enum Act {
     Frame,
     /// It says something, in a frame of this many bytes.
     Message(usize),
-    /// It joins and wants earlier messages.
+    /// It signals, in a frame of this many bytes.
+    Signal(usize),
+    /// It wants earlier messages.
     History,
+}
+
+/// Why a signal is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dropped {
+    /// After which time the next one may pass.
+    pub wait: Duration,
+    /// Whether to tell the client.
+    pub tell: bool,
 }
 
 /// What follows from what a client does.
@@ -68,6 +81,9 @@ pub struct Allowance {
     messages: Bucket,
     bytes: Bucket,
     histories: Bucket,
+    signals: Bucket,
+    /// When the client was last told that its signals are dropped.
+    dropping_told_at: Option<Instant>,
     /// Its places in the accounts that it shares; none where there are no limits for it.
     user: Option<Seat>,
     address: Option<Seat>,
@@ -78,8 +94,20 @@ pub struct Allowance {
 impl Allowance {
     /// For a connection with a seat in the account of its address.
     pub fn new(limits: Arc<Alone>, address: Option<Seat>) -> Self {
-        let [frames, messages, bytes, histories] = Default::default();
-        Self { limits, frames, messages, bytes, histories, user: None, address, too_fast_since: None, told_at: None }
+        let [frames, messages, bytes, histories, signals] = Default::default();
+        Self {
+            limits,
+            frames,
+            messages,
+            bytes,
+            histories,
+            signals,
+            dropping_told_at: None,
+            user: None,
+            address,
+            too_fast_since: None,
+            told_at: None,
+        }
     }
 
     /// From now on it also shares the account of its user.
@@ -101,16 +129,17 @@ impl Allowance {
             Act::History => {
                 worst.own(Limit::HistoriesPerConnection, owed(&mut self.histories, limits.histories, 1.0, now))
             }
-            Act::Message(bytes) => {
-                worst.own(Limit::MessagesPerConnection, owed(&mut self.messages, limits.messages, 1.0, now));
+            Act::Message(bytes) | Act::Signal(bytes) => {
+                let count = u32::from(matches!(act, Act::Message(_)));
+                worst.own(Limit::MessagesPerConnection, owed(&mut self.messages, limits.messages, count.into(), now));
                 worst.own(Limit::BytesPerConnection, owed(&mut self.bytes, limits.bytes, bytes as f64, now));
                 if let Some(user) = &self.user {
-                    let [messages, bytes] = user.owe(bytes, now);
+                    let [messages, bytes] = user.owe(count, bytes, now);
                     worst.own(Limit::MessagesPerUser, messages);
                     worst.own(Limit::BytesPerUser, bytes);
                 }
                 if let Some(address) = &self.address {
-                    let [messages, bytes] = address.owe(bytes, now);
+                    let [messages, bytes] = address.owe(count, bytes, now);
                     worst.of_neighbours(Limit::MessagesPerAddress, messages);
                     worst.of_neighbours(Limit::BytesPerAddress, bytes);
                 }
@@ -125,6 +154,21 @@ impl Allowance {
                 Verdict::Fine
             }
         }
+    }
+
+    /// The client signals. Nobody waits for signals, so those that are too many are dropped, and nothing is slowed.
+    ///
+    /// # Errors
+    /// If this one is dropped.
+    pub fn signal(&mut self, now: Instant) -> Result<(), Dropped> {
+        let Some(rate) = self.limits.signals else { return Ok(()) };
+        self.signals.take(rate, 1.0, now).map_err(|wait| {
+            let tell = self.dropping_told_at.is_none_or(|at| now >= at + TOLD_AFTER);
+            if tell {
+                self.dropping_told_at = Some(now);
+            }
+            Dropped { wait, tell }
+        })
     }
 
     fn too_fast(&mut self, limit: Limit, wait: Duration, is_own_fault: bool, now: Instant) -> Verdict {
@@ -192,6 +236,7 @@ mod tests {
             messages: rate(10.0, 20.0),
             bytes: rate(1000.0, 10_000.0),
             histories: rate(1.0, 5.0),
+            signals: rate(10.0, 20.0),
         })
     }
 
@@ -208,6 +253,20 @@ mod tests {
         assert!((0..5).all(|_| allowance.spend(Act::History, now) == Verdict::Fine));
         assert_eq!(allowance.spend(Act::History, now), slow(Limit::HistoriesPerConnection, SECOND, false));
         assert_eq!(Allowance::new(Arc::default(), None).spend(Act::Message(1 << 30), now), Verdict::Fine);
+    }
+
+    #[test]
+    fn signals_beyond_their_rate_are_dropped_and_slow_nothing() {
+        let (mut allowance, start) = (Allowance::new(alone(), None), Instant::now());
+        assert!((0..20).all(|_| allowance.signal(start).is_ok()));
+        let dropped = |tell| Err(Dropped { wait: SECOND / 10, tell });
+        assert_eq!(allowance.signal(start), dropped(true));
+        assert_eq!(allowance.signal(start), dropped(false));
+        assert_eq!(allowance.spend(Act::Message(10), start), Verdict::Fine);
+        assert_eq!(allowance.signal(start + SECOND / 10), Ok(()));
+        let later = start + TOLD_AFTER;
+        assert!((0..20).all(|_| allowance.signal(later).is_ok()));
+        assert_eq!(allowance.signal(later), dropped(true), "it is told again after a while");
     }
 
     /// A client that sends as fast as it is read from.

@@ -115,11 +115,11 @@ impl Account {
 }
 
 impl Seat {
-    /// A message of this many bytes goes on the account. Returns how long it takes until nothing is owed for messages,
-    /// and for bytes.
-    pub(super) fn owe(&self, bytes: usize, now: Instant) -> [Duration; 2] {
+    /// So many messages, or none, of this many bytes go on the account. Returns how long it takes until nothing is owed for
+    /// messages, and for bytes.
+    pub(super) fn owe(&self, messages: u32, bytes: usize, now: Instant) -> [Duration; 2] {
         let (limits, mut buckets) = (self.0.limits, self.0.buckets());
-        let messages = limits.messages.map(|rate| buckets.messages.owe(rate, 1.0, now));
+        let messages = limits.messages.map(|rate| buckets.messages.owe(rate, messages.into(), now));
         let bytes = limits.bytes.map(|rate| buckets.bytes.owe(rate, bytes as f64, now));
         [messages, bytes].map(Option::unwrap_or_default)
     }
@@ -165,11 +165,11 @@ mod tests {
             Ledger::new(Together { messages: rate(1.0, 2.0), bytes: rate(100.0, 1000.0), ..Together::default() });
         let now = Instant::now();
         let seat = ledger.seat("a", now).unwrap();
-        assert_eq!(seat.owe(500, now), [Duration::ZERO; 2]);
-        assert_eq!(seat.owe(600, now), [Duration::ZERO, Duration::from_secs(1)]);
+        assert_eq!(seat.owe(1, 500, now), [Duration::ZERO; 2]);
+        assert_eq!(seat.owe(1, 600, now), [Duration::ZERO, Duration::from_secs(1)]);
         drop(seat);
         let other = ledger.seat("a", now).unwrap();
-        assert_eq!(other.owe(0, now), [Duration::from_secs(1); 2]);
+        assert_eq!(other.owe(1, 0, now), [Duration::from_secs(1); 2]);
     }
 
     #[test]
@@ -177,7 +177,7 @@ mod tests {
         let ledger = Ledger::new(Together { messages: rate(1.0, 1.0), ..Together::default() });
         let now = Instant::now();
         let (_seat, busy) = (ledger.seat(0, now).unwrap(), ledger.seat(1, now).unwrap());
-        busy.owe(0, now);
+        busy.owe(1, 0, now);
         drop(busy);
         (2..FEW).for_each(|key| drop(ledger.seat(key, now).unwrap()));
         drop(ledger.seat(FEW, now).unwrap());

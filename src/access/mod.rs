@@ -20,7 +20,7 @@ mod verifier;
 
 pub use self::{
     address::{Networks, Source, client_address},
-    allowance::{Act, Allowance, Alone, Verdict},
+    allowance::{Act, Allowance, Alone, Dropped, Verdict},
     claims::{BadClaim, Permissions},
     door::{Door, Limits, Surroundings},
     grants::{Grants, Rights},

@@ -27,7 +27,7 @@ pub use self::{
 };
 use crate::{
     access::Rate,
-    order::{LogSlice, Publication, ReadFrom},
+    order::{LogSlice, Past, Publication, ReadFrom},
     protocol::{Channel, Draft, Frame, Position, RoomId, Stamp, Username},
 };
 
@@ -74,6 +74,13 @@ pub trait Broker: Send + Sync + 'static {
     /// If Redis did not confirm it within the command timeout.
     fn send<'a>(&'a self, channel: &'a Channel, frame: &'a Frame) -> BoxFuture<'a, Result<(), Unavailable>>;
 
+    /// Sends a draft of a speaker to the servers that listen, with no place in the order and without keeping it, if the
+    /// speaker may speak in the room. Slow mode does not apply. Returns the frame for this server's members.
+    ///
+    /// # Errors
+    /// Why it was not sent, or if Redis did not confirm it within the command timeout.
+    fn signal<'a>(&'a self, channel: &'a Channel, draft: &'a Draft) -> BoxFuture<'a, Result<Frame, PublishError>>;
+
     /// Brings a server that follows a channel up to date: reads a page of the log from the server's position, or,
     /// without a position, only the log's top. Begins an epoch for a channel that has none, so that there is a position
     /// to start from, and a new one if [`ReadFrom`] says so.
@@ -98,6 +105,18 @@ pub trait Broker: Send + Sync + 'static {
         channel: &'a Channel,
         from: Position,
     ) -> BoxFuture<'a, Result<Option<LogSlice<Frame>>, Unavailable>>;
+
+    /// Reads the part of the log that ends right before a position, or at its end: at most `limit` entries, and bounded in
+    /// bytes, with at least one entry if there is one. Changes nothing; `None` if there is no log.
+    ///
+    /// # Errors
+    /// As with [`recover`](Self::recover), a failed call affects no other.
+    fn read_back<'a>(
+        &'a self,
+        channel: &'a Channel,
+        before: Option<Position>,
+        limit: u64,
+    ) -> BoxFuture<'a, Result<Option<Past<Frame>>, Unavailable>>;
 
     /// Looks up the top of each channel's log and when it was written; `None` for a channel without a log. Each channel
     /// has its own answer: broken keys of one do not affect the others.

@@ -194,8 +194,10 @@ settings! {
     /// Bytes that a server sends to all members of one room together. A busier room is slowed: its members get what is said later,
     /// in their order, from the log if need be.
     bytes_per_room: Option<Rate> = "32MiB/s burst 128MiB", or_off(byte_rate);
-    /// Joins with `after` or `last` on one connection. A faster client is slowed.
+    /// Joins with `after` or `last`, and `history`, on one connection. A faster client is slowed.
     histories_per_connection: Option<Rate> = "5/s burst 200", or_off(rate);
+    /// Signals on one connection. Those beyond are dropped, and the client is told so every 5 s.
+    signals_per_connection: Option<Rate> = "20/s burst 50", or_off(rate);
     /// New rooms of one user or, without a token, from one address, on all servers together: rooms that nobody has entered for as
     /// long as Redis keeps their log. Beyond, a join is answered `rate_limited`.
     new_rooms: Option<Rate> = "1/s burst 200", or_off(rate);

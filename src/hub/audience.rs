@@ -22,12 +22,19 @@ use crate::protocol::{Batch, Event, Item};
 pub(super) struct Audience {
     members: IndexMap<ClientId, Member>,
     /// What some members have not been served yet, oldest first.
-    line: VecDeque<Item>,
+    line: VecDeque<InLine>,
     /// How many items were delivered before those in line.
     before: u64,
     line_bytes: usize,
     round: Option<Round>,
     pace: Pace,
+}
+
+/// Something in line for all members, perhaps but for the one it comes from.
+#[derive(Debug)]
+struct InLine {
+    item: Item,
+    not_for: Option<ClientId>,
 }
 
 #[derive(Debug)]
@@ -44,6 +51,8 @@ struct Round {
     batch: Batch,
     from: u64,
     to: u64,
+    /// Who gets only a part of it, sorted.
+    not_all_for: Vec<ClientId>,
     /// Members from this index on have been served. The last member takes the place of one that leaves, so counting
     /// down misses nobody.
     done: usize,
@@ -69,13 +78,18 @@ impl Audience {
         Load { messages: self.line.len(), bytes: self.line_bytes }
     }
 
-    /// Puts an item in line.
+    /// Puts an item in line for all members.
     pub(super) fn deliver(&mut self, item: Item) {
+        self.deliver_but(None, item);
+    }
+
+    /// Puts an item in line for all members, but for this one.
+    pub(super) fn deliver_but(&mut self, not_for: Option<ClientId>, item: Item) {
         if self.members.is_empty() {
             self.before += 1;
         } else {
             self.line_bytes += item.len();
-            self.line.push_back(item);
+            self.line.push_back(InLine { item, not_for });
         }
     }
 
@@ -97,11 +111,14 @@ impl Audience {
         let Some(mut round) = self.round.take().or_else(|| self.next_round(now)) else { return 0 };
         let top = round.done.min(self.members.len());
         round.done = top.saturating_sub(limit);
-        for (_, member) in self.members.get_range_mut(round.done..top).into_iter().flatten() {
-            if member.mark == round.from {
+        for (id, member) in self.members.get_range_mut(round.done..top).into_iter().flatten() {
+            if member.mark == round.from && round.not_all_for.binary_search(id).is_err() {
                 member.recipient.deliver(&round.batch);
             } else if member.mark < round.to {
-                member.recipient.deliver(&part(&self.line, member.mark - self.before, round.to - self.before));
+                let due = part(&self.line, member.mark - self.before, round.to - self.before, Some(*id));
+                if !due.items().is_empty() {
+                    member.recipient.deliver(&due);
+                }
             }
             member.mark = member.mark.max(round.to);
         }
@@ -130,22 +147,26 @@ impl Audience {
             return None;
         }
         let (mut bytes, mut count) = (0, 0);
-        for item in &self.line {
+        let mut not_all_for = Vec::new();
+        for InLine { item, not_for } in &self.line {
             bytes += item.len();
             if count > 0 && bytes > CALL {
                 break;
             }
+            not_all_for.extend(not_for);
             count += 1;
         }
+        not_all_for.sort_unstable();
+        not_all_for.dedup();
         let (from, to) = (self.before, self.before + count);
-        Some(Round { began, batch: part(&self.line, 0, count), from, to, done: members.len() })
+        Some(Round { began, batch: part(&self.line, 0, count, None), from, to, not_all_for, done: members.len() })
     }
 
     /// Everybody has been served up to here.
     fn forget(&mut self, to: u64) {
         while self.before < to {
             self.before += 1;
-            self.line_bytes -= self.line.pop_front().map_or(0, |item| item.len());
+            self.line_bytes -= self.line.pop_front().map_or(0, |first| first.item.len());
         }
     }
 
@@ -159,7 +180,8 @@ impl Audience {
     pub(super) fn answer(&mut self, client: ClientId, answer: Option<Event>) -> bool {
         let end = self.end();
         let Some(member) = self.members.get_mut(&client) else { return false };
-        let due = self.line.range(place(member.mark - self.before)..).cloned();
+        let due = self.line.range(place(member.mark - self.before)..);
+        let due = due.filter(|due| due.not_for != Some(client)).map(|due| due.item.clone());
         let items: Vec<Item> = due.chain(answer.map(Item::Event)).collect();
         member.mark = end;
         if !items.is_empty() {
@@ -196,9 +218,10 @@ impl Audience {
     }
 }
 
-/// A part of what is in line, as one batch.
-fn part(line: &VecDeque<Item>, from: u64, to: u64) -> Batch {
-    Batch::new(line.range(place(from)..place(to)).cloned().collect())
+/// A part of what is in line, as one batch: for one member, or for all who get all of it.
+fn part(line: &VecDeque<InLine>, from: u64, to: u64, of: Option<ClientId>) -> Batch {
+    let due = line.range(place(from)..place(to)).filter(|due| of.is_none() || due.not_for != of);
+    Batch::new(due.map(|due| due.item.clone()).collect())
 }
 
 /// The number as an index; memory bounds the line, so it fits.
@@ -217,7 +240,7 @@ mod tests {
 
     #[derive(Clone, Debug)]
     enum Step {
-        Deliver,
+        Deliver(Option<u64>),
         Serve(usize),
         Admit,
         Leave(u64),
@@ -226,7 +249,7 @@ mod tests {
 
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
-            4 => Just(Step::Deliver),
+            4 => prop::option::weighted(0.3, 0..8_u64).prop_map(Step::Deliver),
             4 => (1..4_usize).prop_map(Step::Serve),
             2 => Just(Step::Admit),
             1 => (0..8_u64).prop_map(Step::Leave),
@@ -247,12 +270,14 @@ mod tests {
         let mut delivered = 0;
         for step in steps {
             match step {
-                Step::Deliver => {
-                    let text = format!("m{delivered}");
+                Step::Deliver(not_for) => {
+                    let (text, not_for) = (format!("m{delivered}"), not_for.map(ClientId));
                     delivered += 1;
-                    audience.deliver(message(&text));
-                    for client in clients.values_mut().filter(|client| client.is_member) {
-                        client.texts.push(text.clone());
+                    audience.deliver_but(not_for, message(&text));
+                    for (id, client) in clients.iter_mut().filter(|(_, client)| client.is_member) {
+                        if Some(*id) != not_for {
+                            client.texts.push(text.clone());
+                        }
                     }
                 }
                 Step::Serve(limit) => assert!(audience.serve(limit, Instant::now(), &mut Tally::default()) <= limit),

@@ -68,12 +68,12 @@ impl Feed {
         self.recent.keep(publication, now);
     }
 
-    /// Delivers a frame without a place in the order to every member, unless they are behind: no log has it for later.
-    /// Returns whether they get it.
-    pub(super) fn deliver_unplaced(&mut self, frame: Frame, tally: &mut Tally) -> bool {
+    /// Delivers a frame without a place in the order to every member but this one, unless they are behind: no log has it
+    /// for later. Returns whether they get it.
+    pub(super) fn deliver_unplaced(&mut self, frame: Frame, not_for: Option<ClientId>, tally: &mut Tally) -> bool {
         let has_place = !self.is_pressed();
         if has_place {
-            self.audience.deliver(Item::Message(frame));
+            self.audience.deliver_but(not_for, Item::Message(frame));
         } else {
             tally.dropped += 1;
         }

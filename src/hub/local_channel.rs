@@ -260,7 +260,12 @@ impl LocalChannel {
     /// Delivers a frame without a place in the order to every member. Returns false if they are behind, so that it is
     /// left out.
     pub(super) fn deliver_unplaced(&mut self, frame: Frame) -> bool {
-        self.feed.deliver_unplaced(frame, &mut self.tally)
+        self.feed.deliver_unplaced(frame, None, &mut self.tally)
+    }
+
+    /// Delivers a signal of one member to the others, unless they are behind.
+    pub(super) fn signal(&mut self, frame: Frame, sender: ClientId) {
+        self.feed.deliver_unplaced(frame, Some(sender), &mut self.tally);
     }
 
     /// Takes a publication, in any order; the broker vouches for its place.
@@ -347,7 +352,7 @@ impl LocalChannel {
             Effect::Reset(to, reason) => feed.reset(to, reason, tally),
         });
         for frame in follower.decide(&self.feed.recent) {
-            self.feed.deliver_unplaced(frame.without_place(), &mut self.tally);
+            self.feed.deliver_unplaced(frame.without_place(), None, &mut self.tally);
         }
         self.wake();
     }

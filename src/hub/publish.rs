@@ -6,7 +6,7 @@ use tracing::Instrument;
 use super::{Hub, local_channel::LocalChannel, recipient::Client};
 use crate::{
     broker::{PublishError, Published, Unavailable, unix_millis},
-    protocol::{Channel, Draft, Event, Frame, Position},
+    protocol::{Channel, Draft, Event, Frame, Position, RoomId},
     telemetry::trace,
 };
 
@@ -42,6 +42,34 @@ impl Hub {
             Err(error) => trace::failed(&span, error),
         }
         published
+    }
+
+    /// Tells the other members of a room something that is not kept, on all servers. Whoever is behind, or on a server that
+    /// is cut off, misses it.
+    ///
+    /// # Errors
+    /// If the sender may not speak in the room now, or the broker is away.
+    pub async fn signal(&self, room: &RoomId, draft: &Draft, sender: &Client) -> Result<(), PublishError> {
+        let channel = Channel::Room(room.clone());
+        let frame = self.broker.signal(&channel, draft).await?;
+        self.channels.act(&channel, |local, _| local.signal(frame, sender.id));
+        Ok(())
+    }
+
+    /// Reads what was said in a room before a position, or last: an [`Event::History`]; see
+    /// [`Broker::read_back`](crate::broker::Broker::read_back). Without history, there is nothing.
+    ///
+    /// # Errors
+    /// If the broker did not answer in time.
+    pub async fn history(&self, room: &RoomId, before: Option<Position>, limit: u64) -> Result<Event, Unavailable> {
+        let limit = limit.clamp(1, self.options.max_last.max(1));
+        let past = match self.rules.keeps_history {
+            true => self.broker.read_back(&Channel::Room(room.clone()), before, limit).await?,
+            false => None,
+        };
+        let (epoch, has_more) = past.as_ref().map_or((None, false), |past| (Some(past.top.epoch), past.has_more));
+        let messages = past.into_iter().flat_map(|past| past.entries).map(|entry| entry.item).collect();
+        Ok(Event::History { room: room.clone(), epoch, messages, has_more })
     }
 
     async fn publish_draft(

@@ -4,4 +4,4 @@
 
 mod sequencer;
 
-pub use sequencer::{Effect, LogSlice, Publication, ReadFrom, Sequencer};
+pub use sequencer::{Effect, LogSlice, Past, Publication, ReadFrom, Sequencer};

@@ -48,6 +48,17 @@ pub struct LogSlice<T> {
     pub entries: Vec<Publication<T>>,
 }
 
+/// What was published on a channel before a position, or last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Past<T> {
+    /// The last position assigned.
+    pub top: Position,
+    /// In rising order; nothing if the position is of another epoch.
+    pub entries: Vec<Publication<T>>,
+    /// Whether the log has still earlier ones.
+    pub has_more: bool,
+}
+
 /// Puts the publications of one channel into one order.
 ///
 /// They arrive over two connections, as answers to this server's publishes and as pushes of others', and some may never

@@ -21,6 +21,7 @@ impl Item {
     pub fn len(&self) -> usize {
         match self {
             Self::Message(frame) => frame.len(),
+            Self::Event(Event::History { messages, .. }) => EVENT + messages.iter().map(Frame::len).sum::<usize>(),
             Self::Event(_) => EVENT,
         }
     }

@@ -6,7 +6,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
-    Action, Epoch, ErrorCode, Event, Limits, Measure, MessageId, NameError, Position, Right, RoomId, Username,
+    Action, Content, Data, Epoch, ErrorCode, Event, EventName, Limits, Measure, MessageId, NameError, Position, Right,
+    RoomId, Username,
 };
 
 /// Longest pause of slow mode, in seconds.
@@ -23,9 +24,13 @@ pub enum Command<'a> {
     /// Stop being one.
     Leave { room: RoomId },
     /// Say something to a room; a client in exactly one room may leave its name out.
-    Message { room: Option<RoomId>, text: Cow<'a, str>, id: Option<MessageId> },
+    Message { room: Option<RoomId>, content: Content<'a>, id: Option<MessageId> },
     /// Say something to every client of every server.
-    Broadcast { text: Cow<'a, str>, id: Option<MessageId> },
+    Broadcast { content: Content<'a>, id: Option<MessageId> },
+    /// Tell the other members of a room something that is not kept.
+    Signal { room: Option<RoomId>, content: Content<'a> },
+    /// Read what was said in a room before a position, or last.
+    History { room: Option<RoomId>, before: Option<Position>, limit: Option<u64> },
     /// Take a measure against somebody in a room, or everywhere.
     Moderate { room: Option<RoomId>, measure: Measure },
     /// Ask for a `pong`.
@@ -124,6 +129,14 @@ struct Fields<'a> {
     after: Option<&'a RawValue>,
     #[serde(default, borrow)]
     last: Option<&'a RawValue>,
+    #[serde(default, borrow)]
+    data: Option<&'a RawValue>,
+    #[serde(default, borrow)]
+    event: Field<'a>,
+    #[serde(default, borrow)]
+    before: Option<&'a RawValue>,
+    #[serde(default, borrow)]
+    limit: Option<&'a RawValue>,
 }
 
 impl<'a> Fields<'a> {
@@ -139,11 +152,23 @@ impl<'a> Fields<'a> {
             "leave" => Ok(Command::Leave { room: self.needed_room(limits)? }),
             "message" => {
                 let (room, id) = (self.optional_room(limits)?, self.optional_id(limits)?);
-                Ok(Command::Message { room, text: self.needed_text(limits)?, id })
+                Ok(Command::Message { room, content: self.content(limits)?, id })
             }
             "broadcast" => {
                 let id = self.optional_id(limits)?;
-                Ok(Command::Broadcast { text: self.needed_text(limits)?, id })
+                Ok(Command::Broadcast { content: self.content(limits)?, id })
+            }
+            "signal" => {
+                let room = self.optional_room(limits)?;
+                let event = self.event()?.ok_or_else(|| missing("event"))?;
+                let content = Content { event: Some(event), text: None, data: self.data()? };
+                Ok(Command::Signal { room, content: within(content, limits)? })
+            }
+            "history" => {
+                let room = self.optional_room(limits)?;
+                let before = self.before.map(|before| position(before, "before")).transpose()?;
+                let limit = self.limit.map(|limit| number(limit, "limit")).transpose()?;
+                Ok(Command::History { room, before, limit })
             }
             "moderate" => {
                 let room = self.optional_room(limits)?;
@@ -152,7 +177,7 @@ impl<'a> Fields<'a> {
             "ping" => Ok(Command::Ping),
             _ => Err(Rejection::new(
                 ErrorCode::UnknownType,
-                "`type` must be one of auth, join, leave, message, broadcast, moderate, ping",
+                "`type` must be one of auth, join, leave, message, broadcast, signal, history, moderate, ping",
             )),
         }
     }
@@ -198,40 +223,63 @@ impl<'a> Fields<'a> {
     }
 
     fn history(&self) -> Result<History, Rejection> {
-        #[derive(Deserialize)]
-        struct After<'a> {
-            epoch: Epoch,
-            #[serde(borrow)]
-            seq: &'a RawValue,
-        }
-        let bad = |message| Rejection::new(ErrorCode::BadField, message);
         match (self.after, self.last) {
             (None, None) => Ok(History::None),
-            (Some(after), None) => {
-                // serde would accept an array here too.
-                let after = Some(after.get()).filter(|after| after.starts_with('{'));
-                let after: Option<After<'_>> = after.and_then(|after| serde_json::from_str(after).ok());
-                let position = after.and_then(|after| Some(Position::new(after.epoch, whole_number(after.seq)?)));
-                let position = position
-                    .ok_or_else(|| bad("`after` must be the `epoch` and the `seq` of the last message received"))?;
-                Ok(History::After(position))
-            }
-            (None, Some(last)) => {
-                let last = whole_number(last).ok_or_else(|| bad("`last` must be a number of messages"))?;
-                Ok(History::Last(last))
-            }
-            (Some(_), Some(_)) => Err(bad("give only one of `after` and `last`")),
+            (Some(after), None) => Ok(History::After(position(after, "after")?)),
+            (None, Some(last)) => Ok(History::Last(number(last, "last")?)),
+            (Some(_), Some(_)) => Err(Rejection::new(ErrorCode::BadField, "give only one of `after` and `last`")),
         }
     }
 
-    fn needed_text(&self, limits: &Limits) -> Result<Cow<'a, str>, Rejection> {
-        let text = string(self.text, "text")?.ok_or_else(|| missing("text"))?;
-        if text.len() > limits.text {
-            let message = format!("`text` must have at most {} bytes, not {}", limits.text, text.len());
-            return Err(Rejection::new(ErrorCode::TextTooLong, message));
+    fn content(&self, limits: &Limits) -> Result<Content<'a>, Rejection> {
+        let content = Content { event: self.event()?, text: string(self.text, "text")?, data: self.data()? };
+        if content.is_empty() {
+            return Err(Rejection::new(ErrorCode::MissingField, "`text` or `data` is missing"));
         }
-        Ok(text)
+        within(content, limits)
     }
+
+    fn event(&self) -> Result<Option<EventName<'a>>, Rejection> {
+        let Some(name) = string(self.event, "event")? else { return Ok(None) };
+        EventName::parse(name).map(Some).map_err(|why| named(ErrorCode::BadField, "event", &why))
+    }
+
+    fn data(&self) -> Result<Option<Data<'a>>, Rejection> {
+        let data = self.data.map(Data::parse).transpose();
+        data.map_err(|why| Rejection::new(ErrorCode::BadField, format!("`data` cannot be sent on: {why}")))
+    }
+}
+
+/// Refuses a content that is too long.
+fn within<'a>(content: Content<'a>, limits: &Limits) -> Result<Content<'a>, Rejection> {
+    if content.len() <= limits.text {
+        return Ok(content);
+    }
+    let message = format!("`text` and `data` must have at most {} bytes, not {}", limits.text, content.len());
+    Err(Rejection::new(ErrorCode::TextTooLong, message))
+}
+
+/// Reads a position.
+fn position(value: &RawValue, name: &str) -> Result<Position, Rejection> {
+    #[derive(Deserialize)]
+    struct Fields<'a> {
+        epoch: Epoch,
+        #[serde(borrow)]
+        seq: &'a RawValue,
+    }
+    // serde would accept an array here too.
+    let fields = Some(value.get()).filter(|value| value.starts_with('{'));
+    let fields: Option<Fields<'_>> = fields.and_then(|fields| serde_json::from_str(fields).ok());
+    let position = fields.and_then(|fields| Some(Position::new(fields.epoch, whole_number(fields.seq)?)));
+    let bad =
+        || Rejection::new(ErrorCode::BadField, format!("`{name}` must be the `epoch` and the `seq` of a message"));
+    position.ok_or_else(bad)
+}
+
+/// Reads a number of messages.
+fn number(value: &RawValue, name: &str) -> Result<u64, Rejection> {
+    let bad = || Rejection::new(ErrorCode::BadField, format!("`{name}` must be a number of messages"));
+    whole_number(value).ok_or_else(bad)
 }
 
 fn missing(field: &str) -> Rejection {
@@ -308,7 +356,7 @@ mod tests {
 
     #[test]
     fn a_message_borrows_its_text_from_the_frame() {
-        let Ok(Command::Message { text: Cow::Borrowed("hi"), .. }) =
+        let Ok(Command::Message { content: Content { text: Some(Cow::Borrowed("hi")), .. }, .. }) =
             Command::decode(r#"{"type":"message","text":"hi"}"#, &LIMITS)
         else {
             panic!("not borrowed")
@@ -336,7 +384,7 @@ mod tests {
     #[test]
     fn null_is_left_out_and_unknown_fields_are_ignored() {
         let text = r#"{"x":{"y":[1,2]},"type":"broadcast","id":null,"text":"a"}"#;
-        let expected = Command::Broadcast { text: "a".into(), id: None };
+        let expected = Command::Broadcast { content: "a".into(), id: None };
         assert_eq!(Command::decode(text, &LIMITS), Ok(expected));
         assert_eq!(refused(r#"{"type":"broadcast","text":null}"#).code, ErrorCode::MissingField);
     }
@@ -427,7 +475,7 @@ mod tests {
             let frame = serde_json::json!({"type": "message", "room": room, "text": text, "id": id}).to_string();
             let expected = Command::Message {
                 room: Some(RoomId::parse(&room, 128).unwrap()),
-                text: text.as_str().into(),
+                content: text.as_str().into(),
                 id: Some(MessageId::parse(&id, 64).unwrap()),
             };
             prop_assert_eq!(Command::decode(&frame, &LIMITS), Ok(expected));

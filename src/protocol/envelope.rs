@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use super::{Epoch, Frame, MessageId, Position, RoomId, Stamp, Username};
+use super::{Content, Data, Epoch, EventName, Frame, MessageId, Position, RoomId, Stamp, Username};
 
 /// A message from a client of this server that has no place in the order yet.
 ///
@@ -30,7 +30,7 @@ pub struct Identity {
     pub sender: Option<Username>,
     /// The client's id for the message.
     pub id: MessageId,
-    /// Distinguishes the message from another with the same id: a cryptographic hash of sender and text, the same on
+    /// Distinguishes the message from another with the same id: a cryptographic hash of sender and content, the same on
     /// every server.
     pub fingerprint: u128,
 }
@@ -45,9 +45,35 @@ struct Tail<'a> {
     room: Option<&'a RoomId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     username: Option<&'a Username>,
-    text: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event: Option<&'a EventName<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Data<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<&'a MessageId>,
+}
+
+impl<'a> Tail<'a> {
+    fn new(
+        origin_server: &'a str,
+        kind: &'static str,
+        room: Option<&'a RoomId>,
+        username: Option<&'a Username>,
+        content: &'a Content<'a>,
+    ) -> Self {
+        let Content { event, text, data } = content;
+        let (event, text) = (event.as_ref(), text.as_deref());
+        Self { origin_server, kind, room, username, event, text, data: *data, id: None }
+    }
+
+    fn encode(&self) -> String {
+        let mut tail = serde_json::to_string(self).expect("a draft has only strings and JSON");
+        // The head brings the opening brace.
+        tail.remove(0);
+        tail
+    }
 }
 
 impl Draft {
@@ -56,23 +82,26 @@ impl Draft {
         origin_server: &str,
         room: Option<&RoomId>,
         username: Option<&Username>,
-        text: &str,
+        content: &Content<'_>,
         id: Option<&MessageId>,
     ) -> Self {
         let kind = if room.is_some() { "message" } else { "broadcast" };
-        let tail = Tail { origin_server, kind, room, username, text, id };
-        let mut tail = serde_json::to_string(&tail).expect("a draft has only strings");
-        // The head brings the opening brace.
-        tail.remove(0);
         // A client that repeats a broadcast over a new connection may have no name yet, because it has not joined
         // again.
         let sender = username.filter(|_| room.is_some());
         let identity = id.map(|id| Identity {
             sender: sender.cloned(),
             id: id.clone(),
-            fingerprint: fingerprint(sender.map_or("", Username::as_str), text),
+            fingerprint: fingerprint(sender.map_or("", Username::as_str), content),
         });
-        Self { tail, identity, speaker: sender.cloned(), is_of_moderator: false }
+        let tail = Tail { id, ..Tail::new(origin_server, kind, room, username, content) };
+        Self { tail: tail.encode(), identity, speaker: sender.cloned(), is_of_moderator: false }
+    }
+
+    /// What the other members of a room hear now or never.
+    pub fn signal(origin_server: &str, room: &RoomId, username: &Username, content: &Content<'_>) -> Self {
+        let tail = Tail::new(origin_server, "signal", Some(room), Some(username), content).encode();
+        Self { tail, identity: None, speaker: Some(username.clone()), is_of_moderator: false }
     }
 
     /// The same, by somebody for whom the room is never slow.
@@ -124,12 +153,24 @@ impl Draft {
     }
 }
 
-/// The first half of a SHA-256. The length in front says where the name ends.
-fn fingerprint(username: &str, text: &str) -> u128 {
+/// The first half of a SHA-256. The length in front says where the name ends. A byte that no text has says where each
+/// other part begins, so a message of a text alone has the fingerprint that it always had.
+fn fingerprint(username: &str, content: &Content<'_>) -> u128 {
     let mut hash = Sha256::new();
     hash.update((username.len() as u64).to_be_bytes());
     hash.update(username);
-    hash.update(text);
+    let Content { event, text, data } = content;
+    let parts = [text.as_deref(), data.map(|data| data.as_str()), event.as_ref().map(EventName::as_str)];
+    for (mark, part) in [&[][..], &[0xfe], &[0xff]].into_iter().zip(parts) {
+        match part {
+            Some(part) => {
+                hash.update(mark);
+                hash.update(part);
+            }
+            None if mark.is_empty() => hash.update([0xfd]),
+            None => {}
+        }
+    }
     let hash = hash.finalize();
     hash.iter().take(16).fold(0, |number, byte| number << 8 | u128::from(*byte))
 }
@@ -148,7 +189,7 @@ pub struct Envelope<'a> {
 }
 
 /// Types of a server's own events, and of those it may get later. Nobody else may send them to clients.
-const OF_SERVERS: [&str; 16] = [
+const OF_SERVERS: [&str; 15] = [
     "ack",
     "authenticated",
     "error",
@@ -164,7 +205,6 @@ const OF_SERVERS: [&str; 16] = [
     "pong",
     "reconnect",
     "reset",
-    "signal",
 ];
 
 #[derive(Deserialize)]
@@ -240,7 +280,7 @@ mod tests {
         let room = RoomId::parse("lobby", 128).unwrap();
         let username = Username::parse("ann", 64).unwrap();
         let id = id.map(|id| MessageId::parse(id, 64).unwrap());
-        Draft::new("a:1", Some(&room), Some(&username), "hi \"you\"", id.as_ref())
+        Draft::new("a:1", Some(&room), Some(&username), &"hi \"you\"".into(), id.as_ref())
     }
 
     #[test]
@@ -313,10 +353,39 @@ mod tests {
     }
 
     #[test]
-    fn the_fingerprint_tells_sender_and_text_apart() {
-        assert_ne!(fingerprint("ab", "c"), fingerprint("a", "bc"));
-        assert_ne!(fingerprint("", "abc"), fingerprint("abc", ""));
+    fn the_fingerprint_tells_sender_and_content_apart() {
+        let data = |json| Some(Data::parse(serde_json::from_str(json).unwrap()).unwrap());
+        let event = |name: &'static str| Some(EventName::parse(name.into()).unwrap());
+        let text = Some("hi".into());
+        let contents = [
+            "hi".into(),
+            "".into(),
+            Content { data: data("1"), ..Content::default() },
+            Content { data: data("1"), ..Content::from("") },
+            Content { data: data("12"), ..Content::from("hi") },
+            Content { data: data("1"), event: event("2"), text: text.clone() },
+            Content { data: None, event: event("12"), text },
+        ];
+        let prints: std::collections::HashSet<u128> =
+            contents.iter().map(|content| fingerprint("ann", content)).collect();
+        assert_eq!(prints.len(), contents.len());
+        assert_ne!(fingerprint("ab", &"c".into()), fingerprint("a", &"bc".into()));
+        assert_ne!(fingerprint("", &"abc".into()), fingerprint("abc", &"".into()));
         // Other servers compute the same number, so it must never change.
-        assert_eq!(fingerprint("ann", "hi"), 0xebd4_c27b_26d6_6e20_0a67_698d_e395_eab1);
+        assert_eq!(fingerprint("ann", &"hi".into()), 0xebd4_c27b_26d6_6e20_0a67_698d_e395_eab1);
+    }
+
+    #[test]
+    fn data_is_sent_on_byte_for_byte() {
+        let room = RoomId::parse("lobby", 128).unwrap();
+        let json = "{ \"b\" : 1.50,\"a\":\"\\u00e9\" , \"b\":[ ]}";
+        let data = Data::parse(serde_json::from_str(json).unwrap()).unwrap();
+        let event = EventName::parse("order.paid".into()).unwrap();
+        let content = Content { event: Some(event), text: None, data: Some(data) };
+        let frame = Draft::new("a:1", Some(&room), None, &content, None).unnumbered(7);
+        let expected = format!(
+            r#"{{"ts":7,"originServer":"a:1","type":"message","room":"lobby","event":"order.paid","data":{json}}}"#
+        );
+        assert_eq!(std::str::from_utf8(frame.as_bytes()).unwrap(), expected);
     }
 }

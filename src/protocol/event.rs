@@ -4,7 +4,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use serde::Serialize;
 
-use super::{Action, ErrorCode, Frame, MessageId, Position, ResetReason, Right, RoomId, Username};
+use super::{Action, Epoch, ErrorCode, Frame, MessageId, Position, ResetReason, Right, RoomId, Username};
 
 /// An answer or a notice to one client, or to the members of one room.
 #[derive(Clone, Debug, Serialize)]
@@ -78,6 +78,17 @@ pub enum Event {
     },
     /// The client's token ends after this time. The server closes the connection then, unless another token comes.
     Expiring { in_ms: u64 },
+    /// What was said in a room before the position that the client named, or last.
+    History {
+        room: RoomId,
+        /// Of which epoch the messages are; absent if the room has no log.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        epoch: Option<Epoch>,
+        /// In rising order.
+        messages: Vec<Frame>,
+        /// Whether the log has still earlier ones.
+        has_more: bool,
+    },
     /// A measure holds.
     Moderated {
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -98,14 +109,13 @@ pub enum Event {
 impl Event {
     /// The event as the frame that goes to clients.
     pub fn encode(&self) -> Frame {
-        serde_json::to_string(self).expect("an event has only strings and numbers").into()
+        serde_json::to_string(self).expect("an event has only strings, numbers and frames").into()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::Epoch;
 
     #[test]
     fn an_event_says_its_type_and_leaves_out_what_it_does_not_have() {

@@ -1,6 +1,8 @@
 //! The unit that travels to clients.
 
 use bytes::Bytes;
+use serde::{Serialize, Serializer, ser::Error};
+use serde_json::value::RawValue;
 
 /// One text frame: a JSON object in UTF-8, encoded once and shared by all who get it. Cloning it copies a pointer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +28,14 @@ impl Frame {
     /// Whether it is empty; frames of this protocol never are.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+impl Serialize for Frame {
+    /// As a part of a larger JSON text.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let json: &RawValue = serde_json::from_slice(&self.0).map_err(S::Error::custom)?;
+        json.serialize(serializer)
     }
 }
 

@@ -7,6 +7,7 @@
 mod batch;
 pub mod codes;
 mod command;
+mod content;
 mod dialect;
 mod envelope;
 mod event;
@@ -19,6 +20,7 @@ mod username;
 pub use batch::{Batch, Item};
 pub use codes::{CloseCode, ErrorCode, ResetReason, Right};
 pub use command::{Command, History, Rejection};
+pub use content::{BadData, Content, Data, EventName};
 pub use dialect::Dialect;
 pub use envelope::{Draft, Envelope, Identity};
 pub use event::Event;

@@ -73,6 +73,7 @@ fn limits(config: &Config) -> access::Limits {
             messages: rate(config.messages_per_connection),
             bytes: rate(config.bytes_per_connection),
             histories: rate(config.histories_per_connection),
+            signals: rate(config.signals_per_connection),
         }),
         of_user: Together {
             connections: config.connections_per_user,

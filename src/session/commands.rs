@@ -12,13 +12,15 @@ use super::{
     connection::{Connection, millis},
     context::Refused,
     lease::Lease,
-    state::{Action, Entry, banned, muted, not_joined, not_published, put_out},
+    state::{Action, Entry, banned, muted, not_joined, not_published, not_read, not_signalled, put_out},
 };
 use crate::{
-    access::{Act, Pass, Rate},
+    access::{Act, Dropped, Pass, Rate},
     broker::PublishError,
     hub::{Hub, JoinError, Membership},
-    protocol::{Channel, CloseCode, Draft, ErrorCode, Event, History, Item, MessageId, Rejection, RoomId},
+    protocol::{
+        Channel, CloseCode, Draft, ErrorCode, Event, History, Item, MessageId, Position, Rejection, RoomId, Username,
+    },
     socket::End,
     telemetry::Limit,
 };
@@ -38,8 +40,12 @@ pub(super) enum Outcome {
     Banned(RoomId, u64),
     /// The client is too fast for this limit.
     TooFast(Limit, Duration, Option<RoomId>, Option<MessageId>),
+    /// A message, or a signal.
     Published,
     NotPublished(Channel, Option<MessageId>, PublishError),
+    NotSignalled(RoomId, PublishError),
+    Read(Event),
+    NotRead(RoomId),
 }
 
 pub(super) type Pending = Option<BoxFuture<'static, Outcome>>;
@@ -96,9 +102,58 @@ impl Connection {
                     None => self.publish(channel, draft),
                 }
             }
+            Ok(Action::Signal(room, draft)) => {
+                self.spend(Act::Signal(text.len()))?;
+                self.signal(room, draft);
+            }
+            Ok(Action::ReadBack { room, user, before, limit }) => {
+                self.spend(Act::History)?;
+                self.read_back(room, user, before, limit);
+            }
             Err(rejection) => self.refuse(rejection),
         }
         Ok(())
+    }
+
+    fn signal(&mut self, room: RoomId, draft: Draft) {
+        if let Err(Dropped { wait, tell }) = self.allowance.signal(Instant::now()) {
+            self.context.metrics.limited(Limit::SignalsPerConnection);
+            if tell {
+                let rejection = Rejection::too_fast(Limit::SignalsPerConnection.as_str(), wait);
+                self.refuse(Rejection { room: Some(room), ..rejection });
+            }
+            return;
+        }
+        if let Some(left) = draft.speaker().and_then(|user| self.kept_to.muted(user, SystemTime::now())) {
+            self.refuse(Rejection { room: Some(room), ..muted(left) });
+            return;
+        }
+        self.send_answers();
+        let (hub, client) = (self.context.hub.clone(), self.client.clone());
+        self.pending = Some(Box::pin(async move {
+            match hub.signal(&room, &draft, &client).await {
+                Ok(()) => Outcome::Published,
+                Err(why) => Outcome::NotSignalled(room, why),
+            }
+        }));
+    }
+
+    fn read_back(&mut self, room: RoomId, user: Option<Username>, before: Option<Position>, limit: u64) {
+        self.send_answers();
+        let hub = self.context.hub.clone();
+        self.pending = Some(Box::pin(async move {
+            let banned = match user {
+                Some(user) => hub.banned(&room, &user).await,
+                None => Ok(None),
+            };
+            if let Ok(Some(until)) = banned {
+                return Outcome::Banned(room, until);
+            }
+            match hub.history(&room, before, limit).await {
+                Ok(history) => Outcome::Read(history),
+                Err(_) => Outcome::NotRead(room),
+            }
+        }));
     }
 
     fn join(&mut self, entry: Entry) {
@@ -199,6 +254,13 @@ impl Connection {
             }
             Outcome::Published => {}
             Outcome::NotPublished(channel, id, why) => self.refuse(not_published(&channel, id, &why)),
+            Outcome::NotSignalled(room, why) => {
+                if let Some(rejection) = not_signalled(room, &why) {
+                    self.refuse(rejection);
+                }
+            }
+            Outcome::Read(history) => self.answers.push(Item::Event(history)),
+            Outcome::NotRead(room) => self.refuse(not_read(room)),
         }
         Ok(())
     }

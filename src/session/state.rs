@@ -4,10 +4,13 @@ use crate::{
     access::{Pass, Rights, Sanctions},
     broker::{FOR_EVER, PublishError, RecoverError, unix_millis},
     protocol::{
-        Channel, Command, Draft, ErrorCode, Event, History, Limits, Measure, MessageId, Rejection, Right, RoomId,
-        Username,
+        Channel, Command, Content, Draft, ErrorCode, Event, History, Limits, Measure, MessageId, Position, Rejection,
+        Right, RoomId, Username,
     },
 };
+
+/// How many messages `history` has if the client does not say how many.
+const PAGE: u64 = 50;
 
 const NO_NEW_ROOMS: &str = "the server accepts no new rooms at the moment; try again later";
 
@@ -67,6 +70,11 @@ pub(super) enum Action<M> {
     Moderate(Option<RoomId>, Measure, Username, Event),
     /// Publish; the hub tells the client if that succeeds, and [`not_published`] if it does not.
     Publish(Channel, Draft),
+    /// Tell the other members of the room; [`not_signalled`] if that is not allowed.
+    Signal(RoomId, Draft),
+    /// Answer with at most so many messages of this room before this position, or the last ones; [`not_read`] if that is
+    /// not possible. The user, if it is known, must not be banned there.
+    ReadBack { room: RoomId, user: Option<Username>, before: Option<Position>, limit: u64 },
 }
 
 /// A token is of somebody else than the one before, whose rooms and messages these are.
@@ -146,14 +154,34 @@ impl<M> Session<M> {
             Command::Auth { token } => Ok(Action::Authenticate(token.into_owned())),
             Command::Join { room, username, history } => self.join(&pass, room, username, history, rules),
             Command::Leave { room } => self.leave(room),
-            Command::Message { room, text, id } => self.message(room, &text, id, rules),
-            Command::Broadcast { text, id } => {
+            Command::Message { room, content, id } => self.message(room, &content, id, rules),
+            Command::Signal { room, content } => {
+                let joined = self.member_of(room)?;
+                let room = joined.room.clone();
+                if !joined.rights.has(Right::Signal) {
+                    return Err(forbidden(Right::Signal, Some(room)));
+                }
+                let draft = Draft::signal(&rules.origin_server, &room, &joined.username, &content);
+                Ok(Action::Signal(room, draft))
+            }
+            Command::History { room, before, limit } => {
+                let room = match room {
+                    Some(room) => room,
+                    None => self.member_of(None)?.room.clone(),
+                };
+                if !pass.in_room(&room).has(Right::History) {
+                    return Err(forbidden(Right::History, Some(room)));
+                }
+                let user = self.joined_in(&room).map(|joined| joined.username.clone()).or_else(|| pass.user.clone());
+                Ok(Action::ReadBack { room, user, before, limit: limit.unwrap_or(PAGE) })
+            }
+            Command::Broadcast { content, id } => {
                 if !pass.grants.may_broadcast() {
                     return Err(Rejection { id, ..forbidden(Right::Broadcast, None) });
                 }
                 // A broadcast belongs to no room; without a token, its sender has the name of its last join.
                 let username = pass.user.as_ref().or_else(|| self.rooms.last().map(|joined| &joined.username));
-                let draft = Draft::new(&rules.origin_server, None, username, &text, id.as_ref());
+                let draft = Draft::new(&rules.origin_server, None, username, &content, id.as_ref());
                 Ok(Action::Publish(Channel::Broadcast, draft))
             }
             Command::Moderate { room, measure } => moderate(&pass, room, measure),
@@ -248,32 +276,37 @@ impl<M> Session<M> {
     fn message(
         &self,
         room: Option<RoomId>,
-        text: &str,
+        content: &Content<'_>,
         id: Option<MessageId>,
         rules: &Rules,
     ) -> Result<Action<M>, Rejection> {
-        let joined = match (room, &self.rooms[..]) {
-            (Some(room), _) => match self.joined_in(&room) {
-                Some(joined) => joined,
-                None => {
-                    let message = "only members may send to a room; join it first";
-                    return Err(Rejection { id, ..about(room, ErrorCode::NotMember, message) });
-                }
-            },
-            (None, [joined]) => joined,
-            (None, rooms) => {
-                let message =
-                    format!("`room` may be left out only by a client in exactly one room, not {}", rooms.len());
-                return Err(Rejection { id, ..Rejection::new(ErrorCode::RoomNeeded, message) });
-            }
+        let joined = match self.member_of(room) {
+            Ok(joined) => joined,
+            Err(rejection) => return Err(Rejection { id, ..rejection }),
         };
         let room = joined.room.clone();
         if !joined.rights.has(Right::Send) {
             return Err(Rejection { id, ..forbidden(Right::Send, Some(room)) });
         }
-        let draft = Draft::new(&rules.origin_server, Some(&room), Some(&joined.username), text, id.as_ref());
+        let draft = Draft::new(&rules.origin_server, Some(&room), Some(&joined.username), content, id.as_ref());
         let draft = draft.by_moderator(self.pass.as_ref().is_some_and(|pass| pass.grants.may_moderate(&room)));
         Ok(Action::Publish(Channel::Room(room), draft))
+    }
+
+    /// The membership in this room, or without one in the only room.
+    fn member_of(&self, room: Option<RoomId>) -> Result<&Joined<M>, Rejection> {
+        match (room, &self.rooms[..]) {
+            (Some(room), _) => {
+                let message = "only members may send to a room; join it first";
+                self.joined_in(&room).ok_or_else(|| about(room, ErrorCode::NotMember, message))
+            }
+            (None, [joined]) => Ok(joined),
+            (None, rooms) => {
+                let message =
+                    format!("`room` may be left out only by a client in exactly one room, not {}", rooms.len());
+                Err(Rejection::new(ErrorCode::RoomNeeded, message))
+            }
+        }
     }
 
     fn joined_in(&self, room: &RoomId) -> Option<&Joined<M>> {
@@ -319,6 +352,17 @@ pub(super) fn not_published(channel: &Channel, id: Option<MessageId>, why: &Publ
     Rejection { id, room: channel.room().cloned(), ..rejection }
 }
 
+/// [`Action::Signal`] failed. Returns what to tell the client, if anything: a signal that got lost is no error.
+pub(super) fn not_signalled(room: RoomId, why: &PublishError) -> Option<Rejection> {
+    let channel = Channel::Room(room);
+    (!matches!(why, PublishError::Unavailable(_))).then(|| not_published(&channel, None, why))
+}
+
+/// [`Action::ReadBack`] failed. Returns what to tell the client.
+pub(super) fn not_read(room: RoomId) -> Rejection {
+    about(room, ErrorCode::Unavailable, "the server cannot read what was said at the moment; try again")
+}
+
 /// A moderator has muted the user for so long.
 pub(super) fn muted(left: Option<Duration>) -> Rejection {
     let retry_after_ms = left.and_then(|left| u64::try_from(left.as_millis()).ok());
@@ -361,7 +405,7 @@ fn concerning(command: Command<'_>, rejection: Rejection) -> Rejection {
         Command::Join { room, .. } | Command::Leave { room } => (Some(room), None),
         Command::Message { room, id, .. } => (room, id),
         Command::Broadcast { id, .. } => (None, id),
-        Command::Moderate { room, .. } => (room, None),
+        Command::Signal { room, .. } | Command::History { room, .. } | Command::Moderate { room, .. } => (room, None),
         Command::Auth { .. } | Command::Ping => (None, None),
     };
     Rejection { room, id, ..rejection }
@@ -502,6 +546,27 @@ mod tests {
         assert_eq!(refused(&mut session, frame), (ErrorCode::Forbidden, Some(Right::Send)));
         join(&mut session, r#"{"type":"join","room":"open","username":"ann","last":1}"#);
         assert!(tail(&mut session, r#"{"type":"message","room":"open","text":"x"}"#).contains(r#""username":"ann""#));
+    }
+
+    #[test]
+    fn a_signal_needs_its_right_and_a_membership_and_history_only_its_right() {
+        let mut session =
+            session(Some("ann"), &json!({"rooms": {"a": ["join", "signal"], "b": ["history"], "c": ["join"]}}));
+        for room in ["a", "c"] {
+            join(&mut session, &format!(r#"{{"type":"join","room":"{room}"}}"#));
+        }
+        let signal = |room| format!(r#"{{"type":"signal","room":"{room}","event":"typing"}}"#);
+        let Ok(Action::Signal(room, draft)) = session.receive(&signal("a"), &rules()) else { panic!("refused") };
+        assert_eq!((room.as_str(), draft.speaker().map(Username::as_str)), ("a", Some("ann")));
+        assert_eq!(refused(&mut session, &signal("c")), (ErrorCode::Forbidden, Some(Right::Signal)));
+        assert_eq!(refused(&mut session, &signal("b")), (ErrorCode::NotMember, None));
+        let history = |room| format!(r#"{{"type":"history","room":"{room}"}}"#);
+        assert!(matches!(
+            session.receive(&history("b"), &rules()),
+            Ok(Action::ReadBack { user: Some(user), before: None, limit: PAGE, .. }) if user.as_str() == "ann"
+        ));
+        assert_eq!(refused(&mut session, &history("a")), (ErrorCode::Forbidden, Some(Right::History)));
+        assert_eq!(refused(&mut session, r#"{"type":"history"}"#), (ErrorCode::RoomNeeded, None));
     }
 
     #[test]

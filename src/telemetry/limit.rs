@@ -15,13 +15,14 @@ pub enum Limit {
     BytesPerAddress,
     BytesPerRoom,
     HistoriesPerConnection,
+    SignalsPerConnection,
     NewRooms,
     Broadcasts,
 }
 
 impl Limit {
     /// Every limit there is.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::ConnectionsPerAddress,
         Self::ConnectionsPerUser,
         Self::UpgradesPerAddress,
@@ -34,6 +35,7 @@ impl Limit {
         Self::BytesPerAddress,
         Self::BytesPerRoom,
         Self::HistoriesPerConnection,
+        Self::SignalsPerConnection,
         Self::NewRooms,
         Self::Broadcasts,
     ];
@@ -53,6 +55,7 @@ impl Limit {
             Self::BytesPerAddress => "bytes_per_address",
             Self::BytesPerRoom => "bytes_per_room",
             Self::HistoriesPerConnection => "histories_per_connection",
+            Self::SignalsPerConnection => "signals_per_connection",
             Self::NewRooms => "new_rooms",
             Self::Broadcasts => "broadcasts",
         }

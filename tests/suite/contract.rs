@@ -12,7 +12,7 @@ use roomcast::{
     broker::{Broker, FOR_EVER, Listener, MemoryBroker, PublishError, Published, RedisBroker, Rule},
     config::Config,
     order::{LogSlice, Publication, ReadFrom},
-    protocol::{Channel, Draft, Envelope, Frame, MessageId, Position, RoomId, Stamp, Username},
+    protocol::{Channel, Content, Draft, Envelope, EventName, Frame, MessageId, Position, RoomId, Stamp, Username},
     server::options,
     telemetry::Metrics,
 };
@@ -139,7 +139,7 @@ fn room(name: &str) -> Channel {
 
 fn draft(text: &str, id: Option<&str>) -> Draft {
     let id = id.map(|id| MessageId::parse(id, 64).unwrap());
-    Draft::new("one", None, None, text, id.as_ref())
+    Draft::new("one", None, None, &text.into(), id.as_ref())
 }
 
 fn seqs(slice: &LogSlice<Frame>) -> Vec<u64> {
@@ -237,7 +237,7 @@ async fn an_id_belongs_to_its_sender() {
         let (a, id) = (RoomId::parse("a", 9).unwrap(), MessageId::parse("id", 9).unwrap());
         let draft = |sender: &str, text: &str| {
             let sender = roomcast::protocol::Username::parse(sender, 9).unwrap();
-            Draft::new("one", Some(&a), Some(&sender), text, Some(&id))
+            Draft::new("one", Some(&a), Some(&sender), &text.into(), Some(&id))
         };
         let a = room("a");
         let ann = subject.publish(&a, &draft("ann", "yes")).await;
@@ -499,7 +499,7 @@ async fn speaks(
 ) -> Result<(), PublishError> {
     let (room, user) = (channel.room().unwrap(), Username::parse(user, 9).unwrap());
     let id = MessageId::parse(id, 9).unwrap();
-    let draft = Draft::new("one", Some(room), Some(&user), "x", Some(&id)).by_moderator(is_moderator);
+    let draft = Draft::new("one", Some(room), Some(&user), &"x".into(), Some(&id)).by_moderator(is_moderator);
     subject.broker.publish(channel, &draft, None).await.map(drop)
 }
 
@@ -544,6 +544,80 @@ async fn what_holds_for_the_speakers_of_a_room_holds_at_once_and_until_its_time(
         broker.moderate(room, Rule::Muted(ann.clone(), Some(soon))).await.unwrap();
         eventually("the mute ends", async || speaks(subject, &channel, "ann", "6", false).await.ok()).await;
         assert!(now() >= soon);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_may_not_speak_does_not_signal_either() {
+    on_both(&[], async |subject| {
+        let (channel, broker) = (room("moderated"), &subject.broker);
+        let (room, ann) = (channel.room().unwrap(), Username::parse("ann", 9).unwrap());
+        let content = Content { event: Some(EventName::parse("typing".into()).unwrap()), ..Content::default() };
+        let draft = Draft::signal("one", room, &ann, &content);
+        let frame = broker.signal(&channel, &draft).await.unwrap();
+        let envelope = Envelope::read(&frame).unwrap();
+        assert_eq!((&*envelope.origin_server, envelope.stamp), ("one", None));
+        broker.moderate(room, Rule::Slow(Some(Duration::from_secs(60)))).await.unwrap();
+        for _ in 0..2 {
+            assert!(broker.signal(&channel, &draft).await.is_ok(), "slow mode is about messages");
+        }
+        broker.moderate(room, Rule::Muted(ann.clone(), Some(FOR_EVER))).await.unwrap();
+        assert!(matches!(broker.signal(&channel, &draft).await, Err(PublishError::Muted(FOR_EVER))));
+        broker.moderate(room, Rule::Muted(ann.clone(), None)).await.unwrap();
+        broker.moderate(room, Rule::Banned(ann, Some(FOR_EVER))).await.unwrap();
+        assert!(matches!(broker.signal(&channel, &draft).await, Err(PublishError::Banned(FOR_EVER))));
+        assert!(broker.tops(std::slice::from_ref(&channel)).await.unwrap().iter().all(|top| matches!(top, Ok(None))));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_log_is_read_backwards_page_by_page() {
+    on_both(&[], async |subject| {
+        for (name, count, length, limit) in [("short", 250, 10, 60), ("long", 9, 100_000, 60), ("huge", 3, 400_000, 2)]
+        {
+            let (channel, text) = (room(name), "x".repeat(length));
+            assert_eq!(subject.broker.read_back(&channel, None, limit).await.unwrap(), None, "there is no log");
+            let mut published = Vec::new();
+            for _ in 0..count {
+                published.push(subject.publish(&channel, &draft(&text, None)).await);
+            }
+            let top = published[count - 1].position;
+            let (mut before, mut read) = (None, Vec::new());
+            loop {
+                let past = subject.broker.read_back(&channel, before, limit).await.unwrap().expect("a log");
+                assert_eq!(past.top, top);
+                let (entries, bytes) = (past.entries.len(), past.entries.len() * length);
+                assert!(entries > 0 && entries as u64 <= limit && (entries == 1 || bytes <= 256 << 10), "{entries}");
+                before = Some(past.entries[0].position);
+                read.splice(0..0, past.entries);
+                if !past.has_more {
+                    break;
+                }
+            }
+            assert_eq!(read, published, "{name}");
+            let back = async |before| subject.broker.read_back(&channel, Some(before), limit).await.unwrap().unwrap();
+            let beyond = back(Position::new(top.epoch, top.seq + 9)).await;
+            assert_eq!(beyond.entries.last(), published.last());
+            let other = back(Position::new(roomcast::protocol::Epoch(1), 2)).await;
+            assert_eq!((other.top, other.entries, other.has_more), (top, vec![], false));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_the_log_no_longer_keeps_is_not_read_backwards_either() {
+    on_both(&[("ROOMCAST_HISTORY_AGE", "1s")], async |subject| {
+        let a = room("a");
+        let old = subject.publish(&a, &draft("old", None)).await;
+        let read = async || subject.broker.read_back(&a, None, 9).await.unwrap().unwrap();
+        assert_eq!(read().await.entries, [old]);
+        eventually("it is too old", async || read().await.entries.is_empty().then_some(())).await;
+        let young = subject.publish(&a, &draft("young", None)).await;
+        let past = read().await;
+        assert_eq!((past.entries, past.has_more), (vec![young], false));
     })
     .await;
 }

@@ -8,8 +8,8 @@ use std::{
 use roomcast::{
     config::{Config, SETTINGS, Setting, reference},
     protocol::{
-        Action, CloseCode, Command, Draft, Envelope, Epoch, ErrorCode, Event, Frame, Limits, MessageId, Position,
-        ResetReason, Right, RoomId, Stamp, Username,
+        Action, CloseCode, Command, Content, Data, Draft, Envelope, Epoch, ErrorCode, Event, EventName, Frame, Limits,
+        MessageId, Position, ResetReason, Right, RoomId, Stamp, Username,
     },
 };
 use serde_json::{Map, Value, json};
@@ -45,7 +45,7 @@ fn the_table_of_commands_is_what_the_server_takes() {
         let all = required | optional;
         // The two kinds of history are no strings, and only one of them may be asked for; a measure has a closed list of
         // actions, which need different fields.
-        let texts = all.iter().filter(|name| !["after", "last", "seconds"].contains(&name.as_str()));
+        let texts = all.iter().filter(|name| !["after", "before", "last", "limit", "seconds"].contains(&name.as_str()));
         let whole = texts.map(|name| (name.clone(), json!(if name == "action" { "mute" } else { "x" })));
         let whole: Map<String, Value> = whole.collect();
         let with = |name: &str, value: Value| {
@@ -57,7 +57,9 @@ fn the_table_of_commands_is_what_the_server_takes() {
         let refusal = |text: &str| Command::decode(text, &limits()).map_err(|rejection| rejection.code).err();
         assert_eq!(refusal(&with("type", json!(kind))), None, "{kind}");
         for name in &all {
-            assert_eq!(refusal(&with(name, json!([7]))), Some(ErrorCode::BadField), "{kind} has the field {name}");
+            // Data may be any JSON, so nothing in it is of the wrong type.
+            let wrong = if name == "data" { None } else { Some(ErrorCode::BadField) };
+            assert_eq!(refusal(&with(name, json!([7]))), wrong, "{kind} has the field {name}");
             let is_needed = required.contains(name) || (kind == "moderate" && name == "username");
             let expected = is_needed.then_some(ErrorCode::MissingField);
             assert_eq!(refusal(&with(name, Value::Null)), expected, "{kind} without {name}");
@@ -243,6 +245,10 @@ fn shapes() -> BTreeMap<String, Shape> {
     };
     let authenticated =
         |expires_ms| Event::Authenticated { username: username.clone(), expires_ms, rooms: vec![room.clone()] };
+    let history = |epoch| {
+        let (room, messages) = (room.clone(), vec![Frame::from("{}".to_owned())]);
+        Event::History { room, epoch, messages, has_more: false }
+    };
     let events = [
         varies(joined(None, None, None), joined(position, Some(2), Some(true))),
         varies(left(None), left(Some("unavailable"))),
@@ -260,13 +266,23 @@ fn shapes() -> BTreeMap<String, Shape> {
                 seconds: Some(1),
             },
         ),
+        varies(history(None), history(Some(Epoch(1)))),
         always(Event::Reconnect { after_ms: 1, reason: "shutting_down" }),
         always(Event::Pong),
     ];
-    let draft = |room, username, id| Draft::new("a:1", room, username, "hi", id);
-    let bare = |room, username| draft(room, username, None).unnumbered(3);
-    let full = |room| draft(room, Some(username), Some(id)).numbered(stamp);
-    let envelopes = [(bare(Some(room), Some(username)), full(Some(room))), (bare(None, None), full(None))];
+    let data = Data::parse(serde_json::from_str("[7]").expect("JSON")).expect("data");
+    let event = EventName::parse("typing".into()).expect("a name");
+    let says = |text: Option<&'static str>, data, event| Content { text: text.map(Into::into), data, event };
+    let draft = |room, username, content: &Content<'_>, id| Draft::new("a:1", room, username, content, id);
+    let bare = |room, username| draft(room, username, &Content::default(), None).unnumbered(3);
+    let all = &says(Some("hi"), Some(data), Some(event.clone()));
+    let full = |room| draft(room, Some(username), all, Some(id)).numbered(stamp);
+    let signal = |data| Draft::signal("a:1", room, username, &says(None, data, Some(event.clone()))).unnumbered(3);
+    let envelopes = [
+        (bare(Some(room), Some(username)), full(Some(room))),
+        (bare(None, None), full(None)),
+        (signal(None), signal(Some(data))),
+    ];
     let pairs = events.into_iter().chain(envelopes);
     pairs
         .map(|(bare, full)| {
@@ -288,6 +304,7 @@ fn written(event: &Event) -> Frame {
         | Event::Authenticated { .. }
         | Event::Expiring { .. }
         | Event::Moderated { .. }
+        | Event::History { .. }
         | Event::Reconnect { .. }
         | Event::Pong => event.encode(),
     }
@@ -301,6 +318,8 @@ fn name_of(command: &Command<'_>) -> &'static str {
         Command::Leave { .. } => "leave",
         Command::Message { .. } => "message",
         Command::Broadcast { .. } => "broadcast",
+        Command::Signal { .. } => "signal",
+        Command::History { .. } => "history",
         Command::Moderate { .. } => "moderate",
         Command::Ping => "ping",
     }

@@ -32,6 +32,7 @@ mod observability;
 mod order;
 mod outage;
 mod page;
+mod payload;
 mod refusals;
 mod resume;
 mod settings;

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::super::{EMPTY_META, PublishError, Published, READ_BYTES, READ_LIMIT, Retention, unix_millis};
 use crate::{
-    order::{LogSlice, Publication, ReadFrom},
+    order::{LogSlice, Past, Publication, ReadFrom},
     protocol::{Draft, Epoch, Frame, MessageId, Position, Stamp, Username},
 };
 
@@ -97,6 +97,28 @@ impl Log {
     pub(super) fn read(&self, from: Position, retention: &Retention) -> LogSlice<Frame> {
         let expired = self.entries.partition_point(|(at, _)| at.elapsed() >= retention.age);
         LogSlice { top: Position::new(self.epoch, self.top), entries: self.page(from, expired) }
+    }
+
+    /// See [`Broker::read_back`](crate::broker::Broker::read_back).
+    pub(super) fn read_back(&self, before: Option<Position>, limit: u64, retention: &Retention) -> Past<Frame> {
+        let top = Position::new(self.epoch, self.top);
+        if before.is_some_and(|before| before.epoch != self.epoch) {
+            return Past { top, entries: Vec::new(), has_more: false };
+        }
+        let expired = self.entries.partition_point(|(at, _)| at.elapsed() >= retention.age);
+        let end = before.map_or(self.entries.len(), |before| {
+            self.entries.partition_point(|(_, entry)| entry.position.seq < before.seq)
+        });
+        let (mut bytes, mut start) = (0, end);
+        while start > expired && ((end - start) as u64) < limit {
+            bytes += self.entries[start - 1].1.item.len();
+            if bytes > READ_BYTES && start < end {
+                break;
+            }
+            start -= 1;
+        }
+        let entries = self.entries.range(start..end).map(|(_, entry)| entry.clone()).collect();
+        Past { top, entries, has_more: start > expired }
     }
 
     pub(super) fn look_up(&mut self) -> Stamp {

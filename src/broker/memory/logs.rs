@@ -135,7 +135,7 @@ mod tests {
 
     fn publish(logs: &mut Logs, channel: &Channel, text: &str, id: Option<String>) {
         let id = id.map(|id| MessageId::parse(&id, 512).unwrap());
-        let draft = Draft::new("one", None, None, text, id.as_ref());
+        let draft = Draft::new("one", None, None, &text.into(), id.as_ref());
         logs.with(channel, |log| log.publish(&draft, None, &retention(), || Ok(())).unwrap()).unwrap();
         assert!(logs.bytes() <= BOUND, "{}", logs.bytes());
     }

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     access::Rate,
-    order::{LogSlice, ReadFrom},
+    order::{LogSlice, Past, ReadFrom},
     protocol::{Channel, Draft, Frame, Position, RoomId, Username},
 };
 
@@ -119,6 +119,17 @@ impl Broker for MemoryBroker {
         Box::pin(async { Ok(()) })
     }
 
+    fn signal<'a>(&'a self, channel: &'a Channel, draft: &'a Draft) -> BoxFuture<'a, Result<Frame, PublishError>> {
+        Box::pin(async move {
+            if let (Some(room), Some(user)) = (channel.room(), draft.speaker())
+                && let Some(moderation) = self.moderation().get(room)
+            {
+                moderation.allows(user)?;
+            }
+            Ok(draft.unnumbered(unix_millis()))
+        })
+    }
+
     fn recover<'a>(
         &'a self,
         channel: &'a Channel,
@@ -136,6 +147,15 @@ impl Broker for MemoryBroker {
         from: Position,
     ) -> BoxFuture<'a, Result<Option<LogSlice<Frame>>, Unavailable>> {
         Box::pin(async move { Ok(self.logs().get(channel).map(|log| log.read(from, &self.retention))) })
+    }
+
+    fn read_back<'a>(
+        &'a self,
+        channel: &'a Channel,
+        before: Option<Position>,
+        limit: u64,
+    ) -> BoxFuture<'a, Result<Option<Past<Frame>>, Unavailable>> {
+        Box::pin(async move { Ok(self.logs().get(channel).map(|log| log.read_back(before, limit, &self.retention))) })
     }
 
     fn tops<'a>(&'a self, channels: &'a [Channel]) -> BoxFuture<'a, Result<Vec<LookedUp>, Unavailable>> {

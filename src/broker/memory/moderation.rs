@@ -37,17 +37,23 @@ impl Moderation {
         self.banned.get(user).copied().filter(|until| *until > unix_millis())
     }
 
+    /// Whether a user is neither muted nor banned.
+    pub(super) fn allows(&self, user: &Username) -> Result<(), PublishError> {
+        if let Some(until) = self.banned(user) {
+            return Err(PublishError::Banned(until));
+        }
+        match self.muted.get(user).copied().filter(|until| *until > unix_millis()) {
+            Some(until) => Err(PublishError::Muted(until)),
+            None => Ok(()),
+        }
+    }
+
     /// A user speaks now.
     ///
     /// # Errors
     /// If it may not.
     pub(super) fn speaks(&mut self, user: &Username, is_moderator: bool, now: Instant) -> Result<(), PublishError> {
-        if let Some(until) = self.banned(user) {
-            return Err(PublishError::Banned(until));
-        }
-        if let Some(until) = self.muted.get(user).copied().filter(|until| *until > unix_millis()) {
-            return Err(PublishError::Muted(until));
-        }
+        self.allows(user)?;
         let Some(pause) = self.pause.filter(|_| !is_moderator) else { return Ok(()) };
         self.spoke.retain(|_, at| now.saturating_duration_since(*at) < pause);
         match self.spoke.get(user) {

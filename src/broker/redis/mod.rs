@@ -40,7 +40,7 @@ use super::{
 };
 use crate::{
     access::Rate,
-    order::{LogSlice, ReadFrom},
+    order::{LogSlice, Past, ReadFrom},
     protocol::{Channel, Draft, Epoch, Frame, Position, RoomId, Username},
     telemetry::Metrics,
 };
@@ -89,6 +89,10 @@ impl Broker for RedisBroker {
         Box::pin(self.shard.publisher.send(channel, frame))
     }
 
+    fn signal<'a>(&'a self, channel: &'a Channel, draft: &'a Draft) -> BoxFuture<'a, Result<Frame, PublishError>> {
+        Box::pin(self.shard.publisher.signal(channel, draft))
+    }
+
     fn recover<'a>(
         &'a self,
         channel: &'a Channel,
@@ -103,6 +107,15 @@ impl Broker for RedisBroker {
         from: Position,
     ) -> BoxFuture<'a, Result<Option<LogSlice<Frame>>, Unavailable>> {
         Box::pin(self.shard.reader.read(channel, from))
+    }
+
+    fn read_back<'a>(
+        &'a self,
+        channel: &'a Channel,
+        before: Option<Position>,
+        limit: u64,
+    ) -> BoxFuture<'a, Result<Option<Past<Frame>>, Unavailable>> {
+        Box::pin(self.shard.reader.read_back(channel, before, limit))
     }
 
     fn tops<'a>(&'a self, channels: &'a [Channel]) -> BoxFuture<'a, Result<Vec<LookedUp>, Unavailable>> {

@@ -1,6 +1,6 @@
 use std::{sync::Arc, time::Duration};
 
-use redis::{AsyncCommands, RedisResult, aio::MultiplexedConnection};
+use redis::{AsyncCommands, RedisResult, Script, aio::MultiplexedConnection};
 
 use super::{
     super::{PublishError, Published, Unavailable},
@@ -30,6 +30,7 @@ pub(super) struct Publisher {
     vouching: Arc<Vouching>,
     memory: Arc<Memory>,
     refusals: Refusals,
+    signalling: Script,
     metrics: Arc<Metrics>,
 }
 
@@ -44,7 +45,8 @@ impl Publisher {
         metrics: Arc<Metrics>,
     ) -> Self {
         let refusals = Refusals::new("to publish", Duration::from_secs(1), outages);
-        Self { link, heartbeat, keys, vouching, memory, refusals, metrics }
+        let signalling = Script::new(include_str!("signal.lua"));
+        Self { link, heartbeat, keys, vouching, memory, refusals, signalling, metrics }
     }
 
     pub(super) fn is_up(&self) -> bool {
@@ -110,6 +112,20 @@ impl Publisher {
             "banned" => Err(PublishError::Banned(ts)),
             "slow_mode" => Err(PublishError::SlowMode(Duration::from_millis(ts))),
             _ => Err(PublishError::IdConflict),
+        }
+    }
+
+    pub(super) async fn signal(&self, channel: &Channel, draft: &Draft) -> Result<Frame, PublishError> {
+        let name = self.keys.channel(channel);
+        let mut call = self.signalling.key(self.keys.moderation(&name));
+        call.arg(&name).arg(draft.tail()).arg(draft.speaker().map_or("", Username::as_str));
+        let answer: Result<String, _> = self.link.run(async |connection| call.invoke_async(connection).await).await;
+        let answer = answer.inspect_err(|failure| self.refusals.log(&name, failure)).map_err(Unavailable::from)?;
+        let answer = outcome(&answer).ok_or_else(|| Unavailable(format!("{answer:?} is no answer to a signal")))?;
+        match answer {
+            ("muted", _, _, until) => Err(PublishError::Muted(until)),
+            ("banned", _, _, until) => Err(PublishError::Banned(until)),
+            (_, _, _, ts) => Ok(draft.unnumbered(ts)),
         }
     }
 

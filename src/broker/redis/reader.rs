@@ -16,7 +16,7 @@ use super::{
     queries::Queries,
 };
 use crate::{
-    order::{LogSlice, Publication, ReadFrom},
+    order::{LogSlice, Past, Publication, ReadFrom},
     protocol::{Channel, Envelope, Epoch, Frame, Position, Stamp},
     telemetry::Metrics,
 };
@@ -33,6 +33,7 @@ pub(super) struct Reader {
     retention: Retention,
     recovering: Script,
     reading: Script,
+    reading_back: Script,
     memory: Arc<Memory>,
     refused_reading: Refusals,
     refused_look_up: Refusals,
@@ -51,9 +52,22 @@ impl Reader {
         let paging = [&limits(&retention), include_str!("trim.lua"), include_str!("page.lua")].concat();
         let recovering = Script::new(&[&paging, include_str!("recover.lua")].concat());
         let reading = Script::new(&[&paging, include_str!("read.lua")].concat());
+        let back = [&limits(&retention), include_str!("trim.lua"), include_str!("back.lua")].concat();
+        let reading_back = Script::new(&back);
         let refused_reading = Refusals::new("to read a log", Duration::from_secs(1), outages.clone());
         let refused_look_up = Refusals::new("to look up the top of a log", LOOK_UP_LINES, outages.clone());
-        Self { queries, keys, retention, recovering, reading, memory, refused_reading, refused_look_up, metrics }
+        Self {
+            queries,
+            keys,
+            retention,
+            recovering,
+            reading,
+            reading_back,
+            memory,
+            refused_reading,
+            refused_look_up,
+            metrics,
+        }
     }
 
     pub(super) fn is_up(&self) -> bool {
@@ -98,6 +112,29 @@ impl Reader {
         let mut call = self.reading.key(self.keys.meta(&name));
         call.key(self.keys.log(&name)).arg(epoch.to_string()).arg(seq).arg(READ_LIMIT).arg(READ_BYTES);
         self.page(&name, &call).await
+    }
+
+    pub(super) async fn read_back(
+        &self,
+        channel: &Channel,
+        before: Option<Position>,
+        limit: u64,
+    ) -> Result<Option<Past<Frame>>, Unavailable> {
+        let name = self.keys.channel(channel);
+        let mut call = self.reading_back.key(self.keys.meta(&name));
+        let (epoch, seq) = before.map_or((String::new(), 0), |before| (before.epoch.to_string(), before.seq));
+        call.key(self.keys.log(&name)).arg(epoch).arg(seq).arg(limit).arg(READ_BYTES);
+        let answer = self.queries.run(async |connection| call.invoke_async(connection).await).await;
+        let answer: (String, u64, Vec<(u64, Bytes)>, bool) =
+            answer.inspect_err(|failure| self.refused_reading.log(&name, failure)).map_err(Unavailable::from)?;
+        let (epoch, top, entries, has_more) = answer;
+        if epoch.is_empty() {
+            return Ok(None);
+        }
+        let top = position(&epoch, top)?;
+        let entries = entries.into_iter().rev();
+        let entries = entries.filter_map(|(seq, envelope)| placed(Position::new(top.epoch, seq), envelope)).collect();
+        Ok(Some(Past { top, entries, has_more }))
     }
 
     /// Runs one of the reading scripts; `None` if there is no log.
