@@ -27,6 +27,8 @@ pub enum Kind {
     Roomcast {
         /// Whether with its default history, or with none.
         history: bool,
+        /// Whether clients ask for slim frames.
+        slim: bool,
     },
     /// The bare loop.
     Floor,
@@ -58,7 +60,11 @@ pub const NODE: &str = "node-ws";
 
 /// All there are, in the order in which they take turns.
 pub const SUBJECTS: &[Subject] = &[
-    Subject { name: OURS, about: "as it comes, with order and history", kind: Kind::Roomcast { history: true } },
+    Subject {
+        name: OURS,
+        about: "as it comes, with order and history",
+        kind: Kind::Roomcast { history: true, slim: false },
+    },
     Subject {
         name: FLOOR,
         about: "a bare epoll loop that writes a ready frame to each socket by one call; no order, no checks, no Redis",
@@ -68,7 +74,12 @@ pub const SUBJECTS: &[Subject] = &[
     Subject {
         name: WITHOUT_HISTORY,
         about: "`ROOMCAST_HISTORY_LENGTH=0`: no order between servers",
-        kind: Kind::Roomcast { history: false },
+        kind: Kind::Roomcast { history: false, slim: false },
+    },
+    Subject {
+        name: "roomcast, slim",
+        about: "as it comes, for clients that offer `roomcast.v1`, such as its JavaScript client",
+        kind: Kind::Roomcast { history: true, slim: true },
     },
     Subject { name: NODE, about: "Node with `ws` and `ioredis`; no order, no history", kind: Kind::Node },
     Subject {
@@ -117,7 +128,8 @@ impl Subject {
     /// The name by which it is chosen on the command line, if it is not always there.
     pub fn choice(&self) -> Option<&'static str> {
         match self.kind {
-            Kind::Roomcast { history: false } => Some("no-history"),
+            Kind::Roomcast { history: false, .. } => Some("no-history"),
+            Kind::Roomcast { slim: true, .. } => Some("slim"),
             _ => self.peer(),
         }
     }
@@ -127,7 +139,8 @@ impl Subject {
         match self.kind {
             Kind::Centrifuge { .. } => &Centrifuge,
             Kind::Node if self.name == "socket-io" => &SocketIo,
-            _ => &Roomcast,
+            Kind::Roomcast { slim: true, .. } => &Roomcast { is_slim: true },
+            _ => &Roomcast { is_slim: false },
         }
     }
 
@@ -141,7 +154,7 @@ impl Subject {
         let port = ports[0].to_string();
         let redis = redis.map(|redis| redis.address().to_string()).unwrap_or_default();
         let mut command = match self.kind {
-            Kind::Roomcast { history } => {
+            Kind::Roomcast { history, .. } => {
                 let mut command = Command::new(beside_this_program("roomcast")?);
                 // Only these settings.
                 command.env_clear().env("ROOMCAST_LISTEN", format!("127.0.0.1:{port}"));

@@ -120,9 +120,13 @@ impl Connection {
     }
 }
 
-/// The request for an upgrade, and its key.
-pub(super) fn upgrade_request(url: &str) -> Result<(Vec<u8>, String), String> {
-    let request = url.into_client_request().map_err(|why| why.to_string())?;
+/// The request for an upgrade that offers this subprotocol, and its key.
+pub(super) fn upgrade_request(url: &str, subprotocol: Option<&str>) -> Result<(Vec<u8>, String), String> {
+    let mut request = url.into_client_request().map_err(|why| why.to_string())?;
+    if let Some(subprotocol) = subprotocol {
+        let subprotocol = subprotocol.parse().map_err(|_| format!("{subprotocol:?} is no subprotocol"))?;
+        request.headers_mut().insert("Sec-WebSocket-Protocol", subprotocol);
+    }
     generate_request(request).map_err(|why| why.to_string())
 }
 
@@ -163,7 +167,7 @@ mod tests {
 
     #[test]
     fn an_upgrade_is_taken_or_refused() {
-        let (request, key) = upgrade_request("ws://127.0.0.1:8080/ws?a=b").unwrap();
+        let (request, key) = upgrade_request("ws://127.0.0.1:8080/ws?a=b", None).unwrap();
         assert!(request.starts_with(b"GET /ws?a=b HTTP/1.1\r\n"));
         let accept = derive_accept_key(key.as_bytes());
         let answer = format!("HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: {accept}\r\n\r\n");

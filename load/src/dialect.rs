@@ -34,6 +34,11 @@ pub trait Dialect {
     /// The path of the upgrade, with its query, for a URL that names none. Starts with `/`.
     fn path(&self) -> &str;
 
+    /// The subprotocol that clients offer, if they offer one.
+    fn subprotocol(&self) -> Option<&str> {
+        None
+    }
+
     /// Appends the texts that a client sends after its upgrade to become a member of its room; the server's answer is
     /// heard as [`Heard::Joined`]. A protocol in which the server speaks first sends them with [`Heard::Answer`].
     fn open(&self, client: Client<'_>, texts: &mut Vec<String>);

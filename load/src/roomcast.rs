@@ -10,11 +10,18 @@ static CODE: LazyLock<Field> = LazyLock::new(|| Field::after(r#""code":""#));
 ///
 /// It expects JSON without blanks between tokens, which is what encoders write by default.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Roomcast;
+pub struct Roomcast {
+    /// Whether clients offer the subprotocol, and so get slim frames.
+    pub is_slim: bool,
+}
 
 impl Dialect for Roomcast {
     fn path(&self) -> &str {
         "/ws"
+    }
+
+    fn subprotocol(&self) -> Option<&str> {
+        self.is_slim.then_some("roomcast.v1")
     }
 
     fn open(&self, client: Client<'_>, texts: &mut Vec<String>) {
@@ -64,7 +71,7 @@ mod tests {
 
     fn heard(text: &str) -> Vec<Heard<'_>> {
         let mut all = Vec::new();
-        Roomcast.hear(CLIENT, text.as_bytes(), &mut |heard| all.push(heard));
+        Roomcast::default().hear(CLIENT, text.as_bytes(), &mut |heard| all.push(heard));
         all
     }
 
@@ -86,10 +93,11 @@ mod tests {
     #[test]
     fn what_it_says_is_json() {
         let mut texts = Vec::new();
-        Roomcast.open(CLIENT, &mut texts);
+        let roomcast = Roomcast::default();
+        roomcast.open(CLIENT, &mut texts);
         texts.resize(3, String::new());
-        Roomcast.say("load-1", "1.2.3.xx", &mut texts[1]);
-        Roomcast.leave(CLIENT, "load-1", &mut texts[2]);
+        roomcast.say("load-1", "1.2.3.xx", &mut texts[1]);
+        roomcast.leave(CLIENT, "load-1", &mut texts[2]);
         let said: Vec<Value> = texts.iter().map(|text| serde_json::from_str(text).unwrap()).collect();
         assert_eq!(
             said,

@@ -177,10 +177,11 @@ impl<'a> Swarm<'a> {
     }
 
     fn upgrade(&mut self, index: usize) {
-        let (request, key) = match upgrade_request(&self.targets[self.seats[index].target].url) {
-            Ok(made) => made,
-            Err(why) => return self.end(index, why),
-        };
+        let (request, key) =
+            match upgrade_request(&self.targets[self.seats[index].target].url, self.dialect.subprotocol()) {
+                Ok(made) => made,
+                Err(why) => return self.end(index, why),
+            };
         let state = &mut self.seats[index].state;
         if let State::Connecting(connection) = std::mem::replace(state, State::Ended) {
             *state = State::Upgrading(connection, key);

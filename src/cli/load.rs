@@ -58,6 +58,9 @@ pub(super) struct Arguments {
     /// Join the clients' rooms instead of new ones
     #[arg(long)]
     churn_existing: bool,
+    /// Offer the subprotocol roomcast.v1, for slim frames
+    #[arg(long)]
+    slim: bool,
     /// Print the report as JSON; docs/load.md describes it
     #[arg(long)]
     json: bool,
@@ -93,7 +96,7 @@ fn time(text: &str) -> Result<Duration, String> {
 
 /// Runs the load. Returns the exit code.
 pub(super) fn run(arguments: Arguments) -> ExitCode {
-    let json = arguments.json;
+    let (json, dialect) = (arguments.json, Roomcast { is_slim: arguments.slim });
     // The first signal asks for the report so far, the second one ends the program at once.
     let stop = Arc::new(AtomicBool::new(false));
     let signals =
@@ -102,7 +105,7 @@ pub(super) fn run(arguments: Arguments) -> ExitCode {
         eprintln!("roomcast cannot listen for signals: {why}");
         return ExitCode::FAILURE;
     }
-    let report = match roomcast_load::run(&arguments.into(), &Roomcast, &stop, &mut |step| eprintln!("{step}")) {
+    let report = match roomcast_load::run(&arguments.into(), &dialect, &stop, &mut |step| eprintln!("{step}")) {
         Ok(report) => report,
         Err(why) => {
             eprintln!("roomcast load: {why}");

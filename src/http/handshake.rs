@@ -17,7 +17,7 @@ const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// The only version of the protocol.
 const VERSION: &str = "13";
 
-/// The subprotocol that a client may offer: what docs/protocol.md describes.
+/// The subprotocol that a client may offer: what docs/protocol.md describes, with slim frames.
 const SUBPROTOCOL: HeaderValue = HeaderValue::from_static("roomcast.v1");
 
 /// How many bytes a key encodes.

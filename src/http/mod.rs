@@ -168,7 +168,7 @@ async fn upgrade(State(app): State<App>, upgrade: Result<Upgrade, Response>) -> 
         Ok(admission) => admission,
         Err(problem) => return problem.into_response(),
     };
-    let arrival = Arrival { admission, source, seat };
+    let arrival = Arrival { admission, source, seat, dialect: upgrade.dialect() };
     let (response, accepted) = upgrade.accept();
     app.sessions.spawn(async move {
         if let Some((stream, unread)) = accepted.socket().await {

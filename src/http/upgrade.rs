@@ -10,7 +10,10 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use super::{App, credential::Credential, handshake, listener::Peer, problem::Problem, stream::Stream};
-use crate::{access::Source, protocol::ErrorCode};
+use crate::{
+    access::Source,
+    protocol::{Dialect, ErrorCode},
+};
 
 /// Where proxies write whom they serve.
 const FORWARDED: &str = "x-forwarded-for";
@@ -63,6 +66,11 @@ impl Upgrade {
     /// From where it comes, if limits by address apply to it.
     pub(super) fn source(&self) -> Option<Source> {
         self.source
+    }
+
+    /// How the client wants its frames: those that offer the subprotocol know what its slim frames leave out.
+    pub(super) fn dialect(&self) -> Dialect {
+        if self.subprotocol.is_some() { Dialect::Slim } else { Dialect::Json }
     }
 
     /// The answer that grants it, and the socket, which is ready once that answer has gone out.

@@ -83,7 +83,7 @@ impl Arrival {
             match after(at.seq) {
                 Next::Messages { frames, to } => {
                     let mut items = self.announce(at, view, tally);
-                    items.extend(frames.into_iter().map(Item::Message));
+                    items.extend(frames.into_iter().map(Item::Past));
                     self.at = Some(Position::new(live.epoch, to));
                     return if to >= live.seq { Decision::Enter(items) } else { Decision::Send(items) };
                 }

@@ -118,7 +118,7 @@ pub(super) mod tests {
 
     pub(crate) fn text(item: &Item) -> String {
         match item {
-            Item::Message(frame) => String::from_utf8(frame.as_bytes().to_vec()).unwrap(),
+            Item::Message(frame) | Item::Past(frame) => String::from_utf8(frame.as_bytes().to_vec()).unwrap(),
             Item::Event(event) => {
                 let json = serde_json::to_value(event).unwrap();
                 let kind = json["type"].as_str().unwrap().to_owned();

@@ -12,6 +12,8 @@ const EVENT: usize = 128;
 pub enum Item {
     /// What somebody said: an envelope, which is also the client's frame.
     Message(Frame),
+    /// What somebody said before this client came in. It may be the client's own, and the only answer that it gets.
+    Past(Frame),
     /// What the server itself says.
     Event(Event),
 }
@@ -20,7 +22,7 @@ impl Item {
     /// About how many bytes it takes on the wire.
     pub fn len(&self) -> usize {
         match self {
-            Self::Message(frame) => frame.len(),
+            Self::Message(frame) | Self::Past(frame) => frame.len(),
             Self::Event(Event::History { messages, .. }) => EVENT + messages.iter().map(Frame::len).sum::<usize>(),
             Self::Event(_) => EVENT,
         }

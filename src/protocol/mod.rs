@@ -15,6 +15,7 @@ mod frame;
 mod moderation;
 mod names;
 mod position;
+mod slim;
 mod username;
 
 pub use batch::{Batch, Item};

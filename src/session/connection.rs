@@ -368,6 +368,7 @@ mod tests {
     use crate::{
         broker::MemoryBroker,
         hub::Hub,
+        protocol::Dialect,
         telemetry::{Metrics, trace::Tracer},
     };
 
@@ -407,7 +408,8 @@ mod tests {
             }
             longest
         };
-        let arrival = Arrival { admission: Ok(connection.door().anonymous()), source: None, seat: None };
+        let arrival =
+            Arrival { admission: Ok(connection.door().anonymous()), source: None, seat: None, dialect: Dialect::Json };
         let serving = TaskTracker::new().spawn(connection.serve(stream, Bytes::new(), arrival));
         let mut nowhere = sink();
         let longest = tokio::select! {

@@ -51,6 +51,8 @@ pub struct Arrival {
     pub source: Option<Source>,
     /// Its place among the connections from there.
     pub seat: Option<Seat>,
+    /// How its frames are encoded.
+    pub dialect: Dialect,
 }
 
 /// Why a client does not come in, or not under this token.
@@ -84,9 +86,9 @@ impl Context {
         self.metrics.connections.inc();
         self.options.buffers.bound(&stream);
         let (receiving, sending) = stream.into_split();
-        let outbox = Arc::new(Outbox::new(sending, Dialect::default(), self.options.bounds.clone()));
+        let Arrival { admission, source, seat, dialect } = arrival;
+        let outbox = Arc::new(Outbox::new(sending, dialect, self.options.bounds.clone()));
         let inbound = Inbound::new(receiving, unread, outbox.clone(), &self.options.intake);
-        let Arrival { admission, source, seat } = arrival;
         let admitted = admission.and_then(|pass| {
             let user = pass.as_ref().and_then(|pass| pass.user.as_ref());
             let seat = user.map(|user| self.door.user_seat(user, Instant::now())).transpose();

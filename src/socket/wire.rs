@@ -3,7 +3,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::head::Opcode;
-use crate::protocol::{Dialect, Frame, Item};
+use crate::protocol::{Dialect, Event, Frame, Item};
 
 const FINAL: u8 = 0x80;
 
@@ -15,19 +15,27 @@ pub(super) const REASON: usize = 123;
 
 /// Encodes items in this dialect: the one place where values become bytes.
 pub(super) fn encode(dialect: Dialect, items: &[Item]) -> Bytes {
-    match dialect {
-        Dialect::Json => {
+    let mut wire = BytesMut::with_capacity(items.iter().map(|item| item.len() + HEAD).sum());
+    for item in items {
+        match (dialect, item) {
             // A message is the frame that other servers got; only the server's own events still need encoding.
-            let mut wire = BytesMut::with_capacity(items.iter().map(|item| item.len() + HEAD).sum());
-            for item in items {
-                match item {
-                    Item::Message(frame) => put_text(&mut wire, frame),
-                    Item::Event(event) => put_text(&mut wire, &event.encode()),
-                }
+            (Dialect::Json, Item::Message(frame) | Item::Past(frame)) => put_text(&mut wire, frame),
+            (Dialect::Slim, Item::Message(frame)) => put_text(&mut wire, &frame.slim(|id| acknowledges(items, id))),
+            (Dialect::Slim, Item::Past(frame)) => put_text(&mut wire, &frame.slim(|_| true)),
+            (Dialect::Slim, Item::Event(Event::History { room, epoch, messages, has_more })) => {
+                let messages = messages.iter().map(|message| message.slim(|_| true)).collect();
+                let slim = Event::History { room: room.clone(), epoch: *epoch, messages, has_more: *has_more };
+                put_text(&mut wire, &slim.encode());
             }
-            wire.freeze()
+            (_, Item::Event(event)) => put_text(&mut wire, &event.encode()),
         }
     }
+    wire.freeze()
+}
+
+/// Whether one of these tells its recipient that its message with this id is kept. The message is then its own.
+fn acknowledges(items: &[Item], own: &str) -> bool {
+    items.iter().any(|item| matches!(item, Item::Event(Event::Ack { id, .. }) if id.as_str() == own))
 }
 
 /// Adds a message to the client.

@@ -104,6 +104,23 @@ fn every_server_example_has_the_fields_that_the_code_writes() {
     }
 }
 
+/// Each slim example is what becomes of one of the others.
+#[test]
+fn every_slim_example_is_a_whole_one_made_slim() {
+    let page = page("protocol.md");
+    let (slim, whole): (Vec<Example>, Vec<Example>) = examples(&page)
+        .filter(|example| example.from.starts_with("Server"))
+        .partition(|example| example.from != "Server");
+    let made: Vec<String> = whole
+        .into_iter()
+        .map(|example| String::from_utf8(Frame::from(example.text).slim(|_| false).as_bytes().to_vec()).unwrap())
+        .collect();
+    assert!(!slim.is_empty());
+    for Example { line, text, .. } in slim {
+        assert!(made.contains(&text), "line {line}: {text}");
+    }
+}
+
 #[test]
 fn a_foreign_server_in_an_example_is_understood() {
     let page = page("protocol.md");
@@ -366,7 +383,7 @@ fn examples(page: &str) -> impl Iterator<Item = Example> {
             }
         }
     }
-    let speakers = ["Client", "Server", "Foreign server"];
+    let speakers = ["Client", "Server", "Server, slim", "Foreign server"];
     for Example { line, from, .. } in &examples {
         assert!(speakers.contains(&from.as_str()), "line {line}: {from} is none of {speakers:?}");
     }

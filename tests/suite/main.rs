@@ -37,6 +37,7 @@ mod refusals;
 mod resume;
 mod settings;
 mod shutdown;
+mod slim;
 mod slow;
 mod socket;
 mod subscriptions;
