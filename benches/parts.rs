@@ -115,13 +115,14 @@ fn fan_out(bencher: Bencher<'_, '_>, members: u64) {
 async fn join_all(hub: &Arc<Hub>, bounds: &Arc<Bounds>, members: u64) -> Vec<(Client, Membership, Membership)> {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
     let (mut joined, tasks) = (Vec::new(), TaskTracker::new());
+    let username = Username::parse("member", 64).expect("a username");
     for _ in 0..members {
         let mut client = TcpStream::connect(listener.local_addr().expect("an address")).await.expect("a connection");
         let (stream, _) = listener.accept().await.expect("a connection");
         tasks.spawn(async move { copy(&mut client, &mut sink()).await });
         let (client, broadcasts) =
-            hub.connect(Arc::new(Outbox::new(stream.into_split().1, Dialect::Json, bounds.clone())));
-        let membership = hub.join(&client, &room(), History::None).await.expect("a membership");
+            hub.connect(Arc::new(Outbox::new(stream.into_split().1, Dialect::Json, bounds.clone())), true);
+        let membership = hub.join(&client, &room(), &username, History::None).await.expect("a membership");
         joined.push((client, broadcasts, membership));
     }
     joined

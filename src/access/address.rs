@@ -74,20 +74,32 @@ impl fmt::Display for Source {
     }
 }
 
+/// A client's address, as far as it is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientAddress {
+    /// The address.
+    pub address: IpAddr,
+    /// Whether it is that of a proxy that wrote something else than an address of its client.
+    pub is_unreadable: bool,
+}
+
 /// The client's address, from that of the connection and the lines of `X-Forwarded-For`. A proxy appends there whom it
 /// serves. What proxies that are not `trusted` say counts for nothing, as anybody can write the header.
 pub fn client_address<'a>(
     peer: IpAddr,
     forwarded: impl DoubleEndedIterator<Item = &'a str>,
     trusted: &Networks,
-) -> IpAddr {
-    let mut client = peer.to_canonical();
+) -> ClientAddress {
+    let mut address = peer.to_canonical();
     let mut entries = forwarded.rev().flat_map(|line| line.rsplit(','));
-    while trusted.contain(client) {
-        let Some(next) = entries.next().and_then(read) else { break };
-        client = next;
+    while trusted.contain(address) {
+        let Some(entry) = entries.find(|entry| !entry.trim().is_empty()) else { break };
+        match read(entry) {
+            Some(next) => address = next,
+            None => return ClientAddress { address, is_unreadable: true },
+        }
     }
-    client
+    ClientAddress { address, is_unreadable: false }
 }
 
 /// One entry: an address, which some proxies write with a port.
@@ -119,6 +131,8 @@ mod tests {
             ("10.0.0.1", &["198.51.100.7", "10.0.0.2 "], "private", "198.51.100.7"),
             ("10.0.0.1", &["198.51.100.7, 10.0.0.2"], "10.0.0.1", "10.0.0.2"),
             ("10.0.0.1", &["unknown, 10.0.0.2"], "private", "10.0.0.2"),
+            ("10.0.0.1", &["198.51.100.7, unknown"], "private", "10.0.0.1"),
+            ("10.0.0.1", &["\u{fffd}, 198.51.100.7"], "private", "198.51.100.7"),
             ("10.0.0.1", &["198.51.100.7:4711"], "private", "198.51.100.7"),
             ("10.0.0.1", &["[2001:db8::7]:4711"], "private", "2001:db8::7"),
             ("10.0.0.1", &["2001:db8::7"], "private", "2001:db8::7"),
@@ -126,7 +140,8 @@ mod tests {
             ("10.0.0.1", &["", " "], "private", "10.0.0.1"),
         ] {
             let found = client_address(peer.parse().unwrap(), forwarded.iter().copied(), &networks(trusted));
-            assert_eq!(found.to_string(), client, "{peer} {forwarded:?} {trusted}");
+            assert_eq!(found.address.to_string(), client, "{peer} {forwarded:?} {trusted}");
+            assert_eq!(found.is_unreadable, forwarded.iter().any(|line| line.contains("unknown")), "{forwarded:?}");
         }
     }
 

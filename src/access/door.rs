@@ -46,6 +46,8 @@ pub struct Limits {
     pub new_rooms: Option<Rate>,
     /// Broadcasts of the same.
     pub broadcasts: Option<Rate>,
+    /// Measures of a moderator, on all servers.
+    pub measures: Option<Rate>,
 }
 
 impl Door {
@@ -85,8 +87,10 @@ impl Door {
     /// Where a client comes from whose connection has this peer, and whose request these lines of `X-Forwarded-For`;
     /// `None` if no limit by address applies to it.
     pub fn source<'a>(&self, peer: IpAddr, forwarded: impl DoubleEndedIterator<Item = &'a str>) -> Option<Source> {
-        let address = client_address(peer, forwarded, &self.surroundings.trusted);
-        (!self.surroundings.unlimited.contain(address)).then(|| address.into())
+        let client = client_address(peer, forwarded, &self.surroundings.trusted);
+        // A proxy that does not say for whom it speaks is limited itself.
+        let is_limited = client.is_unreadable || !self.surroundings.unlimited.contain(client.address);
+        is_limited.then(|| client.address.into())
     }
 
     /// A place for one more connection from an address.
@@ -121,16 +125,22 @@ impl Door {
     /// Why the token is refused.
     pub async fn admit(&self, token: &str) -> Result<Arc<Pass>, TokenError> {
         let keys = self.keys.as_ref().ok_or(TokenError::NoKeys)?;
+        let mut is_fresh = true;
         let check = || self.verifier.verify(&keys.current(), token, SystemTime::now());
         let checked = match check() {
             Err(TokenError::UnknownKey { .. }) => {
-                keys.refresh().await;
+                is_fresh = keys.refresh().await;
                 check()
             }
             checked => checked,
         };
         match checked {
-            Err(TokenError::UnknownKey { .. }) if !keys.is_complete() => Err(TokenError::KeysAway),
+            // A new key may be there that could not be fetched yet.
+            Err(TokenError::UnknownKey { key, .. })
+                if !keys.is_complete() || (key.is_some() && !is_fresh && keys.can_fetch()) =>
+            {
+                Err(TokenError::KeysAway)
+            }
             checked => checked.map(|(pass, _)| Arc::new(pass)),
         }
     }

@@ -81,6 +81,11 @@ impl Grants {
         self.broadcast
     }
 
+    /// Whether they allow to moderate any room.
+    pub fn moderates(&self) -> bool {
+        !self.moderate.is_empty()
+    }
+
     /// Whether they allow to mute everywhere.
     pub fn may_moderate_all(&self) -> bool {
         self.moderate.iter().any(|pattern| pattern.as_str() == "*")

@@ -4,8 +4,8 @@ use std::{
 };
 
 use tokio::{
-    sync::Mutex as AsyncMutex,
-    time::{Instant, sleep},
+    sync::{Notify, watch},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{KeySet, KeySource, SourceError};
@@ -16,6 +16,9 @@ const FILES: Duration = Duration::from_secs(5);
 
 /// How often to fetch keys that are there already.
 const FETCH: Duration = Duration::from_secs(600);
+
+/// How long to wait for a fetch that others began.
+const LATE: Duration = Duration::from_secs(10);
 
 /// The shortest time between two fetches, whoever asks.
 const PAUSE: Duration = Duration::from_secs(10);
@@ -28,8 +31,11 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 pub struct KeyStore {
     sources: Vec<KeySource>,
     keys: Mutex<Kept>,
-    /// When a fetch was last tried. Whoever holds it fetches, so there is one at a time.
-    fetched: AsyncMutex<Option<Instant>>,
+    /// When a fetch was last tried. Only [`run`](Self::run) fetches, so there is one at a time, and nobody who goes away can
+    /// keep the others from it.
+    fetched: watch::Sender<Option<Instant>>,
+    /// Somebody has a token with a key that is not here.
+    wanted: Notify,
     metrics: Arc<Metrics>,
 }
 
@@ -54,7 +60,7 @@ impl KeyStore {
         }
         let troubles = vec![None; sources.len()];
         let keys = Mutex::new(Kept { all: Arc::new(merged(&by_source)), by_source, troubles });
-        Ok(Self { sources, keys, fetched: AsyncMutex::new(None), metrics })
+        Ok(Self { sources, keys, fetched: watch::Sender::new(None), wanted: Notify::new(), metrics })
     }
 
     /// All keys there are now.
@@ -67,14 +73,18 @@ impl KeyStore {
         self.lock().by_source.iter().all(Option::is_some)
     }
 
+    /// Whether some keys come over the network.
+    pub fn can_fetch(&self) -> bool {
+        self.sources.iter().any(|source| matches!(source, KeySource::JwksUrl(_)))
+    }
+
     /// Reads files again and fetches what is far away, for ever.
     pub async fn run(&self) {
         let (mut retry, mut due) = (RETRY.0, Instant::now());
         loop {
             if Instant::now() >= due {
-                let mut fetched = self.fetched.lock().await;
-                let is_fresh = self.fetch(&mut fetched).await;
-                drop(fetched);
+                let is_fresh = self.fetch().await;
+                self.fetched.send_replace(Some(Instant::now()));
                 let pause = if is_fresh {
                     FETCH
                 } else if self.is_complete() {
@@ -85,7 +95,16 @@ impl KeyStore {
                 retry = if is_fresh { RETRY.0 } else { (retry * 2).min(RETRY.1) };
                 due = Instant::now() + pause;
             }
-            sleep(FILES.min(due.saturating_duration_since(Instant::now()))).await;
+            tokio::select! {
+                () = sleep(FILES.min(due.saturating_duration_since(Instant::now()))) => {}
+                () = self.wanted.notified() => {
+                    if self.may_fetch() {
+                        self.metrics.unknown_keys.inc();
+                        due = Instant::now();
+                    }
+                    continue;
+                }
+            }
             for (index, source) in self.sources.iter().enumerate() {
                 if let Some(keys) = source.read().transpose() {
                     self.keep(index, keys);
@@ -94,19 +113,25 @@ impl KeyStore {
         }
     }
 
-    /// A token names a key that is not here: fetches again, unless somebody did within the last 10 s. All who wait
-    /// share one fetch. Cancel-safe.
-    pub async fn refresh(&self) {
-        let mut fetched = self.fetched.lock().await;
-        if fetched.is_none_or(|at| at.elapsed() >= PAUSE) {
-            self.metrics.unknown_keys.inc();
-            self.fetch(&mut fetched).await;
+    /// A token names a key that is not here: has the keys fetched again, unless that was done within the last 10 s, and waits
+    /// for that. Returns whether it was done now. All who wait share one fetch. Cancel-safe.
+    pub async fn refresh(&self) -> bool {
+        let mut fetched = self.fetched.subscribe();
+        if !self.may_fetch() {
+            return false;
         }
+        fetched.mark_unchanged();
+        self.wanted.notify_one();
+        matches!(timeout(LATE, fetched.changed()).await, Ok(Ok(())))
+    }
+
+    /// Whether the last fetch is long enough ago.
+    fn may_fetch(&self) -> bool {
+        self.fetched.borrow().is_none_or(|at| at.elapsed() >= PAUSE)
     }
 
     /// Reads every source. Returns whether all gave keys.
-    async fn fetch(&self, fetched: &mut Option<Instant>) -> bool {
-        *fetched = Some(Instant::now());
+    async fn fetch(&self) -> bool {
         let mut is_fresh = true;
         for (index, source) in self.sources.iter().enumerate() {
             let keys = source.keys().await;

@@ -19,7 +19,7 @@ mod sites;
 mod verifier;
 
 pub use self::{
-    address::{Networks, Source, client_address},
+    address::{ClientAddress, Networks, Source, client_address},
     allowance::{Act, Allowance, Alone, Dropped, Verdict},
     claims::{BadClaim, Permissions},
     door::{Door, Limits, Surroundings},

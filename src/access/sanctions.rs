@@ -1,12 +1,12 @@
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use serde::{Deserialize, Serialize};
 
 use super::Pass;
-use crate::protocol::{RoomId, Username};
+use crate::protocol::{NameError, RoomId, Username};
 
 /// What is further away than this, in milliseconds, has no end.
 const CENTURIES: u64 = 10_000_000_000_000;
@@ -37,6 +37,14 @@ pub enum Sanction {
 }
 
 impl Sanction {
+    /// All tokens of the user with this name that were issued before this time.
+    ///
+    /// # Errors
+    /// If nobody can have this name.
+    pub fn of_user(name: &str, longest: usize, before: u64) -> Result<Self, NameError> {
+        Ok(Self::User(Username::parse(name, longest)?.as_str().to_owned(), before))
+    }
+
     /// As it is kept.
     pub fn text(&self) -> String {
         serde_json::to_string(self).expect("it has only texts and numbers")
@@ -51,24 +59,29 @@ impl Sanction {
 /// All that holds now on all servers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sanctions {
+    /// Whether it has been read; a server that starts does not know yet what holds.
+    is_known: bool,
     tokens: HashMap<String, u64>,
     users: HashMap<String, Vec<(u64, u64)>>,
     issued_before: Vec<(u64, u64)>,
     muted: HashMap<String, u64>,
-    kicks: HashSet<Sanction>,
+    /// By room and user, when, and whether the user may not come back. So a connection looks once for each of its rooms.
+    kicks: HashMap<String, HashMap<String, BTreeSet<(u64, bool)>>>,
 }
 
 impl Sanctions {
     /// Reads what is kept: each with its end in Unix milliseconds. What a later version may know is left out.
     pub fn read<'a>(entries: impl IntoIterator<Item = (&'a str, u64)>) -> Self {
-        let mut all = Self::default();
+        let mut all = Self { is_known: true, ..Self::default() };
         for (text, until) in entries {
             match serde_json::from_str(text) {
                 Ok(Sanction::Token(id)) => drop(all.tokens.insert(id, until)),
                 Ok(Sanction::User(user, before)) => all.users.entry(user).or_default().push((before, until)),
                 Ok(Sanction::IssuedBefore(before)) => all.issued_before.push((before, until)),
                 Ok(Sanction::Mute(user)) => drop(all.muted.insert(user, until)),
-                Ok(kick @ Sanction::Kick { .. }) => drop(all.kicks.insert(kick)),
+                Ok(Sanction::Kick { room, user, at, banned }) => {
+                    all.kicks.entry(room).or_default().entry(user).or_default().insert((at, banned));
+                }
                 Err(error) => tracing::debug!(%error, "a sanction that this version does not know"),
             }
         }
@@ -95,11 +108,17 @@ impl Sanctions {
     /// The kick, among those that are new since `before`, that has this user leave this room, and whether it may come
     /// back.
     pub fn new_kick(&self, before: &Self, room: &RoomId, user: &Username) -> Option<bool> {
-        let concerns = |kick: &&Sanction| matches!(kick, Sanction::Kick { room: from, user: whom, .. } if from == room.as_str() && whom == user.as_str());
-        let banned = |kick: &Sanction| matches!(kick, Sanction::Kick { banned: true, .. });
-        let mut new = self.kicks.difference(&before.kicks).filter(concerns).peekable();
-        new.peek()?;
-        Some(new.any(banned))
+        let of = |all: &'_ Self| all.kicks.get(room.as_str())?.get(user.as_str()).cloned();
+        let now = of(self)?;
+        // What held before a server knew of it is not new.
+        let before = if before.is_known { of(before).unwrap_or_default() } else { now.clone() };
+        let new: Vec<bool> = now.difference(&before).map(|(_, banned)| *banned).collect();
+        (!new.is_empty()).then(|| new.contains(&true))
+    }
+
+    /// Whether it is known what holds.
+    pub fn is_known(&self) -> bool {
+        self.is_known
     }
 }
 
@@ -157,12 +176,14 @@ mod tests {
         let (none, one, two) = (all(&[]), all(&[kick(1, false)]), all(&[kick(1, false), kick(2, true)]));
         assert_eq!(one.new_kick(&none, &room, &ann), Some(false));
         assert_eq!(one.new_kick(&one, &room, &ann), None);
+        assert_eq!(one.new_kick(&Sanctions::default(), &room, &ann), None, "the server has just started");
         assert_eq!(two.new_kick(&one, &room, &ann), Some(true));
         assert_eq!(one.new_kick(&none, &room, &Username::parse("bob", 9).unwrap()), None);
     }
 
     #[test]
     fn what_is_not_known_is_left_out() {
-        assert_eq!(Sanctions::read([("{\"future\":1}", NOW), ("x", NOW)]), Sanctions::default());
+        let none = Sanctions { is_known: true, ..Sanctions::default() };
+        assert_eq!(Sanctions::read([("{\"future\":1}", NOW), ("x", NOW)]), none);
     }
 }

@@ -41,13 +41,15 @@ pub struct Verifier {
     checks: Checks,
 }
 
-/// Why a token is refused. The text is a sentence for whoever sent it, and has nothing of the token but the names of
-/// its claims and of its key.
+/// Why a token is refused. The text is a sentence for whoever sent the token, and quotes no more of it than that shows what
+/// is wrong: names of claims, of its key, and what a claim has in the place of what it must have. No log has it.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs, reason = "the texts say it")]
 pub enum TokenError {
     #[error("this is not a JSON Web Token: three parts in base64url, with dots between them")]
     Malformed,
+    #[error("the token's header or its claims are not as they must be")]
+    Unreadable,
     #[error("the token has {0} bytes; a server takes {LONGEST}")]
     TooLong(usize),
     #[error(
@@ -115,7 +117,11 @@ impl Verifier {
         {
             return Err(TokenError::Expired((now - end).as_secs()));
         }
-        if expires_at.is_some_and(|end| end > now + self.checks.longest + leeway) {
+        // A clock that is ahead must not make a token younger than its revocation.
+        let issued_at = time(&claims, "iat")?.map(|issued| issued.min(now));
+        // From its issue, as one that is too lasting today must not become a good one when its revocation is forgotten.
+        let since = issued_at.unwrap_or(now);
+        if expires_at.is_some_and(|end| end > since + self.checks.longest + leeway) {
             return Err(TokenError::TooLasting(self.checks.longest.as_secs()));
         }
         if let Some(begin) = time(&claims, "nbf")?
@@ -144,7 +150,7 @@ impl Verifier {
             expires_at: expires_at.map(|end| UNIX_EPOCH + end + leeway),
             token: Some(TokenId {
                 id: text(&claims, "jti")?.map(str::to_owned),
-                issued_at: time(&claims, "iat")?.map(|time| UNIX_EPOCH + time),
+                issued_at: issued_at.map(|time| UNIX_EPOCH + time),
             }),
         };
         let mut unknown = permissions.unknown;
@@ -161,10 +167,11 @@ fn read_header(token: &str) -> Result<Header, TokenError> {
     let header = decode_header(token).map_err(|error| match error.kind() {
         // serde says so of an algorithm that the crate does not know, "none" among them.
         ErrorKind::Json(why) if why.to_string().contains("unknown variant") => TokenError::Algorithm,
+        ErrorKind::Json(_) | ErrorKind::Utf8(_) => TokenError::Unreadable,
         _ => TokenError::Malformed,
     })?;
     // What a critical extension asks for must be understood (RFC 7515, section 4.1.11), and none is here.
-    if header.crit.is_some() { Err(TokenError::Malformed) } else { Ok(header) }
+    if header.crit.is_some() { Err(TokenError::Unreadable) } else { Ok(header) }
 }
 
 /// The claims, if a key vouches for them.
@@ -176,7 +183,7 @@ fn signed_claims(keys: &KeySet, token: &str, header: &Header) -> Result<Map<Stri
         match decode::<Map<String, Value>>(token, key, &validation) {
             Ok(decoded) => return Ok(decoded.claims),
             Err(error) => match error.kind() {
-                ErrorKind::Json(_) | ErrorKind::Utf8(_) => return Err(TokenError::Malformed),
+                ErrorKind::Json(_) | ErrorKind::Utf8(_) => return Err(TokenError::Unreadable),
                 // Another key may have signed it.
                 _ => {}
             },
@@ -311,6 +318,19 @@ mod tests {
         assert!(verified(&signed(&with("nbf", json!(NOW + 9)))).is_ok(), "within the leeway");
     }
 
+    /// It must not become good when a revocation of it has been forgotten.
+    #[test]
+    fn how_long_a_token_lasts_counts_from_its_issue() {
+        let lasting = |issued: u64, ends: u64| {
+            let mut token = with("iat", json!(issued));
+            token["exp"] = json!(ends);
+            verified(&signed(&token)).map(|(pass, _)| pass.token.unwrap().issued_at)
+        };
+        assert_eq!(lasting(NOW - 100, NOW + 3511), Err(TokenError::TooLasting(3600)));
+        assert!(lasting(NOW - 100, NOW + 3510).is_ok());
+        assert_eq!(lasting(NOW + 50, NOW + 60), Ok(Some(now())), "a clock that is ahead makes no token younger");
+    }
+
     #[test]
     fn each_mistake_has_its_name() {
         let too_long = Value::String("x".repeat(LONGEST));
@@ -364,7 +384,7 @@ mod tests {
             (format!("{}.{}.{}", parts[0], parts[1], other.split('.').nth(2).unwrap()), TokenError::Signature),
             (other, TokenError::Signature),
             (with_header(r#"{"alg":"none"}"#), TokenError::Algorithm),
-            (with_header(r#"{"alg":"HS256","crit":["x"],"x":1}"#), TokenError::Malformed),
+            (with_header(r#"{"alg":"HS256","crit":["x"],"x":1}"#), TokenError::Unreadable),
             (with_header(r#"{"alg":"RS256"}"#), TokenError::UnknownKey { algorithm: "RS256".into(), key: None }),
         ] {
             assert_eq!(verified(&token), Err(why), "{token}");

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::{
     diagnosis::{Cause, Diagnosis},
     memory::MemoryBroker,
-    moderation::{FOR_EVER, Rule},
+    moderation::{FOR_EVER, MOST_RULES, Rule},
     redis::{BadUrl, ClientCertificate, Options as RedisOptions, RedisBroker},
 };
 use crate::{
@@ -129,8 +129,8 @@ pub trait Broker: Send + Sync + 'static {
     /// [`banned`](Self::banned) keep to it, whichever server asks. Without history, nothing holds for speakers.
     ///
     /// # Errors
-    /// If Redis did not answer within the command timeout.
-    fn moderate<'a>(&'a self, room: &'a RoomId, rule: Rule) -> BoxFuture<'a, Result<(), Unavailable>>;
+    /// If the room has [`MOST_RULES`] already, or Redis did not answer within the command timeout.
+    fn moderate<'a>(&'a self, room: &'a RoomId, rule: Rule) -> BoxFuture<'a, Result<(), ModerateError>>;
 
     /// Until when this user may not enter this room, in Unix milliseconds; `None` if it may.
     ///
@@ -236,6 +236,17 @@ pub enum PublishError {
     Unavailable(#[from] Unavailable),
 }
 
+/// Why a rule does not hold.
+#[derive(Debug, thiserror::Error)]
+pub enum ModerateError {
+    /// The room has as many rules as it may.
+    #[error("the room has as many rules as it may")]
+    Full,
+    /// See [`Unavailable`].
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
 /// Why a server could not be brought up to date.
 #[derive(Debug, thiserror::Error)]
 pub enum RecoverError {
@@ -264,6 +275,8 @@ pub enum Trouble {
     SubscriptionsMissing,
     /// The subscriber has not heard its own probe.
     SubscriberProbeFailed,
+    /// It is not known yet who is revoked or muted everywhere.
+    SanctionsUnknown,
 }
 
 /// How much of each channel to keep, and for how long.

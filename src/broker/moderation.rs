@@ -5,6 +5,9 @@ use crate::protocol::Username;
 /// A time that never comes: the year 9999, in Unix milliseconds.
 pub const FOR_EVER: u64 = 253_402_300_799_000;
 
+/// Most mutes and bans of one room.
+pub const MOST_RULES: usize = 10_000;
+
 /// What holds for the speakers of a room. Times are Unix milliseconds; without one, it ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rule {

@@ -45,8 +45,15 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let millis = |time: SystemTime| u64::try_from(time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis());
     // A token says in whole seconds when it was issued.
     let sanction = match arguments {
+        Arguments { id: Some(id), .. } if id.is_empty() => return Err("no token has an empty `jti`".into()),
         Arguments { id: Some(id), .. } => Sanction::Token(id),
-        Arguments { user: Some(user), .. } => Sanction::User(user, millis(now)?),
+        Arguments { user: Some(user), .. } => {
+            let revoked = Sanction::of_user(&user, config.max_username_length, millis(now)?);
+            revoked.map_err(|why| format!("the name {why}"))?
+        }
+        Arguments { issued_before: Some(time), .. } if time > now => {
+            return Err("that time is still to come; write seconds since 1970, not milliseconds".into());
+        }
         Arguments { issued_before, .. } => Sanction::IssuedBefore(millis(issued_before.unwrap_or(now))?),
     };
     server::revoke(&config, &sanction, now).await?;

@@ -8,7 +8,7 @@ use std::{
 use clap::Args;
 use jsonwebtoken::{EncodingKey, Header, encode};
 use roomcast::{
-    access::{KeySet, Pattern, Right},
+    access::{KeySet, Pattern, Right, Rights},
     config::Config,
 };
 use serde_json::{Map, Value, json};
@@ -28,7 +28,7 @@ pub(super) struct Arguments {
     #[arg(long)]
     broadcast: bool,
     /// Rooms in which others may be muted, banned and slowed down; may be repeated
-    #[arg(long, value_name = "PATTERN")]
+    #[arg(long, value_name = "PATTERN", value_parser = pattern)]
     moderate: Vec<String>,
     /// A room that the server joins for the client; may be repeated
     #[arg(long, value_name = "ROOM")]
@@ -41,15 +41,22 @@ pub(super) struct Arguments {
     id: Option<String>,
 }
 
+fn pattern(text: &str) -> Result<String, String> {
+    Pattern::parse(text).map(|_| text.to_owned()).map_err(|why| format!("the pattern {why}"))
+}
+
 /// Reads one `PATTERN=RIGHTS`.
 fn rights(text: &str) -> Result<(String, Vec<String>), String> {
     let (pattern, names) = text.split_once('=').ok_or("write it like 'team:*=join,send'")?;
-    Pattern::parse(pattern).map_err(|why| format!("the pattern {why}"))?;
+    self::pattern(pattern)?;
     let names: Vec<String> = names.split(',').map(|name| name.trim().to_owned()).collect();
-    match names.iter().find(|name| *name != "*" && Right::parse(name).is_none()) {
-        Some(name) => {
-            Err(format!("{name:?} is no right; the rights are {} and *", Right::ALL.map(Right::as_str).join(", ")))
+    let of_rooms = Right::ALL.into_iter().filter(|right| Rights::ALL.has(*right)).map(Right::as_str);
+    let of_rooms: Vec<&str> = of_rooms.collect();
+    match names.iter().find(|name| *name != "*" && !of_rooms.contains(&name.as_str())) {
+        Some(name) if name == "broadcast" || name == "moderate" => {
+            Err(format!("{name} is no right in a room; give --{name}"))
         }
+        Some(name) => Err(format!("{name:?} is no right; the rights are {} and *", of_rooms.join(", "))),
         None => Ok((pattern.to_owned(), names)),
     }
 }

@@ -150,8 +150,9 @@ settings! {
     /// longer. Tokens without `exp`, if they are taken, are revoked for ever.
     jwt_max_lifetime: Duration = "30d", duration("1m", "3650d");
     /// The claims that a token must have, beside `sub`: a list of `exp`, `aud`, `iss`, `nbf`, `iat` and `jti`, or `none`. A token
-    /// without `exp` is good for ever.
-    jwt_required_claims: Vec<String> = "exp,aud", claims;
+    /// without `exp` is good for ever. One without `iat` counts as issued long ago where tokens are revoked by user or by age, and
+    /// a revocation then never ends.
+    jwt_required_claims: Vec<String> = "exp,aud,iat", claims;
     /// The claim of a token that says what its holder may do; see docs/security.md.
     jwt_claim: String = "roomcast", |value| Ok(value.to_owned());
     /// What clients without a token may do, as the claim of a token says it, such as `{"rooms":{"lobby":["join","send"]}}`, or
@@ -167,7 +168,7 @@ settings! {
     /// Addresses to which the limits by address do not apply, written in the same way, or `none`. By default private and loopback
     /// ones, which stand for a proxy or a node rather than for one client.
     unlimited_addresses: Vec<String> = "private", list;
-    /// Whether the limits of the settings from `ROOMCAST_CONNECTIONS_PER_ADDRESS` to `ROOMCAST_BROADCASTS` hold: `on` or `off`. Switch
+    /// Whether the limits of the settings from `ROOMCAST_CONNECTIONS_PER_ADDRESS` to `ROOMCAST_MEASURES` hold: `on` or `off`. Switch
     /// them off for a load test, or where every client is trusted.
     limits: bool = "on", switch;
     /// Most connections from one address, or from one /64 of IPv6; or `off`.
@@ -204,6 +205,8 @@ settings! {
     /// Broadcasts of one user or, without a token, from one address, on all servers together. Beyond, they are answered
     /// `rate_limited`.
     broadcasts: Option<Rate> = "1/s burst 10", or_off(rate);
+    /// Measures of one moderator, on all servers together. Beyond, they are answered `rate_limited`.
+    measures: Option<Rate> = "1/s burst 50", or_off(rate);
     /// Most rooms with members on this server. Beyond, a join of another room is answered `overloaded`.
     max_rooms: usize = "100000", number(1..=100_000_000);
     /// Whether a token may also be in the query of the URL, as `?token=`: `on` or `off`. Proxies write it into their logs.

@@ -51,8 +51,11 @@ impl FromRequest<App> for Upgrade {
             }
         }
         let credential = Credential::of(headers, request.uri(), app.token_in_query);
-        let forwarded = headers.get_all(FORWARDED).iter().filter_map(|line| line.to_str().ok());
-        let source = request.extensions().get::<Peer>().and_then(|peer| door.source(peer.0, forwarded));
+        // Anybody can put bytes into a line to which a proxy then appends; what the proxy wrote counts all the same.
+        let forwarded: Vec<_> =
+            headers.get_all(FORWARDED).iter().map(|line| String::from_utf8_lossy(line.as_bytes())).collect();
+        let peer = request.extensions().get::<Peer>();
+        let source = peer.and_then(|peer| door.source(peer.0, forwarded.iter().map(|line| &**line)));
         Ok(Self { accept, subprotocol, credential, source, on_upgrade: hyper::upgrade::on(&mut request) })
     }
 }

@@ -40,9 +40,12 @@ struct InLine {
 #[derive(Debug)]
 struct Member {
     recipient: Arc<dyn Recipient>,
-    /// The number of the next item for it, counted from the channel's beginning.
+    /// The number of the next item for it, counted from the channel's beginning, or [`DEAF`].
     mark: u64,
 }
+
+/// The mark of a member that gets nothing yet.
+const DEAF: u64 = u64::MAX;
 
 /// A round through all members, with what was in line when it began.
 #[derive(Debug)]
@@ -180,6 +183,10 @@ impl Audience {
     pub(super) fn answer(&mut self, client: ClientId, answer: Option<Event>) -> bool {
         let end = self.end();
         let Some(member) = self.members.get_mut(&client) else { return false };
+        if member.mark == DEAF {
+            answer.into_iter().for_each(|answer| member.recipient.deliver(&answer.into()));
+            return true;
+        }
         let due = self.line.range(place(member.mark - self.before)..);
         let due = due.filter(|due| due.not_for != Some(client)).map(|due| due.item.clone());
         let items: Vec<Item> = due.chain(answer.map(Item::Event)).collect();
@@ -200,6 +207,19 @@ impl Audience {
     pub(super) fn admit(&mut self, client: &Client) {
         let member = Member { recipient: client.recipient.clone(), mark: self.end() };
         self.members.insert(client.id, member);
+    }
+
+    /// Adds a member that gets nothing until it may hear.
+    pub(super) fn admit_deaf(&mut self, client: &Client) {
+        self.members.insert(client.id, Member { recipient: client.recipient.clone(), mark: DEAF });
+    }
+
+    /// From now on this member gets what is delivered.
+    pub(super) fn hear(&mut self, client: ClientId) {
+        let end = self.end();
+        if let Some(member) = self.members.get_mut(&client).filter(|member| member.mark == DEAF) {
+            member.mark = end;
+        }
     }
 
     /// Removes a member, which first gets what has been delivered.
@@ -243,6 +263,8 @@ mod tests {
         Deliver(Option<u64>),
         Serve(usize),
         Admit,
+        AdmitDeaf,
+        Hear(u64),
         Leave(u64),
         Answer(u64),
     }
@@ -252,6 +274,8 @@ mod tests {
             4 => prop::option::weighted(0.3, 0..8_u64).prop_map(Step::Deliver),
             4 => (1..4_usize).prop_map(Step::Serve),
             2 => Just(Step::Admit),
+            1 => Just(Step::AdmitDeaf),
+            1 => (0..8_u64).prop_map(Step::Hear),
             1 => (0..8_u64).prop_map(Step::Leave),
             1 => (0..8_u64).prop_map(Step::Answer),
         ]
@@ -262,6 +286,7 @@ mod tests {
         listening: Arc<Listening>,
         texts: Vec<String>,
         is_member: bool,
+        hears: bool,
     }
 
     fn run(steps: Vec<Step>) {
@@ -274,7 +299,7 @@ mod tests {
                     let (text, not_for) = (format!("m{delivered}"), not_for.map(ClientId));
                     delivered += 1;
                     audience.deliver_but(not_for, message(&text));
-                    for (id, client) in clients.iter_mut().filter(|(_, client)| client.is_member) {
+                    for (id, client) in clients.iter_mut().filter(|(_, client)| client.is_member && client.hears) {
                         if Some(*id) != not_for {
                             client.texts.push(text.clone());
                         }
@@ -284,7 +309,16 @@ mod tests {
                 Step::Admit => {
                     let (client, listening) = Listening::client(clients.len() as u64);
                     audience.admit(&client);
-                    clients.insert(client.id, Expected { listening, texts: Vec::new(), is_member: true });
+                    clients.insert(client.id, Expected { listening, texts: Vec::new(), is_member: true, hears: true });
+                }
+                Step::AdmitDeaf => {
+                    let (client, listening) = Listening::client(clients.len() as u64);
+                    audience.admit_deaf(&client);
+                    clients.insert(client.id, Expected { listening, texts: Vec::new(), is_member: true, hears: false });
+                }
+                Step::Hear(id) => {
+                    audience.hear(ClientId(id));
+                    clients.entry(ClientId(id)).and_modify(|client| client.hears = true);
                 }
                 Step::Leave(id) => {
                     audience.leave(ClientId(id));

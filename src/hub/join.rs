@@ -2,7 +2,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{
     task::yield_now,
-    time::{Instant, sleep, timeout_at},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 
 use super::{
@@ -15,7 +15,7 @@ use super::{
 use crate::{
     access::Rate,
     broker::{RecoverError, Trouble, Unavailable},
-    protocol::{Channel, History, RoomId},
+    protocol::{Channel, History, RoomId, Username},
 };
 
 /// How long to wait after a failed reading of the log.
@@ -30,10 +30,18 @@ pub enum JoinError {
     /// It has been told `joined`, and a part of the history it asked for.
     #[error("cannot read the requested history at the moment")]
     Interrupted,
+    /// A moderator has removed the user meanwhile.
+    #[error("a moderator has removed the user")]
+    Kicked {
+        /// Whether the user may not come back.
+        banned: bool,
+        /// Whether the client has been told `joined`.
+        announced: bool,
+    },
 }
 
 impl Hub {
-    /// Makes a client a member of a room until the membership is dropped. When this returns, the client has been sent
+    /// Makes a client a member of a room, as this user, until the membership is dropped. When this returns, the client has been sent
     /// `joined` and the history it asked for, and gets exactly the messages that follow.
     ///
     /// # Errors
@@ -43,6 +51,7 @@ impl Hub {
         self: &Arc<Self>,
         client: &Client,
         room: &RoomId,
+        user: &Username,
         history: History,
     ) -> Result<Membership, JoinError> {
         let channel = Channel::Room(room.clone());
@@ -52,16 +61,27 @@ impl Hub {
             history => history,
         };
         let mut arrival = Arrival::new(room.clone(), self.origin_server.clone(), history);
-        match self.bring_in(client, &channel, &mut arrival).await {
+        match self.bring_in(client, &channel, user, &mut arrival).await {
             Ok(()) => Ok(membership),
-            Err(_) if arrival.is_announced() => Err(JoinError::Interrupted),
-            Err(why) => Err(why.into()),
+            Err(JoinError::Refused(_)) if arrival.is_announced() => Err(JoinError::Interrupted),
+            Err(why) => Err(why),
         }
     }
 
     /// Sends a client what it asked for, as fast as it accepts it, and then makes it a member.
-    async fn bring_in(&self, client: &Client, channel: &Channel, arrival: &mut Arrival) -> Result<(), RecoverError> {
-        let unavailable = |why: String| Err(Unavailable(why).into());
+    async fn bring_in(
+        &self,
+        client: &Client,
+        channel: &Channel,
+        user: &Username,
+        arrival: &mut Arrival,
+    ) -> Result<(), JoinError> {
+        let unavailable = |why: String| Err(RecoverError::from(Unavailable(why)).into());
+        let mut sanctions = self.sanction_changes();
+        let known = timeout(self.options.join_timeout, sanctions.wait_for(|sanctions| sanctions.is_known())).await;
+        let Ok(Ok(before)) = known.map(|known| known.map(|known| known.clone())) else {
+            return unavailable("it is not known yet what holds on all servers".into());
+        };
         let join_timeout = self.options.join_timeout;
         let mut read: Option<Arc<Stretch>> = None;
         let mut deadline = Instant::now() + join_timeout;
@@ -70,6 +90,11 @@ impl Hub {
             // Fetch nothing for a client that has not accepted yet what it was sent before.
             if !client.free().await {
                 return unavailable("the client is being closed".into());
+            }
+            if let Some(room) = channel.room()
+                && let Some(banned) = self.sanctions().new_kick(&before, room, user)
+            {
+                return Err(JoinError::Kicked { banned, announced: arrival.is_announced() });
             }
             let step = {
                 // When thousands come at once, only a few are handled at a time, so that other tasks get their turns.
@@ -80,7 +105,7 @@ impl Hub {
             };
             match step {
                 Step::Entered => return Ok(()),
-                Step::Refused(Refusal::Overloaded) => return Err(RecoverError::Overloaded),
+                Step::Refused(Refusal::Overloaded) => return Err(RecoverError::Overloaded.into()),
                 Step::Refused(Refusal::NotAllowed) => return unavailable("Redis does not allow this channel".into()),
                 Step::Sent => {
                     // It is a member by now and cannot just go elsewhere, so wait longer.

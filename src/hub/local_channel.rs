@@ -211,6 +211,16 @@ impl LocalChannel {
         self.feed.audience.admit(client);
     }
 
+    /// Adds a member that gets nothing until it may hear.
+    pub(super) fn admit_deaf(&mut self, client: &Client) {
+        self.feed.audience.admit_deaf(client);
+    }
+
+    /// From now on this member gets what is put in line.
+    pub(super) fn hear(&mut self, client: ClientId) {
+        self.feed.audience.hear(client);
+    }
+
     /// Removes a member, which first gets what is in line.
     pub(super) fn leave(&mut self, client: ClientId) {
         self.arriving.remove(&client);

@@ -122,17 +122,25 @@ impl Hub {
         &self.origin_server
     }
 
-    /// Takes in a new client, which gets every broadcast until the membership is dropped.
-    pub fn connect(self: &Arc<Self>, recipient: Arc<dyn Recipient>) -> (Client, Membership) {
+    /// Takes in a new client until the membership is dropped. It gets every broadcast, at once or as soon as it
+    /// [may](Self::hear_broadcasts).
+    pub fn connect(self: &Arc<Self>, recipient: Arc<dyn Recipient>, hears: bool) -> (Client, Membership) {
         let id = ClientId(self.next_client.fetch_add(1, Ordering::Relaxed));
         let client = Client { id, recipient };
-        self.channels.act(&Channel::Broadcast, |broadcast, _| broadcast.admit(&client));
+        self.channels.act(&Channel::Broadcast, |broadcast, _| {
+            if hears { broadcast.admit(&client) } else { broadcast.admit_deaf(&client) }
+        });
         // Either this sees that the hub is closing, or the closing hub sees the new member.
         if let Some(code) = self.closing.get() {
             client.recipient.close(*code);
         }
         let membership = Membership::new(self.clone(), Channel::Broadcast, id);
         (client, membership)
+    }
+
+    /// From now on this client gets every broadcast.
+    pub fn hear_broadcasts(&self, client: &Client) {
+        self.channels.act(&Channel::Broadcast, |broadcast, _| broadcast.hear(client.id));
     }
 
     /// All connected clients.
@@ -157,6 +165,9 @@ impl Hub {
         let is_open = self.channels.peek(&Channel::Broadcast, LocalChannel::is_open).unwrap_or(false);
         if !is_open && troubles.is_empty() {
             troubles.push(Trouble::SubscriptionsMissing);
+        }
+        if !self.knows_sanctions() && troubles.is_empty() {
+            troubles.push(Trouble::SanctionsUnknown);
         }
         troubles
     }

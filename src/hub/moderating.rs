@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::Hub;
 use crate::{
     access::{Sanction, Sanctions},
-    broker::{FOR_EVER, Proclaimed, Rule, Unavailable, unix_millis},
+    broker::{FOR_EVER, ModerateError, Proclaimed, Rule, Unavailable, unix_millis},
     protocol::{Action, Measure, RoomId, Username},
 };
 
@@ -19,6 +19,11 @@ impl Hub {
     /// What holds on all servers now.
     pub fn sanctions(&self) -> Arc<Sanctions> {
         self.sanctions.borrow().clone()
+    }
+
+    /// Whether it is known what holds. Until then nobody joins or speaks, as it might be somebody who may not.
+    pub(super) fn knows_sanctions(&self) -> bool {
+        self.sanctions.borrow().is_known()
     }
 
     /// Tells when what holds on all servers changes.
@@ -39,8 +44,9 @@ impl Hub {
     /// to on this server, and are on the others as soon as these hear of it.
     ///
     /// # Errors
-    /// If the broker did not take it in time. It may hold all the same; trying again is safe.
-    pub async fn moderate(&self, room: Option<&RoomId>, measure: &Measure, by: &Username) -> Result<(), Unavailable> {
+    /// If the room has as many rules as it may, or the broker did not take it in time. It may hold all the same; trying
+    /// again is safe.
+    pub async fn moderate(&self, room: Option<&RoomId>, measure: &Measure, by: &Username) -> Result<(), ModerateError> {
         let taken = self.take(room, measure).await;
         let (action, user) = (measure.action.as_str(), measure.username.as_ref().map(Username::as_str));
         let (room, by, time) = (room.map(RoomId::as_str), by.as_str(), measure.time);
@@ -51,8 +57,9 @@ impl Hub {
         taken
     }
 
-    async fn take(&self, room: Option<&RoomId>, measure: &Measure) -> Result<(), Unavailable> {
-        let until = measure.time.map_or(FOR_EVER, |time| unix_millis().saturating_add(whole_millis(time)));
+    async fn take(&self, room: Option<&RoomId>, measure: &Measure) -> Result<(), ModerateError> {
+        let until =
+            measure.time.map_or(FOR_EVER, |time| unix_millis().saturating_add(whole_millis(time)).min(FOR_EVER));
         let user =
             |until: fn(Username, Option<u64>) -> Rule, time| measure.username.clone().map(|user| until(user, time));
         let (rule, banned) = match measure.action {
@@ -78,7 +85,7 @@ impl Hub {
             None => match &measure.username {
                 Some(user) => {
                     let mute = Sanction::Mute(user.as_str().to_owned());
-                    self.proclaim(&mute, (measure.action == Action::Mute).then_some(until)).await
+                    Ok(self.proclaim(&mute, (measure.action == Action::Mute).then_some(until)).await?)
                 }
                 None => Ok(()),
             },

@@ -50,6 +50,7 @@ impl Hub {
     /// # Errors
     /// If the sender may not speak in the room now, or the broker is away.
     pub async fn signal(&self, room: &RoomId, draft: &Draft, sender: &Client) -> Result<(), PublishError> {
+        self.demand_sanctions()?;
         let channel = Channel::Room(room.clone());
         let frame = self.broker.signal(&channel, draft).await?;
         self.channels.act(&channel, |local, _| local.signal(frame, sender.id));
@@ -62,6 +63,7 @@ impl Hub {
     /// # Errors
     /// If the broker did not answer in time.
     pub async fn history(&self, room: &RoomId, before: Option<Position>, limit: u64) -> Result<Event, Unavailable> {
+        self.demand_sanctions()?;
         let limit = limit.clamp(1, self.options.max_last.max(1));
         let past = match self.rules.keeps_history {
             true => self.broker.read_back(&Channel::Room(room.clone()), before, limit).await?,
@@ -70,6 +72,11 @@ impl Hub {
         let (epoch, has_more) = past.as_ref().map_or((None, false), |past| (Some(past.top.epoch), past.has_more));
         let messages = past.into_iter().flat_map(|past| past.entries).map(|entry| entry.item).collect();
         Ok(Event::History { room: room.clone(), epoch, messages, has_more })
+    }
+
+    fn demand_sanctions(&self) -> Result<(), Unavailable> {
+        let why = || Unavailable("it is not known yet what holds on all servers".into());
+        self.knows_sanctions().then_some(()).ok_or_else(why)
     }
 
     async fn publish_draft(
@@ -81,6 +88,7 @@ impl Hub {
         // Members of a channel that is not open yet could not get it.
         let local = self.channels.peek(channel, |local| (local.is_closed_to_members(), local.known()));
         let (is_closed, known) = local.unwrap_or_default();
+        self.demand_sanctions()?;
         if is_closed {
             return Err(Unavailable("the channel is not open yet".into()).into());
         }

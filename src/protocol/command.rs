@@ -10,6 +10,9 @@ use super::{
     RoomId, Username,
 };
 
+/// Longest time of a measure, in seconds.
+const LONGEST: u64 = 10 * 365 * 86_400;
+
 /// Longest pause of slow mode, in seconds.
 const SLOWEST: u64 = 86_400;
 
@@ -216,6 +219,11 @@ impl<'a> Fields<'a> {
         let seconds =
             self.seconds.map(|seconds| whole_number(seconds).ok_or_else(|| bad("`seconds` must be a number")));
         let seconds = seconds.transpose()?;
+        if seconds.is_some_and(|seconds| seconds > LONGEST) {
+            return Err(bad(
+                "`seconds` must be ten years at most, 315360000; leave it out for a measure without an end",
+            ));
+        }
         if action == Action::SlowMode && seconds.is_none_or(|seconds| seconds > SLOWEST) {
             return Err(bad("`seconds` must be the pause of slow mode, 86400 at most, or 0 to end it"));
         }

@@ -67,9 +67,10 @@ impl RoomId {
         self.0.starts_with('@')
     }
 
-    /// Checks the alphabet and the length, in characters.
+    /// Checks the alphabet and the length, in characters. A personal room may be as long as any setting allows, as it takes
+    /// up to three characters for each byte of a name.
     pub fn parse(name: &str, max: usize) -> Result<Self, NameError> {
-        check_length(name, max)?;
+        check_length(name, if name.starts_with('@') { Self::LONGEST } else { max })?;
         let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-_.:~@".contains(&b);
         if !name.bytes().all(allowed) {
             return Err(NameError::Alphabet);

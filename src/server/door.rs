@@ -89,6 +89,7 @@ fn limits(config: &Config) -> access::Limits {
         },
         new_rooms: rate(config.new_rooms),
         broadcasts: rate(config.broadcasts),
+        measures: rate(config.measures),
     }
 }
 
@@ -102,8 +103,14 @@ fn anonymous(config: &Config) -> Result<Grants, StartError> {
             let claim: Value = serde_json::from_str(text)
                 .map_err(|error| StartError::Anonymous(BadClaim::Shape(format!("{error}; or write nothing"))))?;
             let permissions = Permissions::read(&claim, config.max_room_length).map_err(StartError::Anonymous)?;
+            let of_users = |what| {
+                let text = format!("has {what}, which is for users with tokens alone; leave it out");
+                Err(StartError::Anonymous(BadClaim::Shape(text)))
+            };
             match permissions.unknown.first() {
                 Some(unknown) => Err(StartError::Anonymous(BadClaim::Shape(format!("{unknown} means nothing")))),
+                None if !permissions.auto_join.is_empty() => of_users("auto_join"),
+                None if permissions.grants.moderates() => of_users("moderate"),
                 None => Ok(permissions.grants),
             }
         }

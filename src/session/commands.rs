@@ -12,11 +12,14 @@ use super::{
     connection::{Connection, millis},
     context::Refused,
     lease::Lease,
-    state::{Action, Entry, banned, muted, not_joined, not_published, not_read, not_signalled, put_out},
+    state::{
+        Action, Entry, banned, kicked, muted, not_joined, not_moderated, not_published, not_read, not_signalled,
+        put_out,
+    },
 };
 use crate::{
     access::{Act, Dropped, Pass, Rate},
-    broker::PublishError,
+    broker::{ModerateError, PublishError, RecoverError},
     hub::{Hub, JoinError, Membership},
     protocol::{
         Channel, CloseCode, Draft, ErrorCode, Event, History, Item, MessageId, Position, Rejection, RoomId, Username,
@@ -35,7 +38,7 @@ pub(super) enum Outcome {
     Authenticated(Result<Arc<Pass>, Refused>),
     Joined(Entry, Result<Membership, JoinError>),
     Moderated(Event),
-    NotModerated(Option<RoomId>),
+    NotModerated(Option<RoomId>, ModerateError),
     /// The user is banned from this room.
     Banned(RoomId, u64),
     /// The client is too fast for this limit.
@@ -82,12 +85,18 @@ impl Connection {
                 self.answers.push(Item::Event(left));
             }
             Ok(Action::Moderate(room, measure, by, event)) => {
+                self.spend(Act::Message(text.len()))?;
                 self.send_answers();
-                let hub = self.context.hub.clone();
+                let (hub, charge) = (self.context.hub.clone(), self.charge(Limit::Measures));
                 self.pending = Some(Box::pin(async move {
+                    if let Some(charge) = charge
+                        && let Some(wait) = charge.pay(&hub).await
+                    {
+                        return Outcome::TooFast(charge.limit, wait, room, None);
+                    }
                     match hub.moderate(room.as_ref(), &measure, &by).await {
                         Ok(()) => Outcome::Moderated(event),
-                        Err(_) => Outcome::NotModerated(room),
+                        Err(why) => Outcome::NotModerated(room, why),
                     }
                 }));
             }
@@ -142,12 +151,12 @@ impl Connection {
         self.send_answers();
         let hub = self.context.hub.clone();
         self.pending = Some(Box::pin(async move {
-            let banned = match user {
-                Some(user) => hub.banned(&room, &user).await,
-                None => Ok(None),
-            };
-            if let Ok(Some(until)) = banned {
-                return Outcome::Banned(room, until);
+            if let Some(user) = user {
+                match hub.banned(&room, &user).await {
+                    Ok(None) => {}
+                    Ok(Some(until)) => return Outcome::Banned(room, until),
+                    Err(_) => return Outcome::NotRead(room),
+                }
             }
             match hub.history(&room, before, limit).await {
                 Ok(history) => Outcome::Read(history),
@@ -163,9 +172,10 @@ impl Connection {
         let charge = if entry.by_server { None } else { self.charge(Limit::NewRooms) };
         let (hub, client) = (self.context.hub.clone(), self.client.clone());
         self.pending = Some(Box::pin(async move {
-            // If the broker is away, joining says so.
-            if let Ok(Some(until)) = hub.banned(&entry.room, &entry.username).await {
-                return Outcome::Banned(entry.room, until);
+            match hub.banned(&entry.room, &entry.username).await {
+                Ok(None) => {}
+                Ok(Some(until)) => return Outcome::Banned(entry.room, until),
+                Err(why) => return Outcome::Joined(entry, Err(RecoverError::from(why).into())),
             }
             if let Some(charge) = charge
                 && hub.would_make(&entry.room).await
@@ -173,7 +183,7 @@ impl Connection {
             {
                 return Outcome::TooFast(charge.limit, wait, Some(entry.room), None);
             }
-            let result = hub.join(&client, &entry.room, entry.history).await;
+            let result = hub.join(&client, &entry.room, &entry.username, entry.history).await;
             Outcome::Joined(entry, result)
         }));
     }
@@ -198,7 +208,11 @@ impl Connection {
     /// What the user, or else the address, pays for something; `None` if it is free.
     fn charge(&self, limit: Limit) -> Option<Charge> {
         let limits = self.context.door.limits();
-        let rate = if limit == Limit::NewRooms { limits.new_rooms? } else { limits.broadcasts? };
+        let rate = match limit {
+            Limit::NewRooms => limits.new_rooms,
+            Limit::Broadcasts => limits.broadcasts,
+            _ => limits.measures,
+        }?;
         let user = self.session.pass().and_then(|pass| pass.user.as_ref());
         let who = match (user, &self.source) {
             (Some(user), _) => format!("user:{}", user.as_str()),
@@ -231,10 +245,7 @@ impl Connection {
             Outcome::Authenticated(Ok(pass)) => self.admit(&pass)?,
             Outcome::Authenticated(Err(why)) => self.turn_away(&why)?,
             Outcome::Moderated(event) => self.answers.push(Item::Event(event)),
-            Outcome::NotModerated(room) => {
-                let message = "this may not hold yet; try again";
-                self.refuse(Rejection { room, ..Rejection::new(ErrorCode::Unavailable, message) });
-            }
+            Outcome::NotModerated(room, why) => self.refuse(Rejection { room, ..not_moderated(&why) }),
             Outcome::Banned(room, until) => self.refuse(Rejection { room: Some(room), ..banned(until) }),
             Outcome::TooFast(limit, wait, room, id) => {
                 self.context.metrics.limited(limit);
@@ -243,6 +254,14 @@ impl Connection {
             Outcome::Joined(entry, Ok(membership)) => {
                 self.session.joined(entry, membership);
                 self.kick(&self.joins_under.clone());
+            }
+            Outcome::Joined(entry, Err(JoinError::Kicked { banned, announced: true })) => {
+                self.answers.push(Item::Event(kicked(entry.room, banned)));
+            }
+            Outcome::Joined(entry, Err(JoinError::Kicked { banned, .. })) => {
+                let code = if banned { ErrorCode::Banned } else { ErrorCode::Unavailable };
+                let message = "a moderator has removed you from this room meanwhile";
+                self.refuse(Rejection { room: Some(entry.room), ..Rejection::new(code, message) });
             }
             Outcome::Joined(entry, Err(_)) if entry.by_server => {
                 self.session.join_later(entry.room);
@@ -283,6 +302,7 @@ impl Connection {
             self.answers.push(Item::Event(left));
         }
         self.lease = Lease::of(Some(pass), Instant::now(), SystemTime::now());
+        self.context.hub.hear_broadcasts(&self.client);
         self.joins_from = None;
         self.answers.push(Item::Event(authenticated(pass)));
         // The token may have been revoked since it was checked.

@@ -52,7 +52,7 @@ pub(super) struct Connection {
     slowed_until: Option<Instant>,
     /// Until when not to join rooms for the client, after it failed.
     pub(super) joins_from: Option<Instant>,
-    /// Every client is a member of the broadcast channel.
+    /// Every client is a member of the broadcast channel, if perhaps a deaf one.
     broadcasts: Membership,
     pub(super) pending: Pending,
     /// Answers that go out together, before anything else happens.
@@ -74,7 +74,8 @@ impl Connection {
         source: Option<Source>,
         allowance: Allowance,
     ) -> Self {
-        let (client, broadcasts) = context.hub.connect(outbox.clone());
+        // Who has not said yet who it is hears nothing.
+        let (client, broadcasts) = context.hub.connect(outbox.clone(), pass.is_some());
         let (sanctions_changed, kept_to) = (changed(context.hub.sanction_changes()), context.hub.sanctions());
         Self {
             client,

@@ -2,7 +2,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use crate::{
     access::{Pass, Rights, Sanctions},
-    broker::{FOR_EVER, PublishError, RecoverError, unix_millis},
+    broker::{FOR_EVER, ModerateError, PublishError, RecoverError, unix_millis},
     protocol::{
         Channel, Command, Content, Draft, ErrorCode, Event, History, Limits, Measure, MessageId, Position, Rejection,
         Right, RoomId, Username,
@@ -195,10 +195,7 @@ impl<M> Session<M> {
         let (mut kept, mut ended) = (Vec::new(), Vec::new());
         for joined in self.rooms.drain(..) {
             match now.new_kick(before, &joined.room, &joined.username) {
-                Some(banned) => {
-                    let reason = Some(if banned { ErrorCode::Banned.as_str() } else { "kicked" });
-                    ended.push((joined.membership, Event::Left { room: joined.room, reason }));
-                }
+                Some(banned) => ended.push((joined.membership, kicked(joined.room, banned))),
                 None => kept.push(joined),
             }
         }
@@ -314,6 +311,11 @@ impl<M> Session<M> {
     }
 }
 
+/// A moderator has removed the user from a room. Returns what to tell the client.
+pub(super) fn kicked(room: RoomId, banned: bool) -> Event {
+    Event::Left { room, reason: Some(if banned { ErrorCode::Banned.as_str() } else { "kicked" }) }
+}
+
 /// [`Action::Join`] failed. Returns what to tell the client.
 pub(super) fn not_joined(room: RoomId, why: &RecoverError) -> Rejection {
     match why {
@@ -361,6 +363,17 @@ pub(super) fn not_signalled(room: RoomId, why: &PublishError) -> Option<Rejectio
 /// [`Action::ReadBack`] failed. Returns what to tell the client.
 pub(super) fn not_read(room: RoomId) -> Rejection {
     about(room, ErrorCode::Unavailable, "the server cannot read what was said at the moment; try again")
+}
+
+/// [`Action::Moderate`] failed. Returns what to tell the client.
+pub(super) fn not_moderated(why: &ModerateError) -> Rejection {
+    match why {
+        ModerateError::Full => {
+            let message = "this room has as many mutes and bans as it may; end some first";
+            Rejection::new(ErrorCode::Overloaded, message)
+        }
+        ModerateError::Unavailable(_) => Rejection::new(ErrorCode::Unavailable, "this may not hold yet; try again"),
+    }
 }
 
 /// A moderator has muted the user for so long.

@@ -18,11 +18,12 @@ pub enum Limit {
     SignalsPerConnection,
     NewRooms,
     Broadcasts,
+    Measures,
 }
 
 impl Limit {
     /// Every limit there is.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::ConnectionsPerAddress,
         Self::ConnectionsPerUser,
         Self::UpgradesPerAddress,
@@ -38,6 +39,7 @@ impl Limit {
         Self::SignalsPerConnection,
         Self::NewRooms,
         Self::Broadcasts,
+        Self::Measures,
     ];
 
     /// Its name in metrics and errors.
@@ -58,6 +60,7 @@ impl Limit {
             Self::SignalsPerConnection => "signals_per_connection",
             Self::NewRooms => "new_rooms",
             Self::Broadcasts => "broadcasts",
+            Self::Measures => "measures",
         }
     }
 }

@@ -9,7 +9,9 @@ use std::{
 use bytes::Bytes;
 use roomcast::{
     access::Rate,
-    broker::{Broker, FOR_EVER, Listener, MemoryBroker, PublishError, Published, RedisBroker, Rule},
+    broker::{
+        Broker, FOR_EVER, Listener, MOST_RULES, MemoryBroker, ModerateError, PublishError, Published, RedisBroker, Rule,
+    },
     config::Config,
     order::{LogSlice, Publication, ReadFrom},
     protocol::{Channel, Content, Draft, Envelope, EventName, Frame, MessageId, Position, RoomId, Stamp, Username},
@@ -618,6 +620,27 @@ async fn what_the_log_no_longer_keeps_is_not_read_backwards_either() {
         let young = subject.publish(&a, &draft("young", None)).await;
         let past = read().await;
         assert_eq!((past.entries, past.has_more), (vec![young], false));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_room_has_so_many_mutes_and_bans_and_forgets_those_that_have_ended() {
+    on_both(&[], async |subject| {
+        let (channel, broker) = (room("moderated"), &subject.broker);
+        let room = channel.room().unwrap();
+        let user = |number: usize| Username::parse(&format!("user-{number}"), 32).unwrap();
+        let soon = now() + 2_000;
+        let mute = async |number, until| broker.moderate(room, Rule::Muted(user(number), Some(until))).await;
+        mute(0, soon).await.unwrap();
+        futures_util::future::try_join_all((1..MOST_RULES).map(|number| mute(number, FOR_EVER))).await.unwrap();
+        if now() < soon {
+            assert!(matches!(mute(MOST_RULES, FOR_EVER).await, Err(ModerateError::Full)));
+        }
+        assert!(mute(1, FOR_EVER).await.is_ok(), "it is there already");
+        broker.moderate(room, Rule::Muted(user(2), None)).await.unwrap();
+        mute(MOST_RULES, FOR_EVER).await.unwrap();
+        eventually("the first has ended", async || mute(MOST_RULES + 1, FOR_EVER).await.ok()).await;
     })
     .await;
 }

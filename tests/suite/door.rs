@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Error;
 
-use crate::support::{Client, SECRET, Server, Token, in_seconds};
+use crate::support::{Client, Redis, SECRET, Server, Token, in_seconds};
 
 const KEYED: [(&str, &str); 2] = [("ROOMCAST_JWT_SECRET", SECRET), ("ROOMCAST_JWT_AUDIENCE", "chat")];
 
@@ -227,6 +227,29 @@ async fn another_token_on_the_open_socket_goes_on_and_ends_just_what_it_does_not
     assert_eq!(ann.closed().await, 4010);
     server.metric_is("ws_disconnects_total{reason=\"token_expired\"}", 1.0).await;
     server.metric_is("roomcast_memberships", 0.0).await;
+}
+
+#[tokio::test]
+async fn who_has_shown_no_token_hears_no_broadcast() {
+    let Some(redis) = Redis::start().await else { return };
+    let settings = [("ROOMCAST_JWT_SECRET", SECRET), ("ROOMCAST_JWT_AUDIENCE", "chat")];
+    let servers = [Server::with(&redis, "one", &settings).await, Server::with(&redis, "two", &settings).await];
+    let token = Token::of("ann", json!({"broadcast": true}));
+    let mut ann = authenticated(&servers[0], &token).await;
+    let mut silent = [servers[0].client().await, servers[1].client().await];
+    ann.send(&json!({"type": "broadcast", "text": "for those who may hear"})).await;
+    ann.expect("broadcast").await;
+    // The other server has it, too.
+    let mut far = authenticated(&servers[1], &token).await;
+    for client in &mut silent {
+        client.hears_nothing().await;
+        client.send(&json!({"type": "auth", "token": token.signed()})).await;
+        client.expect("authenticated").await;
+    }
+    far.send(&json!({"type": "broadcast", "text": "for all"})).await;
+    for client in silent.iter_mut().chain([&mut ann]) {
+        assert_eq!(client.expect("broadcast").await["text"], "for all");
+    }
 }
 
 #[tokio::test]

@@ -1,8 +1,11 @@
 //! Where the keys for tokens come from: settings, files and URLs, and what happens when those change or are away.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -11,7 +14,7 @@ use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
 };
 use tokio_util::task::AbortOnDropHandle;
 
@@ -59,6 +62,8 @@ struct Provider {
     /// What it answers; nothing while it is away.
     keys: Arc<Mutex<Option<String>>>,
     asked: Arc<AtomicUsize>,
+    /// Whether it keeps its answers back.
+    delays: Arc<AtomicBool>,
     _serving: AbortOnDropHandle<()>,
 }
 
@@ -67,23 +72,31 @@ impl Provider {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/jwks", listener.local_addr().unwrap());
         let (keys, asked) = (Arc::new(Mutex::new(keys.map(set))), Arc::new(AtomicUsize::new(0)));
-        let (answer, count) = (keys.clone(), asked.clone());
+        let delays = Arc::new(AtomicBool::new(false));
+        let (answer, count, is_late) = (keys.clone(), asked.clone(), delays.clone());
         #[allow(clippy::disallowed_methods, reason = "it ends with the provider")]
         let serving = tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
                 let _ = stream.read(&mut [0; 4096]).await;
                 count.fetch_add(1, Ordering::Relaxed);
+                while is_late.load(Ordering::Relaxed) {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
                 let body = answer.lock().unwrap().clone();
                 let (status, body) = body.map_or(("503 Away", String::new()), |body| ("200 OK", body));
                 let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
                 let _ = stream.write_all((head + &body).as_bytes()).await;
             }
         });
-        Self { url, keys, asked, _serving: AbortOnDropHandle::new(serving) }
+        Self { url, keys, asked, delays, _serving: AbortOnDropHandle::new(serving) }
     }
 
     fn has(&self, keys: Option<&[&Issuer]>) {
         *self.keys.lock().unwrap() = keys.map(set);
+    }
+
+    fn delays(&self, delays: bool) {
+        self.delays.store(delays, Ordering::Relaxed);
     }
 
     fn asked(&self) -> usize {
@@ -128,6 +141,36 @@ async fn keys_from_a_url_are_there_before_the_server_is_ready_and_stay_when_the_
     }
     assert!(admits(&server, &old.token()).await && admits(&server, &new.token()).await);
     assert_eq!(server.get("/readyz").await.0, 200);
+}
+
+/// Somebody without a token asks for a key that nobody has, and goes away at once.
+#[tokio::test]
+async fn who_goes_away_does_not_keep_new_keys_from_others() {
+    let (old, new, unknown) = (Issuer::new("old"), Issuer::new("new"), Issuer::new("unknown"));
+    let provider = Provider::start(Some(&[&old])).await;
+    let server = Server::in_memory(&[AUDIENCE, ("ROOMCAST_JWKS", &provider.url)]).await;
+    provider.has(Some(&[&new]));
+    provider.delays(true);
+    let before = provider.asked();
+    let request = format!(
+        "GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nAuthorization: Bearer {}\r\n\r\n",
+        unknown.token()
+    );
+    eventually("the provider is asked", async || {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        (provider.asked() > before).then_some(())
+    })
+    .await;
+    // The fetch goes on, although nobody is there any more who wanted it.
+    provider.delays(false);
+    assert!(admits(&server, &new.token()).await, "it waits for the fetch that is under way");
+    // No other is due yet. So nobody knows whether this key is new, and whoever has it may come back.
+    let mut late = server.client().await;
+    late.send(&json!({"type": "auth", "token": unknown.token()})).await;
+    assert_eq!(late.expect("error").await["code"], "unavailable");
+    assert_eq!(late.closed().await, 1013);
 }
 
 #[tokio::test]

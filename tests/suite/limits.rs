@@ -4,10 +4,14 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tokio::time::sleep;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::sleep,
+};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use crate::support::{Client, Redis, SECRET, Server, Token};
+use crate::support::{Client, Redis, SECRET, Server, Token, eventually};
 
 const ON: (&str, &str) = ("ROOMCAST_LIMITS", "on");
 
@@ -63,6 +67,35 @@ async fn flood(mut client: Client, frame: &Message) -> (Vec<Value>, u16) {
                 _ => {}
             }
         }
+    }
+}
+
+/// The answer to an upgrade with these bytes as `X-Forwarded-For`, and the connection.
+async fn upgrade_from(server: &Server, forwarded: &[u8]) -> (u16, TcpStream) {
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    let head = "GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nX-Forwarded-For: ";
+    stream.write_all(&[head.as_bytes(), forwarded, b"\r\n\r\n"].concat()).await.unwrap();
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await.unwrap();
+    (std::str::from_utf8(&answer[9..]).unwrap().parse().unwrap(), stream)
+}
+
+/// A proxy appends to what its client wrote, whatever that is.
+#[tokio::test]
+async fn nobody_evades_the_limits_of_an_address_by_what_it_writes_before_the_proxys_entry() {
+    let loopback_is_a_proxy = ("ROOMCAST_TRUSTED_PROXIES", "127.0.0.1");
+    let server = server(&[loopback_is_a_proxy, ("ROOMCAST_CONNECTIONS_PER_ADDRESS", "3")]).await;
+    for forwarded in [&b"198.51.100.7"[..], b"\xff, 198.51.100.7", b"\xc3\xa9,198.51.100.7", b"198.51.100.9, unknown"] {
+        let (mut statuses, mut open) = (Vec::new(), Vec::new());
+        for _ in 0..5 {
+            let (status, stream) = upgrade_from(&server, forwarded).await;
+            statuses.push(status);
+            open.push(stream);
+        }
+        assert_eq!(statuses, [101, 101, 101, 429, 429], "{}", forwarded.escape_ascii());
+        drop(open);
+        eventually("they are gone", async || (server.metric("ws_connected_clients").await == 0.0).then_some(())).await;
     }
 }
 

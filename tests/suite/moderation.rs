@@ -106,6 +106,141 @@ async fn who_is_banned_leaves_and_does_not_come_back() {
     assert_eq!(two.metric("roomcast_memberships").await, 3.0);
 }
 
+/// What held before a server started is not news to it.
+#[tokio::test]
+async fn who_may_be_back_is_not_removed_again_by_a_server_that_starts() {
+    let Some(redis) = Redis::start().await else { return };
+    let [one, two] = servers(&redis).await;
+    let mut moderator = moderator(&one).await;
+    let mut bob = member(&two, "lobby", "bob").await;
+    takes(&mut moderator, &json!({"room": "lobby", "action": "ban", "username": "bob"})).await;
+    bob.expect("left").await;
+    takes(&mut moderator, &json!({"room": "lobby", "action": "unban", "username": "bob"})).await;
+    drop(two);
+    for round in 0..5 {
+        let url = redis.url();
+        let name = format!("new-{round}");
+        let own = [("ROOMCAST_REDIS_URL", url.as_str()), ("ROOMCAST_ORIGIN_SERVER", &name)];
+        let new = Server::start(&[&own[..], &KEYED].concat());
+        // At once, before it is ready.
+        let mut bob = enter(&new, &Token::of("bob", json!({"rooms": {"*": ["*"]}}))).await;
+        eventually("the room is joined", async || {
+            bob.send(&json!({"type": "join", "room": "lobby"})).await;
+            (bob.next().await["type"] == "joined").then_some(())
+        })
+        .await;
+        new.is_ready().await;
+        bob.hears_nothing().await;
+    }
+}
+
+#[tokio::test]
+async fn who_is_banned_while_it_is_caught_up_gets_nothing_more() {
+    let Some(redis) = Redis::start().await else { return };
+    let [one, two] = servers(&redis).await;
+    let mut moderator = moderator(&one).await;
+    let mut ann = member(&one, "lobby", "ann").await;
+    let mut eve = enter(&two, &Token::of("eve", json!({"rooms": {"*": ["*"]}}))).await;
+    eve.send(&json!({"type": "join", "room": "lobby"})).await;
+    let start = eve.expect("joined").await;
+    eve.leave("lobby").await;
+    // More than fits into all buffers on the way.
+    let text = "x".repeat(16 << 10);
+    for _ in 0..250 {
+        ann.say("lobby", &text).await;
+        ann.texts(1).await;
+    }
+    let after = json!({"epoch": start["epoch"], "seq": start["seq"]});
+    eve.send(&json!({"type": "join", "room": "lobby", "after": after})).await;
+    eve.expect("joined").await;
+    eve.texts(1).await;
+    takes(&mut moderator, &json!({"room": "lobby", "action": "ban", "username": "eve"})).await;
+    ann.say("lobby", "after the ban").await;
+    ann.texts(1).await;
+    let mut heard = 1;
+    loop {
+        let event = eve.next().await;
+        match event["type"].as_str() {
+            Some("message") => {
+                assert_ne!(event["text"], "after the ban");
+                heard += 1;
+            }
+            _ => {
+                assert_eq!(event, json!({"type": "left", "room": "lobby", "reason": "banned"}));
+                break;
+            }
+        }
+    }
+    assert!(heard < 250, "{heard}: all of it was on its way before the ban, which shows nothing");
+}
+
+#[tokio::test]
+async fn a_ban_that_cannot_be_looked_up_lets_nobody_in() {
+    let Some(redis) = Redis::start().await else { return };
+    let [one, _two] = servers(&redis).await;
+    let mut moderator = moderator(&one).await;
+    let mut eve = enter(&one, &Token::of("eve", json!({"rooms": {"*": ["*"]}}))).await;
+    takes(&mut moderator, &json!({"room": "lobby", "action": "ban", "username": "eve"})).await;
+    let mut connection = redis.connect().await;
+    // Longer than a command may take, and shorter than a join.
+    let _: () = redis::cmd("CLIENT").arg("PAUSE").arg(2300).arg("ALL").query_async(&mut connection).await.unwrap();
+    for _ in 0..2 {
+        eve.send(&json!({"type": "join", "room": "lobby"})).await;
+        let code = eve.expect("error").await["code"].clone();
+        assert!(code == "unavailable" || code == "banned", "{code}");
+    }
+}
+
+#[tokio::test]
+async fn a_measure_of_whatever_length_ends_no_other() {
+    let Some(redis) = Redis::start().await else { return };
+    let [one, _two] = servers(&redis).await;
+    let mut moderator = moderator(&one).await;
+    takes(&mut moderator, &json!({"room": "lobby", "action": "ban", "username": "eve"})).await;
+    for seconds in [u64::MAX, 10_000_000_000_000_000, 315_360_001] {
+        moderator
+            .send(
+                &json!({"type": "moderate", "room": "lobby", "action": "mute", "username": "bob", "seconds": seconds}),
+            )
+            .await;
+        assert_eq!(moderator.expect("error").await["code"], "bad_field", "{seconds}");
+    }
+    let longest = json!({"room": "lobby", "action": "mute", "username": "bob", "seconds": 315_360_000});
+    takes(&mut moderator, &longest).await;
+    takes(&mut moderator, &json!({"room": "lobby", "action": "slow_mode", "seconds": 9})).await;
+    takes(&mut moderator, &json!({"room": "lobby", "action": "slow_mode", "seconds": 0})).await;
+    takes(&mut moderator, &json!({"room": "lobby", "action": "mute", "username": "ann", "seconds": 1})).await;
+    let mut eve = enter(&one, &Token::of("eve", json!({"rooms": {"*": ["*"]}}))).await;
+    eve.send(&json!({"type": "join", "room": "lobby"})).await;
+    assert_eq!(eve.expect("error").await["code"], "banned");
+    let mut bob = member(&one, "lobby", "bob").await;
+    assert_eq!(speaks(&mut bob, "lobby", "1").await.as_deref(), Some("muted"));
+}
+
+#[tokio::test]
+async fn a_moderator_takes_no_more_measures_than_one_person_would() {
+    let server = Server::in_memory(&[&KEYED[..], &[("ROOMCAST_LIMITS", "on")]].concat()).await;
+    let mut moderator = moderator(&server).await;
+    for number in 0..80 {
+        let user = format!("user-{number}");
+        moderator.send(&json!({"type": "moderate", "room": "a", "action": "kick", "username": user})).await;
+    }
+    let (mut taken, mut refused) = (0, 0);
+    while taken + refused < 80 {
+        let event = moderator.next().await;
+        match event["type"].as_str() {
+            Some("moderated") => taken += 1,
+            _ if event["room"] == "a" => {
+                assert!(event["code"] == "rate_limited" && event["retry_after_ms"].is_u64(), "{event}");
+                refused += 1;
+            }
+            _ => assert_eq!(event["code"], "rate_limited", "it is also told that it is fast"),
+        }
+    }
+    assert!(taken >= 50 && refused > 0, "{taken} {refused}");
+    assert_eq!(server.metric("roomcast_limited_total{limit=\"measures\"}").await, f64::from(refused));
+}
+
 #[tokio::test]
 async fn who_is_muted_everywhere_says_nothing_anywhere() {
     let Some(redis) = Redis::start().await else { return };

@@ -15,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 use self::{log::Log, logs::Logs, moderation::Moderation, purses::Purses};
 use super::{
-    Broker, Diagnosis, Listener, LookedUp, Proclaimed, PublishError, Published, RecoverError, Retention, Rule, Trouble,
-    Unavailable, interest::Interest, unix_millis,
+    Broker, Diagnosis, Listener, LookedUp, ModerateError, Proclaimed, PublishError, Published, RecoverError, Retention,
+    Rule, Trouble, Unavailable, interest::Interest, unix_millis,
 };
 use crate::{
     access::Rate,
@@ -78,6 +78,7 @@ impl Broker for MemoryBroker {
     fn listen(self: Arc<Self>, listener: Arc<dyn Listener>, stop: CancellationToken) -> BoxFuture<'static, ()> {
         self.listener.get_or_init(|| listener.clone());
         Box::pin(async move {
+            listener.sanctioned(&[]);
             listener.wanted().iter().for_each(|channel| listener.subscribed(channel));
             let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
             loop {
@@ -165,11 +166,8 @@ impl Broker for MemoryBroker {
         })
     }
 
-    fn moderate<'a>(&'a self, room: &'a RoomId, rule: Rule) -> BoxFuture<'a, Result<(), Unavailable>> {
-        Box::pin(async move {
-            self.moderation().entry(room.clone()).or_default().set(rule);
-            Ok(())
-        })
+    fn moderate<'a>(&'a self, room: &'a RoomId, rule: Rule) -> BoxFuture<'a, Result<(), ModerateError>> {
+        Box::pin(async move { self.moderation().entry(room.clone()).or_default().set(rule) })
     }
 
     fn banned<'a>(&'a self, room: &'a RoomId, user: &'a Username) -> BoxFuture<'a, Result<Option<u64>, Unavailable>> {

@@ -2,7 +2,7 @@ use std::{collections::HashMap, time::Duration};
 
 use tokio::time::Instant;
 
-use super::super::{PublishError, Rule, unix_millis};
+use super::super::{MOST_RULES, ModerateError, PublishError, Rule, unix_millis};
 use crate::protocol::Username;
 
 /// What holds for the speakers of one room.
@@ -16,20 +16,29 @@ pub(super) struct Moderation {
 }
 
 impl Moderation {
-    pub(super) fn set(&mut self, rule: Rule) {
+    pub(super) fn set(&mut self, rule: Rule) -> Result<(), ModerateError> {
+        let count = |muted: &HashMap<_, _>, banned: &HashMap<_, _>| muted.len() + banned.len();
+        if count(&self.muted, &self.banned) >= MOST_RULES {
+            let now = unix_millis();
+            self.muted.retain(|_, until| *until > now);
+            self.banned.retain(|_, until| *until > now);
+        }
+        let is_full = count(&self.muted, &self.banned) >= MOST_RULES;
         let (users, user, until) = match rule {
             Rule::Muted(user, until) => (&mut self.muted, user, until),
             Rule::Banned(user, until) => (&mut self.banned, user, until),
             Rule::Slow(pause) => {
                 self.pause = pause;
                 self.spoke.clear();
-                return;
+                return Ok(());
             }
         };
         match until {
+            Some(_) if is_full && !users.contains_key(&user) => return Err(ModerateError::Full),
             Some(until) => drop(users.insert(user, until)),
             None => drop(users.remove(&user)),
         }
+        Ok(())
     }
 
     /// Until when this user may not enter.

@@ -35,8 +35,8 @@ use tokio_util::sync::CancellationToken;
 pub use self::options::{ClientCertificate, Options};
 use self::shard::Shard;
 use super::{
-    Broker, Diagnosis, Listener, LookedUp, Proclaimed, PublishError, Published, RecoverError, Retention, Rule, Trouble,
-    Unavailable,
+    Broker, Diagnosis, Listener, LookedUp, ModerateError, Proclaimed, PublishError, Published, RecoverError, Retention,
+    Rule, Trouble, Unavailable,
 };
 use crate::{
     access::Rate,
@@ -122,7 +122,7 @@ impl Broker for RedisBroker {
         Box::pin(self.shard.reader.tops(channels))
     }
 
-    fn moderate<'a>(&'a self, room: &'a RoomId, rule: Rule) -> BoxFuture<'a, Result<(), Unavailable>> {
+    fn moderate<'a>(&'a self, room: &'a RoomId, rule: Rule) -> BoxFuture<'a, Result<(), ModerateError>> {
         Box::pin(async move { self.shard.sanctions.moderate(room, &rule).await })
     }
 

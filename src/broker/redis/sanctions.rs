@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::{
-    super::{FOR_EVER, Listener, Proclaimed, Rule, Unavailable, unix_millis},
+    super::{FOR_EVER, Listener, MOST_RULES, ModerateError, Proclaimed, Rule, Unavailable, unix_millis},
     failure::Failure,
     keys::Keys,
     publisher::Publisher,
@@ -20,6 +20,9 @@ use crate::protocol::{Channel, RoomId, Username};
 
 /// How often to see whether what holds on all servers has changed, in case that nothing was heard of it.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// How soon to look again if the first look failed.
+const FIRST_LOOK: Duration = Duration::from_millis(20);
 
 /// What holds for the speakers of rooms, and what holds on all servers, in Redis.
 ///
@@ -40,6 +43,8 @@ pub(super) struct Sanctions {
 
 #[derive(Default)]
 struct Known {
+    /// Whether the listener has been told.
+    is_told: bool,
     version: u64,
     entries: HashMap<String, u64>,
 }
@@ -58,7 +63,7 @@ impl Sanctions {
         }
     }
 
-    pub(super) async fn moderate(&self, room: &RoomId, rule: &Rule) -> Result<(), Unavailable> {
+    pub(super) async fn moderate(&self, room: &RoomId, rule: &Rule) -> Result<(), ModerateError> {
         let name = self.keys.channel(&Channel::Room(room.clone()));
         let (field, value) = match rule {
             Rule::Muted(user, until) => (format!("m:{}", user.as_str()), *until),
@@ -67,9 +72,13 @@ impl Sanctions {
         };
         let mut call = self.moderating.key(self.keys.moderation(&name));
         call.key(self.keys.meta(&name)).arg(field).arg(value.map_or(String::new(), |value| value.to_string()));
+        call.arg(MOST_RULES);
         let done: Result<String, Failure> =
             self.publisher.run(async |connection| call.invoke_async(connection).await).await;
-        Ok(done.map(drop)?)
+        match done.map_err(Unavailable::from)?.as_str() {
+            "full" => Err(ModerateError::Full),
+            _ => Ok(()),
+        }
     }
 
     pub(super) async fn banned(&self, room: &RoomId, user: &Username) -> Result<Option<u64>, Unavailable> {
@@ -110,7 +119,9 @@ impl Sanctions {
             if let Err(failure) = self.look(&**listener).await {
                 tracing::debug!(error = %failure, "cannot look what holds on all servers");
             }
-            let _ = timeout(LOOK, self.changed.notified()).await;
+            // Nobody comes in before it is known what holds.
+            let pause = if self.known().is_told { LOOK } else { FIRST_LOOK };
+            let _ = timeout(pause, self.changed.notified()).await;
             // Many changes at once are one.
             sleep(Duration::from_millis(5)).await;
         }
@@ -119,12 +130,15 @@ impl Sanctions {
     /// Reads what holds, if it has changed, and tells the listener.
     async fn look(&self, listener: &dyn Listener) -> Result<(), Failure> {
         let (entries_key, version_key) = self.keys.sanctions();
-        let known_version = self.known().version;
+        let (known_version, is_told) = {
+            let known = self.known();
+            (known.version, known.is_told)
+        };
         let mut asking = redis::cmd("GET");
         asking.arg(&version_key);
         let version: Option<u64> = self.publisher.run(async |connection| asking.query_async(connection).await).await?;
         let version = version.unwrap_or(0);
-        if version == known_version {
+        if is_told && version == known_version {
             return Ok(());
         }
         let mut reading = redis::pipe();
@@ -148,7 +162,7 @@ impl Sanctions {
             entries.extend(lost.into_iter().filter_map(|(text, until)| Some((text, until?))));
         }
         let all: Vec<(String, u64)> = entries.iter().map(|(text, until)| (text.clone(), *until)).collect();
-        *self.known() = Known { version, entries };
+        *self.known() = Known { is_told: true, version, entries };
         listener.sanctioned(&all);
         Ok(())
     }

@@ -15,7 +15,9 @@ pub struct Token {
 impl Token {
     /// A token for this user with this claim about rights, good for an hour.
     pub fn of(user: &str, rights: impl Into<Value>) -> Self {
-        Self { claims: json!({"sub": user, "aud": "chat", "exp": in_seconds(3600), "roomcast": rights.into()}) }
+        Self {
+            claims: json!({"sub": user, "aud": "chat", "iat": in_seconds(0), "exp": in_seconds(3600), "roomcast": rights.into()}),
+        }
     }
 
     /// With another claim.
