@@ -44,6 +44,9 @@ pub enum BadKey {
     /// A private key is not for servers that only check.
     #[error("has a private key, but only public ones belong here; make one with: openssl pkey -in private.pem -pubout")]
     Private,
+    /// The same of a key set.
+    #[error("has a private key (`d`), but only public ones belong here; take the key set that your issuer publishes")]
+    PrivateJwk,
     /// It is no PEM.
     #[error("is not PEM with public keys, as \"-----BEGIN PUBLIC KEY-----\" begins")]
     NoPem,
@@ -98,6 +101,11 @@ impl KeySet {
             keys: Vec<Value>,
         }
         let set: Jwks = serde_json::from_str(text).map_err(|error| BadKey::NoJwks(error.to_string()))?;
+        // Else whoever may read the servers' keys could make tokens.
+        let is_private = |key: &Value| key["kty"] != "oct" && key.get("d").is_some();
+        if set.keys.iter().any(is_private) {
+            return Err(BadKey::PrivateJwk);
+        }
         // One by one, so that a key of a kind to come does not spoil the others.
         let keys = set.keys.into_iter().filter_map(|key| serde_json::from_value::<Jwk>(key).ok());
         Self::of(keys.filter_map(|key| Key::from_jwk(&key)).collect(), BadKey::NoKey)

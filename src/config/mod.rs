@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use self::{
     parse::{
-        byte_rate, bytes, claims, duration, list, log_filter, log_format, number, optional, or_auto, or_off,
+        byte_rate, bytes, claims, duration, jwks, list, log_filter, log_format, number, optional, or_auto, or_off,
         origin_server, otlp_endpoint, parsed, rate, ratio, redis_prefix, redis_url, switch,
     },
     unknown::unknown,
@@ -139,7 +139,7 @@ settings! {
     jwt_public_key_file: Option<String> = "", optional(|value| Ok(value.to_owned()));
     /// Keys that check tokens as a JSON Web Key Set: the URL of one, or a file. A URL is fetched before the server is ready, every
     /// ten minutes, and when a token names a key that is not there, but at most every 10 s. A file is read again when it changes.
-    jwks: Option<String> = "", optional(|value| Ok(value.to_owned()));
+    jwks: Option<String> = "", optional(jwks);
     /// What a token's `aud` must name, one of a list with commas.
     jwt_audience: Vec<String> = "", list;
     /// What a token's `iss` must be, one of a list with commas. By default, anything.

@@ -124,6 +124,17 @@ pub(super) fn redis_url(value: &str) -> Result<Secret, String> {
     }
 }
 
+/// A URL, whose scheme is then in lower case, or a file.
+pub(super) fn jwks(value: &str) -> Result<String, String> {
+    let Some((scheme, rest)) = value.split_once("://") else { return Ok(value.to_owned()) };
+    let scheme = scheme.to_ascii_lowercase();
+    let has_host = rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '[');
+    if !matches!(scheme.as_str(), "http" | "https") || !has_host {
+        return Err(format!("is {value:?}, which is no URL of a host; write https://host/path, or the path of a file"));
+    }
+    Ok(format!("{scheme}://{rest}"))
+}
+
 pub(super) fn otlp_endpoint(value: &str) -> Result<String, String> {
     // Somebody may have put a password into it, so it is not shown.
     match value.split_once("://") {

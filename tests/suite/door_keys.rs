@@ -222,6 +222,13 @@ fn wrong_keys_end_the_start_with_the_remedy() {
         ("ROOMCAST_JWT_PUBLIC_KEY_FILE", file("b", "{}"), "is not PEM with public keys"),
         ("ROOMCAST_JWT_PUBLIC_KEY_FILE", file("c", &private), "openssl pkey"),
         ("ROOMCAST_JWKS", file("d", "{}"), "is not a JSON Web Key Set"),
+        (
+            "ROOMCAST_JWKS",
+            file("f", r#"{"keys":[{"kty":"EC","crv":"P-256","x":"","y":"","d":"AAAA"}]}"#),
+            "has a private key",
+        ),
+        ("ROOMCAST_JWKS", "https://".to_owned(), "is \"https://\", which is no URL of a host"),
+        ("ROOMCAST_JWKS", "HTTPS://".to_owned(), "which is no URL of a host"),
         ("ROOMCAST_JWKS", file("e", r#"{"keys":[{"kty":"oct","k":"AAAA"}]}"#), "no key that this server can use"),
     ] {
         let (code, error) = refuses_to_start(&[AUDIENCE, (setting, &value)]);
@@ -234,6 +241,8 @@ fn wrong_keys_end_the_start_with_the_remedy() {
         ("[]", "must be an object"),
         (r#"{"rooms":{"a*":["join"]}}"#, "\"a*\", which must have each *"),
         (r#"{"rooms":{"a":["publish"]}}"#, "the right \"publish\" means nothing"),
+        (r#"{"auto_join":["a"]}"#, "has auto_join, which is for users with tokens alone"),
+        (r#"{"moderate":["a"]}"#, "has moderate, which is for users with tokens alone"),
     ] {
         let (_, error) = refuses_to_start(&[("ROOMCAST_ANONYMOUS", value)]);
         assert!(error.contains("ROOMCAST_ANONYMOUS") && error.contains(text), "{value}: {error}");

@@ -3,7 +3,7 @@
 use redis::{AsyncCommands, aio::MultiplexedConnection};
 use serde_json::{Value, json};
 
-use crate::support::{Client, Redis, Server, eventually};
+use crate::support::{Client, Redis, SECRET, Server, Token, eventually};
 
 async fn command(connection: &mut MultiplexedConnection, command: &str) {
     let mut words = command.split_whitespace();
@@ -217,7 +217,13 @@ async fn the_documented_rights_are_enough() {
     command(&mut connection, "CONFIG SET maxmemory 1gb").await;
     // A server must select a database other than 0.
     let url = redis.url().replace("//", "//chat:pw@").replace("/0", "/3");
-    let settings = [("ROOMCAST_REDIS_URL", url.as_str()), ("ROOMCAST_COMPARE_INTERVAL", "100ms")];
+    let settings = [
+        ("ROOMCAST_REDIS_URL", url.as_str()),
+        ("ROOMCAST_COMPARE_INTERVAL", "100ms"),
+        ("ROOMCAST_JWT_SECRET", SECRET),
+        ("ROOMCAST_JWT_AUDIENCE", "chat"),
+        ("ROOMCAST_ANONYMOUS", r#"{"rooms":{"*":["*"]},"broadcast":true}"#),
+    ];
     let server = Server::start(&settings);
     server.is_ready().await;
     let mut ann = server.member("lobby", "ann").await;
@@ -228,6 +234,28 @@ async fn the_documented_rights_are_enough() {
     back.send(&json!({"type": "join", "room": "lobby", "username": "back", "last": 1})).await;
     back.expect("joined").await;
     assert_eq!(back.texts(1).await, ["hello"]);
+    back.send(&json!({"type": "signal", "room": "lobby", "event": "typing"})).await;
+    ann.expect("signal").await;
+    back.send(&json!({"type": "history", "room": "lobby"})).await;
+    back.expect("history").await;
+    let moderator = Token::of("mod", json!({"moderate": ["*"]}));
+    let mut moderator = Client::dial_with(
+        &format!("ws://{}/ws", server.address),
+        &[("authorization", &format!("Bearer {}", moderator.signed()))],
+    )
+    .await
+    .expect("a WebSocket");
+    moderator.expect("authenticated").await;
+    for measure in [
+        json!({"type": "moderate", "action": "mute", "room": "lobby", "username": "eve", "seconds": 600}),
+        json!({"type": "moderate", "action": "slow_mode", "room": "lobby", "seconds": 1}),
+        json!({"type": "moderate", "action": "slow_mode", "room": "lobby", "seconds": 0}),
+        json!({"type": "moderate", "action": "kick", "room": "lobby", "username": "eve"}),
+        json!({"type": "moderate", "action": "unmute", "room": "lobby", "username": "eve"}),
+    ] {
+        moderator.send(&measure).await;
+        moderator.expect("moderated").await;
+    }
     back.leave("lobby").await;
     server.metric_is("roomcast_rooms", 1.0).await;
     let stats: String = redis::cmd("ACL")
