@@ -4,6 +4,7 @@
 
 mod address;
 mod allowance;
+mod api_keys;
 mod claims;
 mod door;
 mod grants;
@@ -21,6 +22,7 @@ mod verifier;
 pub use self::{
     address::{ClientAddress, Networks, Source, client_address},
     allowance::{Act, Allowance, Alone, Dropped, Verdict},
+    api_keys::{ApiKey, ApiKeySource, ApiKeys, BadApiKeys, Scope},
     claims::{BadClaim, Permissions},
     door::{Door, Limits, Surroundings},
     grants::{Grants, Rights},

@@ -1,5 +1,5 @@
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -34,6 +34,13 @@ pub enum Sanction {
         /// Whether the user may not come back.
         banned: bool,
     },
+    /// The connections of this user end. The time makes two of these differ.
+    Disconnect {
+        /// The user.
+        user: String,
+        /// When, in Unix milliseconds.
+        at: u64,
+    },
 }
 
 impl Sanction {
@@ -67,6 +74,7 @@ pub struct Sanctions {
     muted: HashMap<String, u64>,
     /// By room and user, when, and whether the user may not come back. So a connection looks once for each of its rooms.
     kicks: HashMap<String, HashMap<String, BTreeSet<(u64, bool)>>>,
+    disconnects: HashSet<(String, u64)>,
 }
 
 impl Sanctions {
@@ -82,6 +90,7 @@ impl Sanctions {
                 Ok(Sanction::Kick { room, user, at, banned }) => {
                     all.kicks.entry(room).or_default().entry(user).or_default().insert((at, banned));
                 }
+                Ok(Sanction::Disconnect { user, at }) => drop(all.disconnects.insert((user, at))),
                 Err(error) => tracing::debug!(%error, "a sanction that this version does not know"),
             }
         }
@@ -103,6 +112,11 @@ impl Sanctions {
     pub fn muted(&self, user: &Username, now: SystemTime) -> Option<Option<Duration>> {
         let left = self.muted.get(user.as_str())?.checked_sub(millis(now)).filter(|left| *left > 0)?;
         Some((left < CENTURIES).then(|| Duration::from_millis(left)))
+    }
+
+    /// Whether what is new since `before` ends the connections of a user for whom `is_whom` holds.
+    pub fn newly_disconnects(&self, before: &Self, is_whom: impl Fn(&str) -> bool) -> bool {
+        before.is_known && self.disconnects.difference(&before.disconnects).any(|(user, _)| is_whom(user))
     }
 
     /// The kick, among those that are new since `before`, that has this user leave this room, and whether it may come
@@ -179,6 +193,15 @@ mod tests {
         assert_eq!(one.new_kick(&Sanctions::default(), &room, &ann), None, "the server has just started");
         assert_eq!(two.new_kick(&one, &room, &ann), Some(true));
         assert_eq!(one.new_kick(&none, &room, &Username::parse("bob", 9).unwrap()), None);
+    }
+
+    #[test]
+    fn a_disconnect_is_new_once_and_for_its_user() {
+        let gone = |at| (Sanction::Disconnect { user: "ann".into(), at }, NOW);
+        let (none, one, two) = (all(&[]), all(&[gone(1)]), all(&[gone(1), gone(2)]));
+        let is_ann = |user: &str| user == "ann";
+        assert!(one.newly_disconnects(&none, is_ann) && two.newly_disconnects(&one, is_ann));
+        assert!(!one.newly_disconnects(&one, is_ann) && !one.newly_disconnects(&none, |user| user == "bob"));
     }
 
     #[test]

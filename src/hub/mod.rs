@@ -54,6 +54,7 @@ pub use self::{
     join::JoinError,
     membership::Membership,
     options::Options,
+    publish::Receipt,
     recipient::{Client, Recipient},
 };
 use crate::{

@@ -39,20 +39,36 @@ impl Hub {
         self.proclaim(sanction, Some(until.map_or(FOR_EVER, millis))).await
     }
 
-    /// Takes a measure in a room, or without one everywhere, and logs who took it. When this returns, it holds: a muted user's message is
-    /// refused and a banned user does not come in, on whatever server, and those who must leave the room have been told
-    /// to on this server, and are on the others as soon as these hear of it.
+    /// Takes a measure in a room, or without one everywhere, and logs who took it. When this returns, it holds: a muted
+    /// user's message is refused and a banned user does not come in, on whatever server, and those who must leave the room
+    /// have been told to on this server, and are on the others as soon as these hear of it.
     ///
     /// # Errors
     /// If the room has as many rules as it may, or the broker did not take it in time. It may hold all the same; trying
     /// again is safe.
-    pub async fn moderate(&self, room: Option<&RoomId>, measure: &Measure, by: &Username) -> Result<(), ModerateError> {
+    pub async fn moderate(&self, room: Option<&RoomId>, measure: &Measure, by: &str) -> Result<(), ModerateError> {
         let taken = self.take(room, measure).await;
         let (action, user) = (measure.action.as_str(), measure.username.as_ref().map(Username::as_str));
-        let (room, by, time) = (room.map(RoomId::as_str), by.as_str(), measure.time);
+        let (room, time) = (room.map(RoomId::as_str), measure.time);
         match &taken {
             Ok(()) => tracing::info!(action, room, user, ?time, by, "moderated"),
             Err(error) => tracing::warn!(action, room, user, ?time, by, %error, "not moderated"),
+        }
+        taken
+    }
+
+    /// Closes the connections that a user has now, on all servers, and logs who did it. A server that is cut off does it
+    /// when it is back, if that is within the hour.
+    ///
+    /// # Errors
+    /// If the broker did not take it in time. It may hold all the same; trying again is safe.
+    pub async fn disconnect(&self, user: &Username, by: &str) -> Result<(), Unavailable> {
+        let user = user.as_str();
+        let sanction = Sanction::Disconnect { user: user.to_owned(), at: unix_millis() };
+        let taken = self.proclaim(&sanction, Some(unix_millis() + whole_millis(KICK))).await;
+        match &taken {
+            Ok(()) => tracing::info!(user, by, "disconnected"),
+            Err(error) => tracing::warn!(user, by, %error, "not disconnected"),
         }
         taken
     }

@@ -13,6 +13,17 @@ use crate::{
 /// How long a publisher waits, at most, for overloaded members.
 const PATIENCE: Duration = Duration::from_millis(100);
 
+/// What became of a message that is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// Its place; none without history.
+    pub position: Option<Position>,
+    /// When it got its place, in Unix milliseconds, if that is known.
+    pub ts: Option<u64>,
+    /// Whether it was kept before, so that this made no second message.
+    pub is_repeated: bool,
+}
+
 impl Hub {
     /// Publishes to a channel, and delivers the message in its place to this server's members, if there are any. When
     /// this returns, the broker has the message, and it is in line for the members unless earlier messages are still
@@ -28,7 +39,7 @@ impl Hub {
         channel: &Channel,
         draft: &Draft,
         sender: Option<&Client>,
-    ) -> Result<Option<Position>, PublishError> {
+    ) -> Result<Receipt, PublishError> {
         let span = self.tracer.publish(channel);
         let traced = trace::traceparent(&span).map(|traceparent| {
             let mut draft = draft.clone();
@@ -84,7 +95,7 @@ impl Hub {
         channel: &Channel,
         draft: &Draft,
         sender: Option<&Client>,
-    ) -> Result<Option<Position>, PublishError> {
+    ) -> Result<Receipt, PublishError> {
         // Members of a channel that is not open yet could not get it.
         let local = self.channels.peek(channel, |local| (local.is_closed_to_members(), local.known()));
         let (is_closed, known) = local.unwrap_or_default();
@@ -94,9 +105,9 @@ impl Hub {
         }
         let started = Instant::now();
         let published = if self.rules.keeps_history {
-            self.publish_in_order(channel, draft, known, sender).await.map(Some)
+            self.publish_in_order(channel, draft, known, sender).await
         } else {
-            self.publish_unplaced(channel, draft, sender).await.map(|()| None)
+            self.publish_unplaced(channel, draft, sender).await
         };
         self.metrics.publish_duration.observe(started.elapsed());
         if matches!(published, Err(PublishError::Unavailable(_))) {
@@ -111,20 +122,20 @@ impl Hub {
         draft: &Draft,
         known: Option<Position>,
         sender: Option<&Client>,
-    ) -> Result<Position, PublishError> {
+    ) -> Result<Receipt, PublishError> {
         Ok(match self.broker.publish(channel, draft, known).await? {
             Published::New(publication) => {
-                let position = publication.position;
+                let (position, ts) = (publication.position, publication.ts);
                 let ack = ack(channel, draft, Some(position));
                 self.deliver(channel, sender, ack, |local, now| local.accept(publication, now));
-                position
+                Receipt { position: Some(position), ts: Some(ts), is_repeated: false }
             }
             Published::Repeated(position) => {
                 self.metrics.publishes_repeated.inc();
                 let ack = ack(channel, draft, Some(position));
                 // The first answer may have been lost, and the delivery with it.
                 self.deliver(channel, sender, ack, |local, now| local.observe(position, now));
-                position
+                Receipt { position: Some(position), ts: None, is_repeated: true }
             }
         })
     }
@@ -134,12 +145,13 @@ impl Hub {
         channel: &Channel,
         draft: &Draft,
         sender: Option<&Client>,
-    ) -> Result<(), PublishError> {
-        let frame = draft.unnumbered(unix_millis());
+    ) -> Result<Receipt, PublishError> {
+        let ts = unix_millis();
+        let frame = draft.unnumbered(ts);
         self.deliver_unplaced(channel, &frame);
         self.broker.send(channel, &frame).await?;
         self.deliver(channel, sender, ack(channel, draft, None), |_, _| ());
-        Ok(())
+        Ok(Receipt { position: None, ts: Some(ts), is_repeated: false })
     }
 
     /// Acts on a channel, if this server has it, and under the same lock sends the sender what is in line for it and

@@ -204,11 +204,13 @@ pub enum CloseCode {
     TooFast,
     /// 4501: the client showed no token in time, or one that is refused.
     Unauthorized,
+    /// 4510: somebody has ended the connections of this user.
+    Disconnected,
 }
 
 impl CloseCode {
     /// Every code there is, for documentation, metrics and tests.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Normal,
         Self::ProtocolError,
         Self::Binary,
@@ -222,6 +224,7 @@ impl CloseCode {
         Self::TokenExpired,
         Self::TooFast,
         Self::Unauthorized,
+        Self::Disconnected,
     ];
 
     /// The number in the close frame.
@@ -240,6 +243,7 @@ impl CloseCode {
             Self::TokenExpired => 4010,
             Self::TooFast => 4029,
             Self::Unauthorized => 4501,
+            Self::Disconnected => 4510,
         }
     }
 
@@ -259,6 +263,7 @@ impl CloseCode {
             Self::TokenExpired => "token_expired",
             Self::TooFast => "too_fast",
             Self::Unauthorized => "unauthorized",
+            Self::Disconnected => "disconnected",
         }
     }
 }

@@ -94,7 +94,7 @@ impl Connection {
                     {
                         return Outcome::TooFast(charge.limit, wait, room, None);
                     }
-                    match hub.moderate(room.as_ref(), &measure, &by).await {
+                    match hub.moderate(room.as_ref(), &measure, by.as_str()).await {
                         Ok(()) => Outcome::Moderated(event),
                         Err(why) => Outcome::NotModerated(room, why),
                     }

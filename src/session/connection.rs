@@ -190,13 +190,16 @@ impl Connection {
     /// Keeps to what holds on all servers now.
     ///
     /// # Errors
-    /// If the client's token is revoked.
+    /// If the client's token is revoked, or somebody ends its connection.
     pub(super) fn keep_to_sanctions(&mut self) -> Result<(), End> {
         let now = self.context.hub.sanctions();
         if self.session.pass().is_some_and(|pass| now.revoke(pass, SystemTime::now())) {
             self.turn_away(&Refused::Token(TokenError::Revoked))?;
         }
         let before = std::mem::replace(&mut self.kept_to, now);
+        if self.kept_to.newly_disconnects(&before, |user| self.session.is_of(user)) {
+            return Err(CloseCode::Disconnected.into());
+        }
         self.kick(&before);
         Ok(())
     }

@@ -13,5 +13,5 @@ mod state;
 
 pub use self::{
     context::{Arrival, Context, Options, Refused},
-    state::Rules,
+    state::{Rules, banned, muted, not_published},
 };

@@ -93,6 +93,14 @@ impl<M> Session<M> {
         self.pass.as_ref()
     }
 
+    /// Whether this is the client's user or, without a token, its name in some room.
+    pub(super) fn is_of(&self, user: &str) -> bool {
+        match self.pass.as_ref().and_then(|pass| pass.user.as_ref()) {
+            Some(own) => own.as_str() == user,
+            None => self.rooms.iter().any(|joined| joined.username.as_str() == user),
+        }
+    }
+
     /// The client has shown a true token: from now on it has this pass. Returns the memberships that it no longer
     /// allows, each with what to tell the client; all others stay as they are.
     ///
@@ -332,8 +340,8 @@ pub(super) fn put_out(room: RoomId) -> Event {
     Event::Left { room, reason: Some(ErrorCode::Unavailable.as_str()) }
 }
 
-/// [`Action::Publish`] failed. Returns what to tell the client.
-pub(super) fn not_published(channel: &Channel, id: Option<MessageId>, why: &PublishError) -> Rejection {
+/// A message was not published. Returns what to tell its sender.
+pub fn not_published(channel: &Channel, id: Option<MessageId>, why: &PublishError) -> Rejection {
     let rejection = match why {
         PublishError::IdConflict => {
             Rejection::new(ErrorCode::IdConflict, "this `id` belongs to another message; ids must be unique")
@@ -377,13 +385,13 @@ pub(super) fn not_moderated(why: &ModerateError) -> Rejection {
 }
 
 /// A moderator has muted the user for so long.
-pub(super) fn muted(left: Option<Duration>) -> Rejection {
+pub fn muted(left: Option<Duration>) -> Rejection {
     let retry_after_ms = left.and_then(|left| u64::try_from(left.as_millis()).ok());
     Rejection { retry_after_ms, ..Rejection::new(ErrorCode::Muted, "a moderator has muted you") }
 }
 
 /// A moderator has banned the user from the room until then.
-pub(super) fn banned(until: u64) -> Rejection {
+pub fn banned(until: u64) -> Rejection {
     let rejection = Rejection::new(ErrorCode::Banned, "a moderator has banned you from this room");
     Rejection { retry_after_ms: left(until).and_then(|left| u64::try_from(left.as_millis()).ok()), ..rejection }
 }
