@@ -1,4 +1,8 @@
-use std::{net::IpAddr, sync::Arc, time::SystemTime};
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use tokio::time::Instant;
 
@@ -6,7 +10,7 @@ use super::{
     Allowance, Alone, Grants, KeyStore, Ledger, Networks, NoSeat, Pass, Rate, Seat, Sites, Source, Together,
     TokenError, Verifier, client_address,
 };
-use crate::protocol::Username;
+use crate::{protocol::Username, telemetry::Limit};
 
 /// Decides who comes in: checks tokens against the keys there are, says what those may do who have none, and how much
 /// each may take.
@@ -107,6 +111,15 @@ impl Door {
     /// If it has as many as it may.
     pub fn user_seat(&self, user: &Username, now: Instant) -> Result<Seat, NoSeat> {
         self.users.seat(user.clone(), now)
+    }
+
+    /// A user says something outside a connection.
+    ///
+    /// # Errors
+    /// If it says too much: for which limit, and how long to wait.
+    pub fn spend(&self, user: &Username, bytes: usize, now: Instant) -> Result<(), (Limit, Duration)> {
+        let limits = [Limit::MessagesPerUser, Limit::BytesPerUser];
+        self.users.spend(user.clone(), bytes, now).map_err(|(index, wait)| (limits[index], wait))
     }
 
     /// What a connection may do that has this place among those from its address.

@@ -81,11 +81,7 @@ impl<K: Eq + Hash> Ledger<K> {
     /// If it has as many as it may, or they come too fast.
     pub fn seat(&self, key: K, now: Instant) -> Result<Seat, NoSeat> {
         let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
-        if accounts.by_key.len() >= accounts.tidy_at {
-            accounts.by_key.retain(|_, account| !account.is_settled(now));
-            accounts.tidy_at = FEW + 2 * accounts.by_key.len();
-        }
-        let account = accounts.by_key.entry(key).or_insert_with(|| Arc::new(Account::new(self.limits)));
+        let account = accounts.of(key, self.limits, now);
         if let Some(rate) = self.limits.upgrades {
             account.buckets().upgrades.take(rate, 1.0, now).map_err(NoSeat::Upgrades)?;
         }
@@ -95,6 +91,35 @@ impl<K: Eq + Hash> Ledger<K> {
         }
         account.connections.fetch_add(1, Ordering::Relaxed);
         Ok(Seat(account.clone()))
+    }
+}
+
+impl<K: Eq + Hash> Ledger<K> {
+    /// One message of this many bytes outside a connection, which must fit into what is left.
+    ///
+    /// # Errors
+    /// Which is used up, messages (0) or bytes (1), and for how long.
+    pub(super) fn spend(&self, key: K, bytes: usize, now: Instant) -> Result<(), (usize, Duration)> {
+        let account = self.accounts.lock().unwrap_or_else(PoisonError::into_inner).of(key, self.limits, now).clone();
+        let mut buckets = account.buckets();
+        if let Some(rate) = self.limits.messages {
+            buckets.messages.take(rate, 1.0, now).map_err(|wait| (0, wait))?;
+        }
+        if let Some(rate) = self.limits.bytes {
+            buckets.bytes.take(rate, bytes as f64, now).map_err(|wait| (1, wait))?;
+        }
+        Ok(())
+    }
+}
+
+impl<K: Eq + Hash> Accounts<K> {
+    /// The account of somebody; forgets others that owe nothing when there are many.
+    fn of(&mut self, key: K, limits: Together, now: Instant) -> &Arc<Account> {
+        if self.by_key.len() >= self.tidy_at {
+            self.by_key.retain(|_, account| !account.is_settled(now));
+            self.tidy_at = FEW + 2 * self.by_key.len();
+        }
+        self.by_key.entry(key).or_insert_with(|| Arc::new(Account::new(limits)))
     }
 }
 
@@ -170,6 +195,18 @@ mod tests {
         drop(seat);
         let other = ledger.seat("a", now).unwrap();
         assert_eq!(other.owe(1, 0, now), [Duration::from_secs(1); 2]);
+    }
+
+    #[test]
+    fn what_is_said_outside_a_connection_goes_on_the_same_account() {
+        let ledger =
+            Ledger::new(Together { messages: rate(1.0, 3.0), bytes: rate(100.0, 100.0), ..Together::default() });
+        let now = Instant::now();
+        assert_eq!(ledger.spend("a", 90, now), Ok(()));
+        assert_eq!(ledger.spend("a", 20, now), Err((1, Duration::from_millis(100))));
+        assert_eq!(ledger.seat("a", now).unwrap().owe(1, 0, now)[0], Duration::ZERO);
+        assert_eq!(ledger.spend("a", 0, now), Err((0, Duration::from_secs(1))));
+        assert_eq!(ledger.spend("b", 0, now), Ok(()));
     }
 
     #[test]

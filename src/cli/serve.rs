@@ -142,14 +142,17 @@ fn announce(config: &Config, server: &Server) {
         let here = |address| health::url_of(address).unwrap_or_else(|_| format!("http://{address}"));
         let (door, probes) = (here(address), here(probes));
         // The page to open comes first, because people want that first.
+        let api =
+            server.api_address().map_or(String::new(), |api| format!("  api       {}/v1/openapi.json\n", here(api)));
         let page = if config.page { format!("{door}/\n\n") } else { String::new() };
         print(&format!(
             "{page}roomcast {version} is listening, with the {broker} broker, as {name}\n  \
              chat      ws{}/ws\n  \
              ready     {probes}/readyz\n  \
-             metrics   {probes}/metrics\n",
+             metrics   {probes}/metrics\n{api}",
             door.trim_start_matches("http"),
         ));
     }
-    tracing::info!(%address, %probes, origin_server = name, broker, "listening");
+    let api = server.api_address().map(tracing::field::display);
+    tracing::info!(%address, %probes, api, origin_server = name, broker, "listening");
 }

@@ -75,6 +75,14 @@ settings! {
     /// Separate address and port for `/healthz`, `/readyz` and `/metrics`, such as `0.0.0.0:8081`. They then leave the
     /// clients' port, and a thread of their own answers them.
     probe_listen: Option<SocketAddr> = "", optional(parsed("an address and a port, such as 0.0.0.0:8081"));
+    /// Address and port of the HTTP API for back ends, such as `0.0.0.0:8082`; see docs/api.md. Without it, there is no API.
+    api_listen: Option<SocketAddr> = "", optional(parsed("an address and a port, such as 0.0.0.0:8082"));
+    /// Keys of the API: a list with commas of `name:scopes:key`, such as `shop:publish+read:…`. The scopes are `publish`, `read` and
+    /// `admin`; `publish(orders:*|news)` holds for these rooms alone. A key has 24 characters or more. Holders of a client's token
+    /// need none for what their token allows.
+    api_keys: Option<Secret> = "", optional(|value| Ok(Secret(value.to_owned())));
+    /// File with such keys, one on each line. It is read again when it changes, so that one key can replace another.
+    api_keys_file: Option<String> = "", optional(|value| Ok(value.to_owned()));
     /// Whether browsers get a chat page at `/` and the JavaScript client at `/roomcast.js`: `on` or `off`. The page can do no more
     /// than any client. With `off`, `/` is a short text.
     page: bool = "on", switch;
@@ -376,6 +384,23 @@ impl Config {
         }
         if self.listen.port() != 0 && self.probe_listen == Some(self.listen) {
             problem("probe_listen", "is the address of ROOMCAST_LISTEN; take another port".to_owned());
+        }
+        let has_api_keys = self.api_keys.is_some() || self.api_keys_file.is_some();
+        if self.api_listen.is_some() && !has_api_keys && !self.has_keys() {
+            let text = "is set, but nobody could call the API; set ROOMCAST_API_KEYS or ROOMCAST_API_KEYS_FILE too";
+            problem("api_listen", text.to_owned());
+        }
+        if self.api_listen.is_none() && has_api_keys {
+            let field = if self.api_keys.is_some() { "api_keys" } else { "api_keys_file" };
+            problem(
+                field,
+                "is set, but the API has no address; set ROOMCAST_API_LISTEN, such as 0.0.0.0:8082".to_owned(),
+            );
+        }
+        if let Some(api) = self.api_listen.filter(|api| api.port() != 0)
+            && (api == self.listen || Some(api) == self.probe_listen)
+        {
+            problem("api_listen", "is the address of clients or of the probes; take another port".to_owned());
         }
         if self.outbox_bytes < 2 * self.max_frame_bytes {
             let text = format!(

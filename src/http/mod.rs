@@ -1,5 +1,6 @@
 //! The HTTP side: the upgrade, the page, the probes and the metrics.
 
+mod api;
 mod credential;
 mod handshake;
 mod listener;
@@ -24,6 +25,11 @@ use serde_json::json;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
+pub use self::{
+    api::{Api, Options as ApiOptions},
+    listener::{listen, serve},
+    plain::PlainBound,
+};
 use self::{
     credential::{Credential, Place},
     page::Page,
@@ -32,15 +38,11 @@ use self::{
     readiness::Readiness,
     upgrade::Upgrade,
 };
-pub use self::{
-    listener::{listen, serve},
-    plain::PlainBound,
-};
 use crate::{
-    access::{Door, NoSeat, Pass, TokenError},
+    access::{ApiKeys, Door, NoSeat, Pass, TokenError},
     broker::Trouble,
     hub::Hub,
-    protocol::ErrorCode,
+    protocol::{ErrorCode, Rejection},
     session::{self, Arrival, Refused},
     telemetry::{Limit, Metrics},
 };
@@ -133,6 +135,11 @@ impl App {
         routes.with_state(self)
     }
 
+    /// The API for back ends that have one of these keys, and for clients with a token.
+    pub fn api(&self, keys: Arc<ApiKeys>, options: ApiOptions) -> Api {
+        Api::new(self.hub.clone(), self.context.clone(), keys, options, self.metrics.clone())
+    }
+
     /// The routes for probes and metrics.
     pub fn probes(self) -> Router {
         probes().with_state(self)
@@ -188,8 +195,8 @@ fn too_many(metrics: &Metrics, why: NoSeat) -> Response {
     };
     metrics.limited(limit);
     let detail = format!("too many connections from your address, by the limit {}", limit.as_str());
-    let problem = Problem { status: StatusCode::TOO_MANY_REQUESTS, code: ErrorCode::RateLimited.as_str(), detail };
-    ([(header::RETRY_AFTER, wait.as_secs().max(1).to_string())], problem).into_response()
+    let retry_after_ms = u64::try_from(wait.as_millis()).ok();
+    Problem::from(Rejection { retry_after_ms, ..Rejection::new(ErrorCode::RateLimited, detail) }).into_response()
 }
 
 /// How the client of this request comes in.
@@ -205,15 +212,18 @@ async fn admit(
         return Ok(Ok(context.door().anonymous()));
     };
     match (context.admit(token).await, place) {
-        (Err(why), Place::Header) => {
-            let (status, code) = match why {
-                TokenError::KeysAway => (StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable),
-                _ => (StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized),
-            };
-            Err(Problem { status, code: code.as_str(), detail: why.to_string() })
-        }
+        (Err(why), Place::Header) => Err(refused(&why)),
         (admitted, _) => Ok(admitted.map(Some).map_err(Refused::Token)),
     }
+}
+
+/// What to tell a program whose token is refused.
+fn refused(why: &TokenError) -> Problem {
+    let code = match why {
+        TokenError::KeysAway => ErrorCode::Unavailable,
+        _ => ErrorCode::Unauthorized,
+    };
+    Rejection::new(code, why.to_string()).into()
 }
 
 async fn ready(State(app): State<App>) -> Response {

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use super::{App, credential::Credential, handshake, listener::Peer, problem::Problem, stream::Stream};
 use crate::{
     access::Source,
-    protocol::{Dialect, ErrorCode},
+    protocol::{Dialect, ErrorCode, Rejection},
 };
 
 /// Where proxies write whom they serve.
@@ -42,12 +42,8 @@ impl FromRequest<App> for Upgrade {
         if let Some(origin) = headers.get(header::ORIGIN) {
             let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
             if !origin.to_str().is_ok_and(|origin| door.allows_page(origin, host)) {
-                return Err(Problem {
-                    status: StatusCode::FORBIDDEN,
-                    code: ErrorCode::Forbidden.as_str(),
-                    detail: "pages of this origin may not connect here".into(),
-                }
-                .into_response());
+                let why = Rejection::new(ErrorCode::Forbidden, "pages of this origin may not connect here");
+                return Err(Problem::from(why).into_response());
             }
         }
         let credential = Credential::of(headers, request.uri(), app.token_in_query);

@@ -6,6 +6,7 @@ use tracing::Instrument;
 use super::{Hub, local_channel::LocalChannel, recipient::Client};
 use crate::{
     broker::{PublishError, Published, Unavailable, unix_millis},
+    order::LogSlice,
     protocol::{Channel, Draft, Event, Frame, Position, RoomId},
     telemetry::trace,
 };
@@ -83,6 +84,43 @@ impl Hub {
         let (epoch, has_more) = past.as_ref().map_or((None, false), |past| (Some(past.top.epoch), past.has_more));
         let messages = past.into_iter().flat_map(|past| past.entries).map(|entry| entry.item).collect();
         Ok(Event::History { room: room.clone(), epoch, messages, has_more })
+    }
+
+    /// Reads what was said in a room after a position, and says whether some of that is gone; see
+    /// [`Broker::read`](crate::broker::Broker::read).
+    ///
+    /// # Errors
+    /// If the broker did not answer in time.
+    pub async fn history_after(
+        &self,
+        room: &RoomId,
+        after: Position,
+        limit: u64,
+    ) -> Result<(Event, Option<bool>), Unavailable> {
+        self.demand_sanctions()?;
+        let limit = limit.clamp(1, self.options.max_last.max(1));
+        let slice = match self.rules.keeps_history {
+            true => self.broker.read(&Channel::Room(room.clone()), after).await?,
+            false => None,
+        };
+        let room = room.clone();
+        let Some(LogSlice { top, entries }) = slice else {
+            return Ok((Event::History { room, epoch: None, messages: Vec::new(), has_more: false }, Some(false)));
+        };
+        let seq = if top.epoch == after.epoch { after.seq } else { 0 };
+        let mut entries = entries.into_iter().filter(|entry| entry.position.seq > seq).peekable();
+        let first = entries.peek().map_or(top.seq.saturating_add(1), |entry| entry.position.seq);
+        let is_gap = top.epoch != after.epoch || first > seq.saturating_add(1);
+        let taken: Vec<_> = entries.take(usize::try_from(limit).unwrap_or(usize::MAX)).collect();
+        let has_more = taken.last().is_some_and(|last| last.position.seq < top.seq);
+        let messages = taken.into_iter().map(|entry| entry.item).collect();
+        Ok((Event::History { room, epoch: Some(top.epoch), messages, has_more }, Some(is_gap)))
+    }
+
+    /// When the message at this position got its place, in Unix milliseconds, if the log still has it.
+    pub async fn time_of(&self, channel: &Channel, position: Position) -> Option<u64> {
+        let slice = self.broker.read(channel, position).await.ok()??;
+        slice.entries.first().filter(|entry| entry.position == position).map(|entry| entry.ts)
     }
 
     fn demand_sanctions(&self) -> Result<(), Unavailable> {

@@ -91,26 +91,13 @@ impl Rejection {
 impl<'a> Command<'a> {
     /// Reads one text frame. Unknown fields are ignored, and `null` counts as left out.
     pub fn decode(text: &'a str, limits: &Limits) -> Result<Self, Rejection> {
-        // serde would accept a JSON array too, as the fields in their order.
-        if !text.trim_ascii_start().starts_with('{') {
-            return Err(Rejection::new(ErrorCode::BadJson, "a frame must be one JSON object"));
-        }
-        let fields: Fields<'a> = serde_json::from_str(text)
-            .map_err(|error| Rejection::new(ErrorCode::BadJson, format!("not valid JSON: {error}")))?;
-
-        fields.command(limits).map_err(|rejection| {
-            // The id and the room go into the error if they can be read, so that the client knows what failed.
-            let id = string(fields.id, "id").ok().flatten().and_then(|id| MessageId::parse(&id, limits.id).ok());
-            let room = string(fields.room, "room").ok().flatten();
-            let room = room.and_then(|room| RoomId::parse(&room, limits.room).ok());
-            Rejection { id, room, ..rejection }
-        })
+        Fields::read(text)?.told(limits, |fields| fields.command(limits))
     }
 }
 
 /// The fields of all commands, each still unparsed JSON, so that one bad field does not hide the others.
 #[derive(Clone, Copy, Deserialize)]
-struct Fields<'a> {
+pub(super) struct Fields<'a> {
     #[serde(rename = "type", default, borrow)]
     kind: Field<'a>,
     #[serde(default, borrow)]
@@ -143,6 +130,30 @@ struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
+    pub(super) fn read(text: &'a str) -> Result<Self, Rejection> {
+        // serde would accept a JSON array too, as the fields in their order.
+        if !text.trim_ascii_start().starts_with('{') {
+            return Err(Rejection::new(ErrorCode::BadJson, "it must be one JSON object"));
+        }
+        serde_json::from_str(text)
+            .map_err(|error| Rejection::new(ErrorCode::BadJson, format!("not valid JSON: {error}")))
+    }
+
+    /// Reads something of them. The id and the room go into the error if they can be read, so that whoever sent them knows
+    /// what failed.
+    pub(super) fn told<T>(
+        self,
+        limits: &Limits,
+        read: impl FnOnce(Self) -> Result<T, Rejection>,
+    ) -> Result<T, Rejection> {
+        read(self).map_err(|rejection| {
+            let id = string(self.id, "id").ok().flatten().and_then(|id| MessageId::parse(&id, limits.id).ok());
+            let room = string(self.room, "room").ok().flatten();
+            let room = room.and_then(|room| RoomId::parse(&room, limits.room).ok());
+            Rejection { id, room, ..rejection }
+        })
+    }
+
     fn command(self, limits: &Limits) -> Result<Command<'a>, Rejection> {
         let kind = string(self.kind, "type").map_err(|why| Rejection { code: ErrorCode::UnknownType, ..why })?;
         let Some(kind) = kind else { return Err(Rejection::new(ErrorCode::UnknownType, "`type` is missing")) };
@@ -185,7 +196,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn optional_room(&self, limits: &Limits) -> Result<Option<RoomId>, Rejection> {
+    pub(super) fn optional_room(&self, limits: &Limits) -> Result<Option<RoomId>, Rejection> {
         let Some(room) = string(self.room, "room")? else { return Ok(None) };
         RoomId::parse(&room, limits.room).map(Some).map_err(|why| named(ErrorCode::BadRoom, "room", &why))
     }
@@ -194,12 +205,12 @@ impl<'a> Fields<'a> {
         self.optional_room(limits)?.ok_or_else(|| missing("room"))
     }
 
-    fn optional_username(&self, limits: &Limits) -> Result<Option<Username>, Rejection> {
+    pub(super) fn optional_username(&self, limits: &Limits) -> Result<Option<Username>, Rejection> {
         let Some(name) = string(self.username, "username")? else { return Ok(None) };
         Username::parse(&name, limits.username).map(Some).map_err(|why| named(ErrorCode::BadUsername, "username", &why))
     }
 
-    fn optional_id(&self, limits: &Limits) -> Result<Option<MessageId>, Rejection> {
+    pub(super) fn optional_id(&self, limits: &Limits) -> Result<Option<MessageId>, Rejection> {
         let Some(id) = string(self.id, "id")? else { return Ok(None) };
         MessageId::parse(&id, limits.id).map(Some).map_err(|why| named(ErrorCode::BadId, "id", &why))
     }
@@ -239,7 +250,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn content(&self, limits: &Limits) -> Result<Content<'a>, Rejection> {
+    pub(super) fn content(&self, limits: &Limits) -> Result<Content<'a>, Rejection> {
         let content = Content { event: self.event()?, text: string(self.text, "text")?, data: self.data()? };
         if content.is_empty() {
             return Err(Rejection::new(ErrorCode::MissingField, "`text` or `data` is missing"));

@@ -15,6 +15,7 @@ mod frame;
 mod moderation;
 mod names;
 mod position;
+mod post;
 mod slim;
 mod username;
 
@@ -29,4 +30,5 @@ pub use frame::Frame;
 pub use moderation::{Action, Measure};
 pub use names::{Channel, Epoch, Limits, MessageId, NameError, RoomId};
 pub use position::{Position, Stamp};
+pub use post::Post;
 pub use username::Username;

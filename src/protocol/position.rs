@@ -20,6 +20,14 @@ impl Position {
     }
 }
 
+impl Position {
+    /// Reads `<epoch>:<seq>`, as URLs have it.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (epoch, seq) = text.split_once(':')?;
+        Some(Self::new(Epoch::parse(epoch)?, seq.parse().ok()?))
+    }
+}
+
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}@{}", self.seq, self.epoch)

@@ -8,6 +8,9 @@ const RESERVE: u64 = 40;
 /// Most connections to the probes' own address. They are reserved even if there is no such address.
 pub(super) const PROBES: usize = 8;
 
+/// Most connections to the API. They are reserved if there is one.
+pub(super) const API: usize = 256;
+
 /// Most connections before their upgrade, if there are enough files.
 const PLAIN: u64 = 1024;
 

@@ -28,11 +28,11 @@ pub use self::{
 
 use self::{
     drain::Drain,
-    files::{Capacity, MOST_CLIENTS},
+    files::{API, Capacity, MOST_CLIENTS},
     parts::Parts,
 };
 use crate::{
-    access::{BadClaim, Door, SourceError},
+    access::{ApiKeySource, ApiKeys, BadApiKeys, BadClaim, Door, Hidden, SourceError},
     broker::{BadUrl, Broker, ClientCertificate, MemoryBroker, RedisBroker},
     config::{Config, Secret},
     http::{self, App, PlainBound},
@@ -47,6 +47,8 @@ pub struct Server {
     address: SocketAddr,
     /// The probes' own address, if they have one, and its listener.
     probes: Option<(SocketAddr, net::TcpListener)>,
+    /// The API, if there is one.
+    api: Option<ApiPart>,
     hub: Arc<Hub>,
     door: Arc<Door>,
     app: App,
@@ -55,6 +57,15 @@ pub struct Server {
     sessions: TaskTracker,
     drain: Drain,
     shutdown_timeout: Duration,
+}
+
+/// The API's address and listener, its keys, and what it does.
+#[derive(Debug)]
+struct ApiPart {
+    listener: TcpListener,
+    address: SocketAddr,
+    keys: Arc<ApiKeys>,
+    options: http::ApiOptions,
 }
 
 /// Why a server could not start; the text names the setting and the way to mend it.
@@ -79,6 +90,14 @@ pub enum StartError {
         path: String,
         /// What the system says.
         source: io::Error,
+    },
+    /// Keys of the API cannot be used.
+    #[error("{setting} {source}")]
+    ApiKeys {
+        /// The setting.
+        setting: &'static str,
+        /// What is wrong with them.
+        source: BadApiKeys,
     },
     /// Keys that check tokens cannot be used.
     #[error("{setting} {source}")]
@@ -129,6 +148,8 @@ impl Server {
             Ok((actual, listener.into_std().map_err(failed("ROOMCAST_PROBE_LISTEN", address))?))
         });
         let probes = probes.transpose()?;
+        let api = config.api_listen.map(|address| api(config, address)).transpose()?;
+        let files = files.map(|files| files.saturating_sub(if api.is_some() { API as u64 } else { 0 }));
         let capacity = Capacity::new(files, config.max_connections.unwrap_or(MOST_CLIENTS));
 
         let metrics = Arc::new(Metrics::new());
@@ -151,6 +172,7 @@ impl Server {
             listener,
             address,
             probes,
+            api,
             hub,
             door,
             app,
@@ -170,6 +192,11 @@ impl Server {
     /// The address of the probes: the same, unless they have their own.
     pub fn probe_address(&self) -> SocketAddr {
         self.probes.as_ref().map_or(self.address, |(address, _)| *address)
+    }
+
+    /// The address of the API, if there is one.
+    pub fn api_address(&self) -> Option<SocketAddr> {
+        self.api.as_ref().map(|api| api.address)
     }
 
     /// How many WebSocket clients it may have.
@@ -215,6 +242,18 @@ impl Server {
             parts.start("probes", probes::serve(listener, router, displaced.clone(), stop_http.clone()));
         }
 
+        if let Some(ApiPart { listener, keys, options, .. }) = self.api {
+            let router = self.app.api(keys.clone(), options).router();
+            let (bound, stop) = (PlainBound::for_clients(API), stop_http.clone());
+            parts.start(
+                "api",
+                http::serve(listener, router, bound, displaced.clone(), connections.clone(), stop.clone()),
+            );
+            parts.start("api keys", async move {
+                stop.run_until_cancelled(keys.run()).await;
+            });
+        }
+
         let asked = tokio::select! {
             () = shutdown => Ok(()),
             broken = parts.broken() => {
@@ -251,6 +290,16 @@ impl Server {
             }
         }
     }
+}
+
+fn api(config: &Config, address: SocketAddr) -> Result<ApiPart, StartError> {
+    let (listener, address) = listen("ROOMCAST_API_LISTEN", address)?;
+    let setting = config.api_keys.as_ref().map(|keys| ApiKeySource::Setting(Hidden(keys.reveal().to_owned())));
+    let file = config.api_keys_file.as_ref().map(|path| ApiKeySource::File(path.into()));
+    let keys = ApiKeys::new(setting.into_iter().chain(file).collect());
+    let keys = keys.map_err(|(setting, source)| StartError::ApiKeys { setting, source })?;
+    let options = http::ApiOptions { limits: config.into(), revocations_last: options::revocations_last(config) };
+    Ok(ApiPart { listener, address, keys: Arc::new(keys), options })
 }
 
 /// The broker that the settings name, without connections yet.

@@ -1,6 +1,6 @@
 //! What each part of a server needs from the settings. The parts own these types and know nothing about [`Config`].
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     access::Rate,
@@ -62,6 +62,13 @@ impl From<&Config> for Retention {
 /// A rate as a setting says it.
 pub(super) fn rate(rate: config::Rate) -> Rate {
     Rate { per_second: rate.per_second as f64, burst: rate.burst as f64 }
+}
+
+/// How long a revocation must be kept; `None`: for ever, as nobody knows how long a token could be good that does not say
+/// when it ends and when it was issued.
+pub fn revocations_last(config: &Config) -> Option<Duration> {
+    let demands = |name| config.jwt_required_claims.iter().any(|claim| claim == name);
+    (demands("exp") && demands("iat")).then(|| config.jwt_max_lifetime + 2 * config.jwt_leeway)
 }
 
 /// How to use the Redis at this URL, with this password, if it is not in the URL, and this certificate.

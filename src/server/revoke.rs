@@ -6,7 +6,7 @@ use std::{
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{StartError, broker};
+use super::{StartError, broker, options};
 use crate::{
     access::Sanction,
     broker::Unavailable,
@@ -53,10 +53,7 @@ pub async fn revoke(config: &Config, sanction: &Sanction, now: SystemTime) -> Re
         };
         let why = |hub: &Hub| hub.diagnosis().map_or("Redis does not answer".to_owned(), |found| found.error);
         timeout(PATIENCE, ready).await.map_err(|_| Unavailable(why(&hub)))?;
-        // Of a token that does not say when it ends and when it was issued, nobody knows how long it could be good.
-        let demands_end =
-            ["exp", "iat"].iter().all(|name| config.jwt_required_claims.iter().any(|claim| claim == name));
-        let until = demands_end.then(|| now + config.jwt_max_lifetime + 2 * config.jwt_leeway);
+        let until = options::revocations_last(config).map(|time| now + time);
         hub.impose(sanction, until).await
     };
     let revoked = tokio::select! {

@@ -38,6 +38,9 @@ impl EnvelopeKind {
     }
 }
 
+/// The kinds of statuses with which the API answers.
+const API_STATUSES: [&str; 3] = ["2xx", "4xx", "5xx"];
+
 /// The metrics of one server, each resolved once so that counting is one atomic addition.
 ///
 /// A server has its own registry, so several can run in one process. Labels come from closed lists, never from
@@ -81,6 +84,7 @@ pub struct Metrics {
     envelopes: [IntCounter; EnvelopeKind::ALL.len()],
     resets: IntCounterVec,
     limited: [IntCounter; Limit::ALL.len()],
+    api_answers: IntCounterVec,
     info: IntGaugeVec,
 }
 
@@ -110,6 +114,12 @@ impl Metrics {
         );
         Self {
             limited: Limit::ALL.map(|limit| limited.with_label_values(&[limit.as_str()])),
+            api_answers: counters(
+                "roomcast_api_answers_total",
+                "Calls of the API that were answered, by status.",
+                "status",
+                &API_STATUSES,
+            ),
             connected_clients: gauge("ws_connected_clients", "WebSocket clients connected to this server now."),
             connections_limit: gauge("ws_connections_limit", "WebSocket clients that this server takes at most."),
             messages_received: counter("ws_messages_received_total", "Data frames received from clients."),
@@ -225,6 +235,16 @@ impl Metrics {
     /// An error event was sent.
     pub fn error_sent(&self, code: ErrorCode) {
         self.errors.with_label_values(&[code.as_str()]).inc();
+    }
+
+    /// A call of the API was answered with this status.
+    pub fn api_answered(&self, status: u16) {
+        let kind = match status {
+            ..400 => API_STATUSES[0],
+            400..500 => API_STATUSES[1],
+            _ => API_STATUSES[2],
+        };
+        self.api_answers.with_label_values(&[kind]).inc();
     }
 
     /// A limit refused a client, or began to slow it down.

@@ -296,7 +296,7 @@ fn shapes() -> BTreeMap<String, Shape> {
     let full = |room| draft(room, Some(username), all, Some(id)).numbered(stamp);
     let signal = |data| Draft::signal("a:1", room, username, &says(None, data, Some(event.clone()))).unnumbered(3);
     let envelopes = [
-        (bare(Some(room), Some(username)), full(Some(room))),
+        (bare(Some(room), None), full(Some(room))),
         (bare(None, None), full(None)),
         (signal(None), signal(Some(data))),
     ];

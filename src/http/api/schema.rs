@@ -1,0 +1,180 @@
+//! What goes in and out, as the OpenAPI document describes it.
+
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::{IntoResponses, ToSchema};
+
+use crate::protocol::{Frame, MessageId, RoomId};
+
+/// Something to say: a text, data or both.
+#[derive(Debug, ToSchema)]
+#[allow(dead_code, reason = "it only describes what `Post` reads")]
+pub(super) struct NewMessage {
+    /// Who says it. A back end may leave it out; with a token it is the token's user.
+    username: Option<String>,
+    /// For people.
+    text: Option<String>,
+    /// For programs: any JSON, kept byte for byte.
+    data: Option<Value>,
+    /// What kind of message it is.
+    #[schema(min_length = 1, max_length = 64)]
+    event: Option<String>,
+    /// Makes it safe to send this again: the same id makes one message.
+    #[schema(min_length = 1, max_length = 128)]
+    id: Option<String>,
+}
+
+/// The same for many rooms.
+#[derive(Debug, ToSchema)]
+#[allow(dead_code, reason = "it only describes what is read")]
+pub(super) struct NewMessages {
+    #[schema(min_items = 1, max_items = 100)]
+    rooms: Vec<String>,
+    #[schema(inline)]
+    #[serde(flatten)]
+    message: NewMessage,
+}
+
+/// A message with its room.
+#[derive(Debug, ToSchema)]
+#[allow(dead_code, reason = "it only describes what is read")]
+pub(super) struct NewRoomMessage {
+    room: String,
+    #[schema(inline)]
+    #[serde(flatten)]
+    message: NewMessage,
+}
+
+/// Many messages.
+#[derive(Debug, ToSchema)]
+#[allow(dead_code, reason = "it only describes what is read")]
+pub(super) struct NewBatch {
+    #[schema(min_items = 1, max_items = 100)]
+    messages: Vec<NewRoomMessage>,
+}
+
+/// What became of a message. Without history it has no place.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Kept {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub(super) room: Option<RoomId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub(super) id: Option<MessageId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) epoch: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) seq: Option<u64>,
+    /// When it got its place, in milliseconds since 1970; absent of a duplicate that the log no longer has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) ts: Option<u64>,
+    /// Whether it was kept before, so that this made no second message.
+    pub(super) duplicate: bool,
+}
+
+/// For each item, what became of it ([`Kept`]) or why it failed ([`ProblemBody`]).
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Results {
+    pub(super) results: Vec<Value>,
+}
+
+/// What was said in a room, in rising order.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct History {
+    #[schema(value_type = String)]
+    pub(super) room: RoomId,
+    /// Absent if the room has no log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) epoch: Option<String>,
+    #[schema(value_type = Vec<Value>)]
+    pub(super) messages: Vec<Frame>,
+    /// Whether there are more in the direction of the reading.
+    pub(super) has_more: bool,
+    /// With `after`: whether some that followed it are gone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) gap: Option<bool>,
+}
+
+/// How long a measure lasts.
+#[derive(Debug, ToSchema)]
+#[allow(dead_code, reason = "it only describes what is read")]
+pub(super) struct Lasting {
+    /// Without it, until it is taken back.
+    #[schema(minimum = 1, maximum = 315_360_000)]
+    seconds: Option<u64>,
+}
+
+/// The pause of a slow room.
+#[derive(Debug, ToSchema)]
+#[allow(dead_code, reason = "it only describes what is read")]
+pub(super) struct SlowMode {
+    /// 0 ends it.
+    #[schema(maximum = 86_400)]
+    seconds: u64,
+}
+
+/// Who must leave.
+#[derive(Debug, ToSchema)]
+#[allow(dead_code, reason = "it only describes what is read")]
+pub(super) struct Kick {
+    username: String,
+}
+
+/// Which tokens are revoked: one of these.
+#[derive(Debug, ToSchema)]
+#[allow(dead_code, reason = "it only describes what is read")]
+pub(super) struct Revocation {
+    /// The token with this `jti`.
+    jti: Option<String>,
+    /// All of this user that were issued until now.
+    user: Option<String>,
+    /// All that were issued before this time, in seconds since 1970.
+    issued_before: Option<u64>,
+}
+
+/// Why a call failed: `application/problem+json` (RFC 9457).
+#[derive(Debug, ToSchema)]
+#[allow(dead_code, reason = "it only describes what `Problem` writes")]
+pub(super) struct ProblemBody {
+    r#type: String,
+    title: String,
+    status: u16,
+    /// For programs, from a closed list.
+    code: String,
+    detail: String,
+    id: Option<String>,
+    room: Option<String>,
+    right: Option<String>,
+    retry_after_ms: Option<u64>,
+}
+
+/// What every call may answer.
+#[derive(Debug, IntoResponses)]
+#[allow(dead_code, reason = "it only describes the answers")]
+pub(super) enum Answer {
+    /// Something in the call is not as it must be.
+    #[response(status = 400, content_type = "application/problem+json")]
+    Bad(#[to_schema] ProblemBody),
+    /// There is no key and no token, or one that is refused.
+    #[response(status = 401, content_type = "application/problem+json")]
+    Unauthorized(#[to_schema] ProblemBody),
+    /// The key or the token does not allow this, or the speaker is muted or banned.
+    #[response(status = 403, content_type = "application/problem+json")]
+    Forbidden(#[to_schema] ProblemBody),
+    /// The id belongs to another message.
+    #[response(status = 409, content_type = "application/problem+json")]
+    Conflict(#[to_schema] ProblemBody),
+    /// The text and data, or the body, are too long.
+    #[response(status = 413, content_type = "application/problem+json")]
+    TooLarge(#[to_schema] ProblemBody),
+    /// The body is not JSON.
+    #[response(status = 415, content_type = "application/problem+json")]
+    Unsupported(#[to_schema] ProblemBody),
+    /// Too fast, or the room is slow.
+    #[response(status = 429, content_type = "application/problem+json")]
+    TooFast(#[to_schema] ProblemBody),
+    /// Redis is away or full: try again after `Retry-After`.
+    #[response(status = 503, content_type = "application/problem+json")]
+    Away(#[to_schema] ProblemBody),
+}
