@@ -20,7 +20,10 @@ use axum::{
 };
 use utoipa::{
     Modify, OpenApi,
-    openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+    openapi::{
+        self, ObjectBuilder, RefOr, Type,
+        security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+    },
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -88,7 +91,7 @@ impl Api {
     /// Its routes.
     pub fn router(self) -> Router {
         let (router, document) = calls().split_for_parts();
-        let document = Arc::new(document);
+        let document = Arc::new(with_names(document, &self.limits));
         let router = router.route("/v1/openapi.json", get(async move || Json(document)));
         let router = router.fallback(not_found).method_not_allowed_fallback(not_allowed);
         let router = router.layer(middleware::from_fn_with_state(self.clone(), count));
@@ -110,6 +113,25 @@ fn calls() -> OpenApiRouter<Api> {
         .routes(routes!(moderate::kick))
         .routes(routes!(moderate::disconnect))
         .routes(routes!(moderate::revoke))
+}
+
+/// Says of each room in a path what it may have in it.
+fn with_names(mut document: openapi::OpenApi, limits: &Limits) -> openapi::OpenApi {
+    let operations = document
+        .paths
+        .paths
+        .values_mut()
+        .flat_map(|path| [&mut path.get, &mut path.put, &mut path.post, &mut path.delete].into_iter().flatten());
+    for parameter in operations.flat_map(|operation| operation.parameters.iter_mut().flatten()) {
+        let RefOr::T(parameter) = parameter else { continue };
+        if parameter.name == "room" {
+            let schema =
+                ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[A-Za-z0-9._:~-][A-Za-z0-9._:~@-]*$"));
+            let schema = schema.min_length(Some(1)).max_length(Some(limits.room));
+            parameter.schema = Some(schema.build().into());
+        }
+    }
+    document
 }
 
 async fn count(State(api): State<Api>, path: Option<MatchedPath>, request: Request, next: Next) -> Response {

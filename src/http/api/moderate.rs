@@ -33,7 +33,7 @@ type Done = Result<StatusCode, Problem>;
 /// Bans a user from a room.
 #[utoipa::path(
     put, path = "/v1/rooms/{room}/bans/{user}", tag = "moderation", params(("room" = String, Path), ("user" = String, Path)),
-    request_body = Lasting, responses((status = 204, description = "It holds, on all servers."), Answer),
+    request_body = Option<Lasting>, responses((status = 204, description = "It holds, on all servers."), Answer),
 )]
 pub(super) async fn ban(State(api): State<Api>, caller: Caller, path: RoomUser, body: Body) -> Done {
     let RoomUser(room, user) = path;
@@ -52,7 +52,7 @@ pub(super) async fn unban(State(api): State<Api>, caller: Caller, RoomUser(room,
 /// Mutes a user in a room.
 #[utoipa::path(
     put, path = "/v1/rooms/{room}/mutes/{user}", tag = "moderation", params(("room" = String, Path), ("user" = String, Path)),
-    request_body = Lasting, responses((status = 204, description = "It holds, on all servers."), Answer),
+    request_body = Option<Lasting>, responses((status = 204, description = "It holds, on all servers."), Answer),
 )]
 pub(super) async fn mute(State(api): State<Api>, caller: Caller, path: RoomUser, body: Body) -> Done {
     let RoomUser(room, user) = path;
@@ -71,7 +71,7 @@ pub(super) async fn unmute(State(api): State<Api>, caller: Caller, RoomUser(room
 /// Mutes a user everywhere.
 #[utoipa::path(
     put, path = "/v1/mutes/{user}", tag = "moderation", params(("user" = String, Path)),
-    request_body = Lasting, responses((status = 204, description = "It holds; on other servers as soon as they hear of it."), Answer),
+    request_body = Option<Lasting>, responses((status = 204, description = "It holds; on other servers as soon as they hear of it."), Answer),
 )]
 pub(super) async fn mute_everywhere(State(api): State<Api>, caller: Caller, User(user): User, body: Body) -> Done {
     api.take(&caller, None, Action::Mute, Some(user), time(&body)?).await
