@@ -160,7 +160,7 @@ pod's owner includes this, so that nothing is rendered from such values. */}}
 {{- if and .jwksKey .jwksUrl }}
 {{- $wrong = append $wrong "auth.jwksKey and auth.jwksUrl are both set. Set one of them." }}
 {{- end }}
-{{- $needsAudience := contains "aud" (get $v.config "ROOMCAST_JWT_REQUIRED_CLAIMS" | default "exp,aud") }}
+{{- $needsAudience := contains "aud" (get $v.config "ROOMCAST_JWT_REQUIRED_CLAIMS" | default "exp,aud,iat") }}
 {{- if and (or $keys .jwksUrl) (not .audience) $needsAudience }}
 {{- $wrong = append $wrong "Tokens must name whom they are for. Set auth.audience to what your issuer writes into aud." }}
 {{- end }}
@@ -169,7 +169,17 @@ pod's owner includes this, so that nothing is rendered from such values. */}}
 {{- end }}
 {{- end }}
 
+{{- if and $v.api.existingSecret (not $v.api.enabled) }}
+{{- $wrong = append $wrong "api.existingSecret has keys for an API that is off. Set api.enabled=true." }}
+{{- end }}
+{{- if and $v.api.enabled (not $v.api.existingSecret) (not (include "roomcast.hasKeys" .)) }}
+{{- $wrong = append $wrong "Nobody could call the API. Set api.existingSecret." }}
+{{- end }}
+
 {{- $owner := dict
+  "ROOMCAST_API_LISTEN" "set api.enabled"
+  "ROOMCAST_API_KEYS" "set api.existingSecret"
+  "ROOMCAST_API_KEYS_FILE" "set api.existingSecret"
   "ROOMCAST_LISTEN" "it is always 0.0.0.0:8080"
   "ROOMCAST_PROBE_LISTEN" "it is always 0.0.0.0:8081"
   "ROOMCAST_ORIGIN_SERVER" "it is the name of the pod"
@@ -194,7 +204,7 @@ pod's owner includes this, so that nothing is rendered from such values. */}}
 {{- end }}
 {{- $seen := dict }}
 {{- range $v.extraEnv }}
-{{- if has .name (list "ROOMCAST_LISTEN" "ROOMCAST_PROBE_LISTEN") }}
+{{- if has .name (list "ROOMCAST_LISTEN" "ROOMCAST_PROBE_LISTEN" "ROOMCAST_API_LISTEN") }}
 {{- $wrong = append $wrong (printf "extraEnv must not set %s: the Service and the probes would not find the server." .name) }}
 {{- end }}
 {{- if hasKey $seen .name }}

@@ -161,6 +161,10 @@ name that is there twice. */}}
   {{- if .issuer }}{{ $env = append $env (dict "name" "ROOMCAST_JWT_ISSUER" "value" .issuer) }}{{ end }}
   {{- if or .anonymous.rooms .anonymous.broadcast }}{{ $env = append $env (dict "name" "ROOMCAST_ANONYMOUS" "value" (toJson .anonymous)) }}{{ end }}
 {{- end }}
+{{- with .Values.api }}
+  {{- if .enabled }}{{ $env = append $env (dict "name" "ROOMCAST_API_LISTEN" "value" "0.0.0.0:8082") }}{{ end }}
+  {{- if .existingSecret }}{{ $env = append $env (dict "name" "ROOMCAST_API_KEYS_FILE" "value" (printf "/etc/roomcast-api/%s" .secretKey)) }}{{ end }}
+{{- end }}
 {{- if .Values.trustedProxies }}
   {{- $env = append $env (dict "name" "ROOMCAST_TRUSTED_PROXIES" "value" .Values.trustedProxies) }}
 {{- end }}
