@@ -24,7 +24,7 @@ const exact = new Intl.DateTimeFormat(undefined, { dateStyle: 'full', timeStyle:
 export function messageRow(message, { own, missed = false, toAll = false }) {
   const name = make('bdi', 'name', cut(String(message.username ?? 'somebody'), LONGEST_NAME));
   const head = make('div', 'head', name, when(message.ts), toAll ? make('span', 'to-all', 'to everybody') : undefined);
-  const row = make('li', 'message', head, textOf(String(message.text ?? '')), factsOf(message, own));
+  const row = make('li', 'message', head, textOf(said(message)), factsOf(message, own));
   row.classList.toggle('own', own);
   row.classList.toggle('missed', missed);
   row.classList.toggle('broadcast', toAll);
@@ -86,6 +86,12 @@ function when(ts) {
   shown.dateTime = date.toISOString();
   shown.title = exact.format(date);
   return shown;
+}
+
+/** What somebody said, or what a program did. */
+function said({ text, event, data }) {
+  const json = data === undefined ? '' : JSON.stringify(data);
+  return text === undefined ? [event, json].filter(Boolean).join(' ') : String(text);
 }
 
 function factsOf({ originServer, seq, epoch }, own) {

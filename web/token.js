@@ -51,8 +51,9 @@ export function holder(text) {
   }
 }
 
-/** What the client needs to know of who this is. @param {string} username */
+/** What the client needs to know of who this is; rows show which server took what. @param {string} username */
 export function identity(username) {
   // There is no other one to get here: when it has ended, the server says so.
-  return token ? { username, getToken: () => token } : { username };
+  const who = { username, originServer: true };
+  return token ? { ...who, getToken: () => token } : who;
 }

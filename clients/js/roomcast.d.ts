@@ -12,12 +12,18 @@ export interface Position {
 /** What somebody said in a room. A message from a server of another kind has no `epoch` and `seq`. */
 export interface Message {
   room: string;
-  username: string;
-  text: string;
+  /** Absent if a back end said it in nobody's name. */
+  username?: string;
+  /** For people. A message has this, `data` or both. */
+  text?: string;
+  /** For programs: any JSON. */
+  data?: unknown;
+  /** What kind of message it is. */
+  event?: string;
   /** When it was said, by Redis' clock. Show it, but keep messages in the order of their arrival. */
   ts: number;
-  /** The server that took it. */
-  originServer: string;
+  /** The server that took it, if the client asks for that (`originServer`). */
+  originServer?: string;
   epoch?: string;
   seq?: number;
   /** The id under which it was sent, if its sender gave it one. */
@@ -25,7 +31,7 @@ export interface Message {
 }
 
 /** What somebody said to everybody. A broadcast belongs to no room; those that you miss while you are away do not come later. */
-export type Broadcast = Omit<Message, 'room' | 'username'> & { username?: string };
+export type Broadcast = Omit<Message, 'room'>;
 
 /** Messages that the server no longer has: all after `after`, up to and including `upTo`. */
 export interface Gap {
@@ -134,6 +140,8 @@ export interface ConnectOptions {
    * `UnauthorizedError`, if there will be no token any more: it ends the client. All tokens of a client must be of one user.
    */
   getToken?: (options: { signal: AbortSignal }) => string | Promise<string>;
+  /** Whether to be told which server took each message. */
+  originServer?: boolean;
   /** The class of the sockets: `globalThis.WebSocket` by default. */
   WebSocket?: new (url: string, protocols?: string[]) => WebSocketLike;
   /** Aborting it closes the client. */

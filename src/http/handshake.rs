@@ -11,6 +11,8 @@ use base64::{
 };
 use sha1::{Digest, Sha1};
 
+use crate::protocol::Dialect;
+
 /// What a server appends to a client's key before it hashes the two (RFC 6455, section 1.3).
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
@@ -19,6 +21,9 @@ const VERSION: &str = "13";
 
 /// The subprotocol that a client may offer: what docs/protocol.md describes, with slim frames.
 const SUBPROTOCOL: HeaderValue = HeaderValue::from_static("roomcast.v1");
+
+/// What a client offers beside it that wants to know which server took each message.
+const WITH_ORIGIN: &str = "roomcast.origin";
 
 /// How many bytes a key encodes.
 const KEY_LENGTH: usize = 16;
@@ -100,6 +105,18 @@ pub(super) fn check(method: &Method, version: Version, headers: &HeaderMap) -> R
     demand(versions <= 1, Refusal::TwoVersions)?;
     demand(only(headers, &header::SEC_WEBSOCKET_VERSION).is_some_and(|it| it == VERSION), Refusal::Version)?;
     only(headers, &header::SEC_WEBSOCKET_KEY).and_then(accept).ok_or(Refusal::Key)
+}
+
+/// How a client wants its frames that gets this answer: those that offer the subprotocol know what its slim frames leave out,
+/// and may ask for the server of each message beside it.
+pub(super) fn dialect(headers: &HeaderMap, answer: Option<&HeaderValue>) -> Dialect {
+    match answer {
+        None => Dialect::Json,
+        Some(_) if items(headers, &header::SEC_WEBSOCKET_PROTOCOL).any(|offer| offer == WITH_ORIGIN) => {
+            Dialect::SlimWithOrigin
+        }
+        Some(_) => Dialect::Slim,
+    }
 }
 
 /// The value of `Sec-WebSocket-Protocol` in the answer, if the request offers what this server speaks; `None` if it

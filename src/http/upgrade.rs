@@ -26,6 +26,7 @@ const FORWARDED: &str = "x-forwarded-for";
 pub(super) struct Upgrade {
     accept: HeaderValue,
     subprotocol: Option<HeaderValue>,
+    dialect: Dialect,
     credential: Option<Credential>,
     source: Option<Source>,
     on_upgrade: OnUpgrade,
@@ -38,6 +39,7 @@ impl FromRequest<App> for Upgrade {
         let checked = handshake::check(request.method(), request.version(), request.headers());
         let accept = checked.map_err(IntoResponse::into_response)?;
         let subprotocol = handshake::subprotocol(request.headers());
+        let dialect = handshake::dialect(request.headers(), subprotocol.as_ref());
         let (headers, door) = (request.headers(), app.context.door());
         if let Some(origin) = headers.get(header::ORIGIN) {
             let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
@@ -52,7 +54,7 @@ impl FromRequest<App> for Upgrade {
             headers.get_all(FORWARDED).iter().map(|line| String::from_utf8_lossy(line.as_bytes())).collect();
         let peer = request.extensions().get::<Peer>();
         let source = peer.and_then(|peer| door.source(peer.0, forwarded.iter().map(|line| &**line)));
-        Ok(Self { accept, subprotocol, credential, source, on_upgrade: hyper::upgrade::on(&mut request) })
+        Ok(Self { accept, subprotocol, dialect, credential, source, on_upgrade: hyper::upgrade::on(&mut request) })
     }
 }
 
@@ -67,9 +69,9 @@ impl Upgrade {
         self.source
     }
 
-    /// How the client wants its frames: those that offer the subprotocol know what its slim frames leave out.
+    /// How the client wants its frames.
     pub(super) fn dialect(&self) -> Dialect {
-        if self.subprotocol.is_some() { Dialect::Slim } else { Dialect::Json }
+        self.dialect
     }
 
     /// The answer that grants it, and the socket, which is ready once that answer has gone out.

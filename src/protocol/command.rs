@@ -274,7 +274,8 @@ fn within<'a>(content: Content<'a>, limits: &Limits) -> Result<Content<'a>, Reje
     if content.len() <= limits.text {
         return Ok(content);
     }
-    let message = format!("`text` and `data` must have at most {} bytes, not {}", limits.text, content.len());
+    let what = if content.data.is_some() { "`text` and `data`" } else { "`text`" };
+    let message = format!("{what} must have at most {} bytes, not {}", limits.text, content.len());
     Err(Rejection::new(ErrorCode::TextTooLong, message))
 }
 

@@ -10,11 +10,13 @@ pub enum Dialect {
     Json,
     /// The same without what such a client knows already ([`Frame::slim`](super::Frame::slim)).
     Slim,
+    /// The same with the server that took each message.
+    SlimWithOrigin,
 }
 
 impl Dialect {
     /// How many dialects there are.
-    pub(super) const COUNT: usize = 2;
+    pub(super) const COUNT: usize = 3;
 
     pub(super) fn index(self) -> usize {
         self as usize

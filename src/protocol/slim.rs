@@ -9,21 +9,19 @@ use serde_json::value::RawValue;
 
 use super::Frame;
 
-/// Fields of an envelope that are for servers, or that a client of a room knows already.
-const FOR_SERVERS: [&str; 2] = ["originServer", "traceparent"];
-
 impl Frame {
-    /// The envelope for a client that has been told the room's epoch and needs nothing of servers: without `originServer`,
-    /// without the epoch if it is of a room, and without its `id` unless `keeps_id` says so of it. What has no place in the
-    /// order keeps its `id`, as nothing else tells its sender which of its messages it is.
-    pub fn slim(&self, keeps_id: impl Fn(&str) -> bool) -> Self {
+    /// The envelope for a client that has been told the room's epoch: without the epoch if it is of a room, without
+    /// `originServer` unless `keeps_origin`, without what is for servers alone, and without its `id` unless `keeps_id` says so
+    /// of it. What has no place in the order keeps its `id`, as nothing else tells its sender which of its messages it is.
+    pub fn slim(&self, keeps_origin: bool, keeps_id: impl Fn(&str) -> bool) -> Self {
         let Ok(Fields(fields)) = serde_json::from_slice(self.as_bytes()) else { return self.clone() };
         let has = |name| fields.iter().any(|(field, _)| field == name);
         let (is_placed, is_of_room) = (has("seq") && has("epoch"), has("room"));
         let is_kept = |(name, value): &&(Cow<'_, str>, &RawValue)| match &**name {
             "epoch" => !(is_placed && is_of_room),
             "id" if is_placed => serde_json::from_str(value.get()).is_ok_and(|id: Cow<'_, str>| keeps_id(&id)),
-            name => !FOR_SERVERS.contains(&name),
+            "originServer" => keeps_origin,
+            name => name != "traceparent",
         };
         let json = write(fields.iter().filter(is_kept), self.len());
         json.ok().and_then(|json| String::from_utf8(json).ok()).map_or_else(|| self.clone(), Self::from)
@@ -80,7 +78,7 @@ mod tests {
     use super::*;
 
     fn slim(json: &str, own: &str) -> String {
-        let frame = Frame::from(json.to_owned()).slim(|id| id == own);
+        let frame = Frame::from(json.to_owned()).slim(false, |id| id == own);
         String::from_utf8(frame.as_bytes().to_vec()).unwrap()
     }
 
@@ -94,6 +92,9 @@ mod tests {
             format!(r#"{{"seq":3,"ts":17,"type":"message","room":"r","username":"ann","text":"\u00e9","data":{data}"#);
         assert_eq!(slim(&whole, ""), format!("{rest}}}"));
         assert_eq!(slim(&whole, "m-1"), format!(r#"{rest},"id":"m-1"}}"#));
+        let with_origin = Frame::from(whole).slim(true, |_| false);
+        let json: serde_json::Value = serde_json::from_slice(with_origin.as_bytes()).unwrap();
+        assert_eq!((&json["originServer"], json.get("traceparent")), (&serde_json::json!("a:1"), None));
     }
 
     #[test]

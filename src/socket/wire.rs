@@ -15,15 +15,21 @@ pub(super) const REASON: usize = 123;
 
 /// Encodes items in this dialect: the one place where values become bytes.
 pub(super) fn encode(dialect: Dialect, items: &[Item]) -> Bytes {
+    let keeps_origin = dialect == Dialect::SlimWithOrigin;
     let mut wire = BytesMut::with_capacity(items.iter().map(|item| item.len() + HEAD).sum());
     for item in items {
         match (dialect, item) {
             // A message is the frame that other servers got; only the server's own events still need encoding.
             (Dialect::Json, Item::Message(frame) | Item::Past(frame)) => put_text(&mut wire, frame),
-            (Dialect::Slim, Item::Message(frame)) => put_text(&mut wire, &frame.slim(|id| acknowledges(items, id))),
-            (Dialect::Slim, Item::Past(frame)) => put_text(&mut wire, &frame.slim(|_| true)),
-            (Dialect::Slim, Item::Event(Event::History { room, epoch, messages, has_more })) => {
-                let messages = messages.iter().map(|message| message.slim(|_| true)).collect();
+            (_, Item::Message(frame)) => {
+                put_text(&mut wire, &frame.slim(keeps_origin, |id| acknowledges(items, id)));
+            }
+            (_, Item::Past(frame)) => put_text(&mut wire, &frame.slim(keeps_origin, |_| true)),
+            (
+                Dialect::Slim | Dialect::SlimWithOrigin,
+                Item::Event(Event::History { room, epoch, messages, has_more }),
+            ) => {
+                let messages = messages.iter().map(|message| message.slim(keeps_origin, |_| true)).collect();
                 let slim = Event::History { room: room.clone(), epoch: *epoch, messages, has_more: *has_more };
                 put_text(&mut wire, &slim.encode());
             }

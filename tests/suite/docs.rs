@@ -113,7 +113,7 @@ fn every_slim_example_is_a_whole_one_made_slim() {
         .partition(|example| example.from != "Server");
     let made: Vec<String> = whole
         .into_iter()
-        .map(|example| String::from_utf8(Frame::from(example.text).slim(|_| false).as_bytes().to_vec()).unwrap())
+        .map(|example| String::from_utf8(Frame::from(example.text).slim(false, |_| false).as_bytes().to_vec()).unwrap())
         .collect();
     assert!(!slim.is_empty());
     for Example { line, text, .. } in slim {

@@ -63,6 +63,18 @@ async fn each_client_gets_its_own_kind_of_frame_and_its_own_ids() {
     }
 }
 
+#[tokio::test]
+async fn the_server_of_each_message_is_there_for_who_asks() {
+    let server = Server::in_memory(&[("ROOMCAST_ORIGIN_SERVER", "one")]).await;
+    let url = format!("ws://{}/ws", server.address);
+    let offer = ("sec-websocket-protocol", "roomcast.v1, roomcast.origin");
+    let mut ann = Client::dial_with(&url, &[offer]).await.expect("a WebSocket");
+    ann.join("lobby", "ann").await;
+    ann.say("lobby", "hi").await;
+    let heard = ann.expect("message").await;
+    assert_eq!((&heard["originServer"], heard.get("epoch")), (&json!("one"), None));
+}
+
 /// Who comes back finds its own messages by their ids, as their acks may have been lost.
 #[tokio::test]
 async fn what_was_said_before_has_its_ids() {

@@ -251,8 +251,10 @@ export class Client {
   }
 
   #open() {
-    const { WebSocket, getToken } = this.#options;
-    const protocols = getToken ? ['roomcast.v1', `roomcast.bearer.${this.#token}`] : [];
+    const { WebSocket, getToken, originServer } = this.#options;
+    const protocols = ['roomcast.v1'];
+    if (originServer) protocols.push('roomcast.origin');
+    if (getToken) protocols.push(`roomcast.bearer.${this.#token}`);
     /** @type {any} */
     const socket = new /** @type {NonNullable<typeof WebSocket>} */ (WebSocket)(this.#url, protocols);
     this.#socket = socket;
@@ -360,7 +362,7 @@ export class Client {
     const given = this.#given.get(room);
     if (type === 'joined') this.#given.set(room, { type, epoch, seq, originServer });
     else if (type === 'left' || type === 'error') this.#given.delete(room);
-    else if (given && epoch) Object.assign(given, { epoch, seq });
+    else if (given && seq) Object.assign(given, { epoch: epoch ?? given.epoch, seq });
   }
 
   /**

@@ -74,6 +74,8 @@ export class Membership {
   #epoch;
   /** Whether this membership began with a replay from our position, so that it has everything except what was in a gap. */
   #replayed = false;
+  /** The ids of our messages by `seq`, from acks that came before the messages. @type {Map<number, string>} */
+  #acked = new Map();
   /** Messages that a gap may have swallowed. @type {Set<string>} */
   #inGap = new Set();
   /** The server's `joined`. @type {Frame | undefined} */
@@ -218,7 +220,7 @@ export class Membership {
       }
       if (frame.type === 'error') this.#refused(frame, now);
     } else if (this.#isIn) {
-      if (frame.type === 'message') this.#message(frame, now);
+      if (frame.type === 'message') this.#message(this.#whole(frame), now);
       if (frame.type === 'reset') this.#reset(frame, now);
       if (frame.type === 'left') this.#putOut(frame, now);
     }
@@ -320,6 +322,7 @@ export class Membership {
   /** @param {Frame} frame @param {number} now */
   #enter(frame, now) {
     const place = at(frame);
+    this.#acked.clear();
     this.phase = 'replaying';
     this.position = place;
     this.#joined = frame;
@@ -330,6 +333,19 @@ export class Membership {
     if (this.#missed) this.#gap({ after: this.#missed, upTo: place, reason: 'forbidden' });
     this.#missed = undefined;
     if (this.#until === undefined) this.#live(now);
+  }
+
+  /**
+   * A message with what a slim one leaves out: the epoch is the room's, and the id that of our own message if its `ack` came
+   * before it.
+   *
+   * @param {Frame} frame @returns {Frame}
+   */
+  #whole(frame) {
+    if (frame.seq === undefined || frame.epoch !== undefined) return frame;
+    const id = frame.id ?? this.#acked.get(frame.seq);
+    this.#acked.delete(frame.seq);
+    return { ...frame, ...(id !== undefined && { id }), epoch: this.position?.epoch };
   }
 
   /** @param {Frame} frame @param {number} now */
@@ -355,6 +371,7 @@ export class Membership {
   /** @param {Frame} frame @param {number} now */
   #reset(frame, now) {
     const upTo = at(frame);
+    this.#acked.clear();
     this.#gap({ after: this.position, upTo, reason: frame.reason ?? '' });
     this.position = upTo;
     if (upTo) this.#progress(upTo, now);
@@ -429,7 +446,11 @@ export class Membership {
     const wasFlying = frame.id === this.#flying;
     if (wasFlying) this.#flying = undefined;
     if (frame.type === 'ack') {
-      if (own) this.#kept(own, at(frame));
+      const place = at(frame);
+      if (place && this.position?.epoch === place.epoch && place.seq > this.position.seq) {
+        this.#acked.set(place.seq, /** @type {string} */ (frame.id));
+      }
+      if (own) this.#kept(own, place);
     } else if (frame.code === 'not_member') {
       // The membership ended meanwhile, so the message was refused.
       if (wasFlying && this.phase === 'live') this.#retryLater({ type: 'left' }, now);

@@ -13,7 +13,7 @@ const chat = connect('wss://chat.example.com/ws', {
 });
 const room = chat.join('lobby', { last: 50, load: async ({ upTo }) => (upTo ? [] : []) });
 const position: Promise<Position | undefined> = room.send('hello', { signal: abort.signal });
-const off: () => void = room.on('message', ({ text, seq }) => [text.length, seq?.toFixed()], { signal: abort.signal });
+const off: () => void = room.on('message', ({ text, seq }) => [text?.length, seq?.toFixed()], { signal: abort.signal });
 room.on('reset', ({ after, upTo, filled }) => [after?.seq, upTo?.epoch, filled === true]);
 room.on('failed', ({ unsent, error }) => [unsent.text, error.code, error.maybeKept, error.right]);
 chat.on('authenticated', ({ username, expiresMs, rooms }) => [username.length, expiresMs?.toFixed(), ...rooms]);

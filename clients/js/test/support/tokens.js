@@ -13,7 +13,8 @@ const encoded = (part) => Buffer.from(JSON.stringify(part)).toString('base64url'
 
 /** A token for this user, good for so many seconds. */
 export function token(sub, roomcast = ALL, { lasts = 3600, secret = SECRET } = {}) {
-  const claims = { sub, aud: 'chat', exp: Math.floor(Date.now() / 1000) + lasts, roomcast };
+  const now = Math.floor(Date.now() / 1000);
+  const claims = { sub, aud: 'chat', iat: now, exp: now + lasts, roomcast };
   const signed = `${encoded({ alg: 'HS256' })}.${encoded(claims)}`;
   return `${signed}.${createHmac('sha256', secret).update(signed).digest('base64url')}`;
 }
