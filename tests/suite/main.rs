@@ -6,6 +6,7 @@
 mod support;
 
 mod architecture;
+mod asyncapi;
 mod bad_input;
 mod chat;
 mod chat_person;
