@@ -6,7 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use roomcast::{
     config::SETTINGS,
-    protocol::{Action, CloseCode, Command, Envelope, ErrorCode, EventName, Frame, ResetReason, Right},
+    protocol::{
+        Action, CloseCode, Command, Envelope, ErrorCode, EventName, Frame, MessageId, ResetReason, Right, RoomId,
+        Username,
+    },
 };
 use serde_json::{Map, Value, json};
 
@@ -155,6 +158,15 @@ fn events_have_the_fields_that_the_code_writes() {
                 if name != "data" {
                     document.assert_refuses(&schema, &with(full, name, json!({})));
                 }
+                let is_of_a_list = ["code", "right", "action"].contains(&name.as_str());
+                if is_of_a_list || (name == "reason" && kind != "reconnect") {
+                    document.assert_refuses(&schema, &with(full, name, json!("dance")));
+                }
+            }
+            if all.contains("epoch") && all.contains("seq") {
+                // A position is whole, or not there.
+                document.assert_refuses(&schema, &without(full, "epoch"));
+                document.assert_refuses(&schema, &without(full, "seq"));
             }
             for name in required.iter().map(String::as_str).chain(["type"]) {
                 document.assert_refuses(&schema, &without(full, name));
@@ -234,6 +246,23 @@ fn a_command_is_valid_if_the_server_takes_it() {
     document.assert_refuses("Command", &json!({}));
 }
 
+/// Which characters may be in a name. Of those that a username may not have, the schema knows only control characters.
+#[test]
+fn a_name_is_valid_if_the_server_takes_it() {
+    let document = Document::read();
+    for c in ('\0'..='\u{24f}').chain(['\u{2028}', '\u{feff}', '中', '🌻']) {
+        let name = format!("x{c}");
+        for (schema, is_taken) in [
+            ("RoomId", RoomId::parse(&name, 9).is_ok()),
+            ("MessageId", MessageId::parse(&name, 9).is_ok()),
+            ("EventName", EventName::parse(name.as_str().into()).is_ok()),
+            ("Username", Username::parse(&name, 9).is_ok() || !c.is_control()),
+        ] {
+            assert_eq!(document.check(schema, &json!(name)).is_ok(), is_taken, "{name:?} as {schema}");
+        }
+    }
+}
+
 #[test]
 fn the_closed_lists_are_those_of_the_code() {
     let document = Document::read();
@@ -275,16 +304,23 @@ fn the_closed_lists_are_those_of_the_code() {
 #[test]
 fn bounds_are_the_defaults_and_say_which_setting_they_are() {
     let document = Document::read();
-    for (name, bound, setting) in [
-        ("RoomId", limits().room, "ROOMCAST_MAX_ROOM_LENGTH"),
-        ("Username", limits().username, "ROOMCAST_MAX_USERNAME_LENGTH"),
-        ("MessageId", limits().id, "ROOMCAST_MAX_ID_LENGTH"),
-        ("Text", limits().text, "ROOMCAST_MAX_TEXT_BYTES"),
-        ("EventName", EventName::LONGEST, ""),
+    let characters = |bound| format!("1 to {bound} characters");
+    for (name, bound, words, setting) in [
+        ("RoomId", limits().room, characters(limits().room), "ROOMCAST_MAX_ROOM_LENGTH"),
+        ("Username", limits().username, characters(limits().username), "ROOMCAST_MAX_USERNAME_LENGTH"),
+        ("MessageId", limits().id, characters(limits().id), "ROOMCAST_MAX_ID_LENGTH"),
+        ("Text", limits().text, format!("{} KiB", limits().text / 1024), "ROOMCAST_MAX_TEXT_BYTES"),
+        ("EventName", EventName::LONGEST, characters(EventName::LONGEST), ""),
     ] {
         let schema = document.schema(name);
         assert_eq!(schema["maxLength"], bound, "{name}");
-        assert!(schema["description"].as_str().expect("a description").contains(setting), "{name} is {setting}");
+        let description = schema["description"].as_str().expect("a description");
+        assert!(description.contains(&words) && description.contains(setting), "{name}: {words}, {setting}");
+    }
+    let most = SETTINGS.iter().find(|setting| setting.name() == "ROOMCAST_MAX_LAST").expect("a setting");
+    for (schema, field) in [("JoinCommand", "last"), ("HistoryCommand", "limit")] {
+        let description = document.schema(schema)["properties"][field]["description"].as_str().expect("a description");
+        assert!(description.contains(&format!("(`{}`, {} by default)", most.name(), most.default)), "{description}");
     }
     let text = page("asyncapi.yaml");
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
