@@ -2,7 +2,10 @@
 //!
 //! That it is valid AsyncAPI is for `tests/asyncapi` to say.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{LazyLock, Mutex, PoisonError},
+};
 
 use roomcast::{
     config::SETTINGS,
@@ -66,6 +69,27 @@ impl Document {
     fn assert_refuses(&self, name: &str, frame: &Value) {
         assert!(self.check(name, frame).is_err(), "{name} takes {frame}");
     }
+}
+
+/// Checks what a client of some test got. Of those with the same fields, it checks the first.
+#[track_caller]
+pub(super) fn assert_may_come(event: &Value, is_slim: bool) {
+    static DOCUMENT: LazyLock<Document> = LazyLock::new(Document::read);
+    static CHECKED: Mutex<BTreeSet<(String, bool)>> = Mutex::new(BTreeSet::new());
+    let kind = event["type"].as_str().unwrap_or_default();
+    let shape = format!("{kind} {:?}", names_in(object(event)));
+    if !CHECKED.lock().unwrap_or_else(PoisonError::into_inner).insert((shape, is_slim)) {
+        return;
+    }
+    // The server itself always says when somebody spoke.
+    let is_foreign = event.get("ts").is_none() && DOCUMENT.check("OnlyFromServers", event).is_err();
+    let schema = match (is_foreign, is_slim) {
+        (false, false) => schema_of(kind, "Event"),
+        (false, true) => slim_schema_of(kind),
+        (true, false) => "ForeignEvent".to_owned(),
+        (true, true) => "SlimForeignEvent".to_owned(),
+    };
+    DOCUMENT.assert_takes(&schema, event);
 }
 
 /// Each example of the page is what the schema of its message says, and one of the schema of all messages.
