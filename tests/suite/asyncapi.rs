@@ -210,6 +210,7 @@ fn events_have_the_fields_that_the_code_writes() {
 fn a_command_is_valid_if_the_server_takes_it() {
     let document = Document::read();
     let long = |length| json!("a".repeat(length));
+    let personal = |length| json!(format!("@{}", "a".repeat(length - 1)));
     let position = json!({"epoch": "8f3a1c5d9e7b2046", "seq": 43, "more": [1]});
     let positions = vec![
         position,
@@ -218,14 +219,33 @@ fn a_command_is_valid_if_the_server_takes_it() {
         json!(["x", 1]),
         json!(7),
     ];
-    let numbers =
-        vec![json!(0), json!(20), json!(2.0), json!(86_400), json!(86_401), json!(-1), json!(1.5), json!("20")];
+    let numbers = vec![
+        json!(0),
+        json!(20),
+        json!(2.0),
+        json!(86_400),
+        json!(86_401),
+        json!(315_360_000),
+        json!(315_360_001),
+        json!(-1),
+        json!(1.5),
+        json!("20"),
+    ];
     let actions = Action::ALL.map(|action| json!(action.as_str())).into_iter().chain([json!("dance"), json!(7)]);
     let pools: BTreeMap<&str, Vec<Value>> = BTreeMap::from([
         ("token", vec![json!("x"), json!(""), json!(7)]),
         (
             "room",
-            vec![json!("team:42"), long(limits().room), long(limits().room + 1), json!(""), json!("a b"), json!(7)],
+            vec![
+                json!("team:42"),
+                long(limits().room),
+                long(limits().room + 1),
+                personal(RoomId::LONGEST),
+                personal(RoomId::LONGEST + 1),
+                json!(""),
+                json!("a b"),
+                json!(7),
+            ],
         ),
         ("username", vec![json!("Ann B. 🌻"), long(limits().username + 1), json!(""), json!("a\u{1}"), json!([])]),
         ("id", vec![json!(" é"), long(limits().id), long(limits().id + 1), json!(""), json!("\u{85}"), json!(1)]),
@@ -330,7 +350,6 @@ fn bounds_are_the_defaults_and_say_which_setting_they_are() {
     let document = Document::read();
     let characters = |bound| format!("1 to {bound} characters");
     for (name, bound, words, setting) in [
-        ("RoomId", limits().room, characters(limits().room), "ROOMCAST_MAX_ROOM_LENGTH"),
         ("Username", limits().username, characters(limits().username), "ROOMCAST_MAX_USERNAME_LENGTH"),
         ("MessageId", limits().id, characters(limits().id), "ROOMCAST_MAX_ID_LENGTH"),
         ("Text", limits().text, format!("{} KiB", limits().text / 1024), "ROOMCAST_MAX_TEXT_BYTES"),
@@ -340,6 +359,16 @@ fn bounds_are_the_defaults_and_say_which_setting_they_are() {
         assert_eq!(schema["maxLength"], bound, "{name}");
         let description = schema["description"].as_str().expect("a description");
         assert!(description.contains(&words) && description.contains(setting), "{name}: {words}, {setting}");
+    }
+    let room = document.schema("RoomId");
+    assert_eq!(
+        (&room["else"]["maxLength"], &room["then"]["maxLength"]),
+        (&json!(limits().room), &json!(RoomId::LONGEST))
+    );
+    let description = room["description"].as_str().expect("a description");
+    for words in [characters(limits().room), format!("may have {}", RoomId::LONGEST), "ROOMCAST_MAX_ROOM_LENGTH".into()]
+    {
+        assert!(description.contains(&words), "{words}");
     }
     let most = SETTINGS.iter().find(|setting| setting.name() == "ROOMCAST_MAX_LAST").expect("a setting");
     for (schema, field) in [("JoinCommand", "last"), ("HistoryCommand", "limit")] {
