@@ -47,6 +47,8 @@ test: ## Run every test; gets redis-server, nginx, promtool and chromium for it 
 	@cargo test --locked --workspace
 	@echo '== The fault harness against a server that breaks its promises'
 	@cargo test --locked --workspace --test sabotage -- --ignored
+	@echo '== The protocol as AsyncAPI'
+	@tests/asyncapi/run.sh
 	@echo '== The JavaScript client'
 	@clients/js/test/run.sh
 	@echo '== The page, in a browser'

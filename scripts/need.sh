@@ -30,7 +30,7 @@ about() {
         kubectl) why='for make cluster-test, make kind-up and make chart-test' debian=kubernetes-client brew=kubectl page=https://kubernetes.io/docs/tasks/tools ;;
         make) why='for every target of the Makefile' debian=make fedora=make brew=make ;;
         nginx) why='for make cluster, make demo and the tests of them' debian=nginx fedora=nginx brew=nginx unit=nginx ;;
-        node) why='for the tests of the JavaScript client and the page, in make test, and for peers in make bench' debian=nodejs fedora=nodejs brew=node page=https://nodejs.org ;;
+        node) why='for the tests of docs/asyncapi.yaml, the JavaScript client and the page, in make test, and for peers in make bench' debian=nodejs fedora=nodejs brew=node page=https://nodejs.org ;;
         npm) why='to install what those tests and peers need' debian=npm fedora=nodejs-npm brew=node page=https://nodejs.org ;;
         promtool) why='for the tests of metrics and alerts, in make test' debian=prometheus fedora=/usr/bin/promtool brew=prometheus unit=prometheus ;;
         python3) why='for make chart-test' debian='python3 python3-venv' fedora=python3 brew=python3 ;;

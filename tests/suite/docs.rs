@@ -14,7 +14,7 @@ use roomcast::{
 };
 use serde_json::{Map, Value, json};
 
-type Names = BTreeSet<String>;
+pub(super) type Names = BTreeSet<String>;
 
 #[test]
 fn the_reference_of_settings_is_what_the_program_prints() {
@@ -229,15 +229,15 @@ fn the_settings_that_operators_read_of_exist() {
 }
 
 /// What one type of event looks like on the wire.
-struct Shape {
+pub(super) struct Shape {
     /// The fields that it always has, beside its type.
-    required: Names,
+    pub(super) required: Names,
     /// An event with all the fields that it can have.
-    full: Map<String, Value>,
+    pub(super) full: Map<String, Value>,
 }
 
 /// Everything that the code can write to a client, by its type.
-fn shapes() -> BTreeMap<String, Shape> {
+pub(super) fn shapes() -> BTreeMap<String, Shape> {
     let room = &RoomId::parse("lobby", 9).expect("a room");
     let username = &Username::parse("ann", 9).expect("a username");
     let id = &MessageId::parse("m-1", 9).expect("an id");
@@ -346,24 +346,24 @@ fn reset_reasons() -> [&'static str; 3] {
     ResetReason::ALL.map(ResetReason::as_str)
 }
 
-fn limits() -> Limits {
+pub(super) fn limits() -> Limits {
     Limits::from(&Config::from_env([]).expect("the defaults are right").0)
 }
 
-fn page(name: &str) -> String {
+pub(super) fn page(name: &str) -> String {
     let path = format!("{}/docs/{name}", env!("CARGO_MANIFEST_DIR"));
     std::fs::read_to_string(&path).unwrap_or_else(|why| panic!("{path}: {why}"))
 }
 
 /// One line of a block of JSON, and who says it: what the bold line before the block names.
-struct Example {
-    line: usize,
-    from: String,
-    text: String,
-    fields: Map<String, Value>,
+pub(super) struct Example {
+    pub(super) line: usize,
+    pub(super) from: String,
+    pub(super) text: String,
+    pub(super) fields: Map<String, Value>,
 }
 
-fn examples(page: &str) -> impl Iterator<Item = Example> {
+pub(super) fn examples(page: &str) -> impl Iterator<Item = Example> {
     let mut examples = Vec::new();
     let (mut speaker, mut within) = (None, false);
     for (line, text) in (1..).zip(page.lines()) {
@@ -391,13 +391,13 @@ fn examples(page: &str) -> impl Iterator<Item = Example> {
 }
 
 /// The type, the required and the optional fields of every command in the table.
-fn commands(page: &str) -> Vec<(String, Names, Names)> {
+pub(super) fn commands(page: &str) -> Vec<(String, Names, Names)> {
     let rows = rows(page, "## Commands");
     rows.map(|[kind, required, optional, _]| (name(&kind), names(&required), names(&optional))).collect()
 }
 
 /// The rows of the first table after a heading, without its head.
-fn rows<const COLUMNS: usize>(page: &str, heading: &str) -> impl Iterator<Item = [String; COLUMNS]> {
+pub(super) fn rows<const COLUMNS: usize>(page: &str, heading: &str) -> impl Iterator<Item = [String; COLUMNS]> {
     let table = page.lines().skip_while(|line| *line != heading).skip_while(|line| !line.starts_with('|'));
     let rows: Vec<[String; COLUMNS]> = table
         .take_while(|line| line.starts_with('|'))
@@ -412,16 +412,16 @@ fn rows<const COLUMNS: usize>(page: &str, heading: &str) -> impl Iterator<Item =
 }
 
 /// What stands in backticks.
-fn names(text: &str) -> Names {
+pub(super) fn names(text: &str) -> Names {
     text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
-fn name(cell: &str) -> String {
+pub(super) fn name(cell: &str) -> String {
     let mut names = names(cell).into_iter();
     names.next().unwrap_or_else(|| panic!("a name in backticks, unlike {cell}"))
 }
 
-fn names_in(fields: &Map<String, Value>) -> Names {
+pub(super) fn names_in(fields: &Map<String, Value>) -> Names {
     fields.keys().filter(|name| *name != "type").cloned().collect()
 }
 

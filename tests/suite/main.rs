@@ -7,6 +7,7 @@ mod support;
 
 mod api;
 mod architecture;
+mod asyncapi;
 mod bad_input;
 mod chat;
 mod chat_person;

@@ -13,15 +13,17 @@ use tokio_tungstenite::{
 };
 
 use super::{DEADLINE, eventually};
+use crate::asyncapi::assert_may_come;
 
 /// A client that says and hears JSON.
 pub struct Client {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    is_slim: bool,
 }
 
 impl From<WebSocketStream<MaybeTlsStream<TcpStream>>> for Client {
     fn from(socket: WebSocketStream<MaybeTlsStream<TcpStream>>) -> Self {
-        Self { socket }
+        Self { socket, is_slim: false }
     }
 }
 
@@ -40,8 +42,17 @@ impl Client {
         for (name, value) in headers {
             request.headers_mut().insert(*name, value.parse().expect("a header's value"));
         }
-        let (socket, _) = timeout(DEADLINE, tokio_tungstenite::connect_async(request)).await.expect("an answer")?;
-        Ok(Self { socket })
+        let (socket, response) =
+            timeout(DEADLINE, tokio_tungstenite::connect_async(request)).await.expect("an answer")?;
+        let is_slim = response.headers().get("sec-websocket-protocol").is_some_and(|chosen| chosen == "roomcast.v1");
+        Ok(Self { socket, is_slim })
+    }
+
+    /// Reads an event, which must be one of those that docs/asyncapi.yaml describes.
+    fn read(&self, text: &str) -> Value {
+        let event = serde_json::from_str(text).expect("every frame is JSON");
+        assert_may_come(&event, self.is_slim);
+        event
     }
 
     /// Joins a room; returns `joined`.
@@ -86,7 +97,7 @@ impl Client {
     /// The next event.
     pub async fn next(&mut self) -> Value {
         match self.next_frame().await {
-            Message::Text(text) => serde_json::from_str(&text).expect("every frame is JSON"),
+            Message::Text(text) => self.read(&text),
             other => panic!("expected an event, got {other:?}"),
         }
     }
@@ -137,7 +148,7 @@ impl Client {
     pub async fn next_or_end(&mut self) -> Option<Value> {
         loop {
             match timeout(DEADLINE, self.socket.next()).await.expect("a frame in time")?.ok()? {
-                Message::Text(text) => return Some(serde_json::from_str(&text).expect("every frame is JSON")),
+                Message::Text(text) => return Some(self.read(&text)),
                 Message::Close(_) => return None,
                 _ => {}
             }
@@ -149,7 +160,7 @@ impl Client {
         let mut events = Vec::new();
         loop {
             match self.next_frame().await {
-                Message::Text(text) => events.push(serde_json::from_str(&text).expect("every frame is JSON")),
+                Message::Text(text) => events.push(self.read(&text)),
                 Message::Close(_) => return events,
                 other => panic!("expected an event or the close, got {other:?}"),
             }
