@@ -9,8 +9,8 @@ use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::{
-    connection::{Connection, millis},
     context::Refused,
+    guest::{Guest, millis},
     lease::Lease,
     state::{
         Action, Entry, banned, kicked, muted, not_joined, not_moderated, not_published, not_read, not_signalled,
@@ -60,7 +60,7 @@ struct Charge {
     rate: Rate,
 }
 
-impl Connection {
+impl Guest {
     /// Does what the session says about a text frame.
     pub(super) fn act(&mut self, text: &str) -> Result<(), End> {
         match self.session.receive(text, &self.context.options.rules) {

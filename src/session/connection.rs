@@ -1,62 +1,26 @@
-use std::{
-    convert::Infallible,
-    future::pending,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use tokio::{
-    sync::watch,
     task::yield_now,
-    time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until},
+    time::{Instant, Interval, MissedTickBehavior, interval_at},
 };
 
-use super::{
-    commands::{Outcome, Pending, authenticated},
-    context::{Context, Refused},
-    lease::{Due, Lease},
-    state::Session,
-};
+use super::guest::Guest;
 use crate::{
-    access::{Act, Allowance, Pass, Sanctions, Source, TokenError, Verdict},
-    hub::{Client, Membership},
-    protocol::{Batch, CloseCode, ErrorCode, Event, Item, Rejection},
+    access::Act,
+    protocol::CloseCode,
     socket::{End, Inbound, Outbox, Received},
 };
 
 /// After this many frames, or this many KiB, a connection lets others take their turn.
 const TURN: usize = 64;
 
-/// The changes of what holds on all servers.
-type Changes = watch::Receiver<Arc<Sanctions>>;
-
-/// One client's connection.
+/// One client's WebSocket.
 pub(super) struct Connection {
-    pub(super) context: Arc<Context>,
+    guest: Guest,
     inbound: Inbound,
     outbox: Arc<Outbox>,
-    pub(super) client: Client,
-    pub(super) session: Session<Membership>,
-    pub(super) lease: Lease,
-    /// What holds on all servers, as far as this connection has kept to it.
-    pub(super) kept_to: Arc<Sanctions>,
-    /// Ends when that changes. It is there for long, as each new one would take locks that all connections share.
-    sanctions_changed: BoxFuture<'static, Changes>,
-    /// What held when the join began that is under way.
-    pub(super) joins_under: Arc<Sanctions>,
-    /// From where it comes, if limits by address apply to it.
-    pub(super) source: Option<Source>,
-    pub(super) allowance: Allowance,
-    /// Until when not to read from the client, which was too fast.
-    slowed_until: Option<Instant>,
-    /// Until when not to join rooms for the client, after it failed.
-    pub(super) joins_from: Option<Instant>,
-    /// Every client is a member of the broadcast channel, if perhaps a deaf one.
-    broadcasts: Membership,
-    pub(super) pending: Pending,
-    /// Answers that go out together, before anything else happens.
-    pub(super) answers: Vec<Item>,
     heartbeat: Interval,
     /// For how many heartbeats the client has given no sign of life.
     silent_beats: u32,
@@ -65,46 +29,16 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// A client that has come in, from there, with this pass.
-    pub(super) fn new(
-        context: Arc<Context>,
-        inbound: Inbound,
-        outbox: Arc<Outbox>,
-        pass: Option<Arc<Pass>>,
-        source: Option<Source>,
-        allowance: Allowance,
-    ) -> Self {
-        // Who has not said yet who it is hears nothing.
-        let (client, broadcasts) = context.hub.connect(outbox.clone(), pass.is_some());
-        let (sanctions_changed, kept_to) = (changed(context.hub.sanction_changes()), context.hub.sanctions());
-        Self {
-            client,
-            outbox,
-            heartbeat: heartbeat(context.options.ping_interval),
-            silent_beats: 0,
-            turn: 0,
-            lease: Lease::of(pass.as_deref(), Instant::now(), SystemTime::now()),
-            session: Session::new(pass),
-            sanctions_changed,
-            joins_under: kept_to.clone(),
-            kept_to,
-            source,
-            allowance,
-            slowed_until: None,
-            broadcasts,
-            pending: None,
-            joins_from: None,
-            answers: Vec::new(),
-            inbound,
-            context,
-        }
+    /// The WebSocket of this client, whose recipient is `outbox`.
+    pub(super) fn new(guest: Guest, inbound: Inbound, outbox: Arc<Outbox>) -> Self {
+        let heartbeat = heartbeat(guest.context.options.ping_interval);
+        Self { guest, inbound, outbox, heartbeat, silent_beats: 0, turn: 0 }
     }
 
     /// Serves the client until either side closes. When this returns, or is dropped, the client has left all its rooms.
     pub(super) fn run(mut self) -> BoxFuture<'static, ()> {
         // Not an `async fn`, which would hold the connection twice: as its argument and as its variable.
         Box::pin(async move {
-            self.greet();
             let Err(end) = self.serve().await;
             // Boxed, because it is large and rarely there.
             Box::pin(self.close(end)).await;
@@ -112,17 +46,18 @@ impl Connection {
     }
 
     async fn serve(&mut self) -> Result<Infallible, End> {
+        let write_timeout = self.guest.context.options.write_timeout;
         // Its token may have been revoked since it was checked.
-        self.keep_to_sanctions()?;
+        self.guest.keep_to_sanctions()?;
         loop {
             while self.turn < TURN
-                && self.slowed_until.is_none()
-                && let Some(received) = self.inbound.next(self.pending.is_some())?
+                && !self.guest.is_slowed()
+                && let Some(received) = self.inbound.next(self.guest.is_busy())?
             {
                 self.turn += 1;
                 self.receive(&received)?;
             }
-            self.send_answers();
+            self.guest.send_answers();
             if self.turn >= TURN {
                 self.turn = 0;
                 self.inbound.answer_pings();
@@ -130,152 +65,36 @@ impl Connection {
                 yield_now().await;
                 continue;
             }
-            self.join_next();
-            let (is_busy, next_time) = (self.pending.is_some(), self.next_time());
+            self.guest.join_next();
+            let (is_busy, is_slowed) = (self.guest.is_busy(), self.guest.is_slowed());
             tokio::select! {
-                code = self.outbox.attend(self.context.options.write_timeout) => return Err(code.map_or(End::Lost, End::from)),
-                outcome = ended(&mut self.pending) => {
-                    self.pending = None;
-                    self.conclude(outcome)?;
-                }
-                length = self.inbound.read(is_busy), if self.slowed_until.is_none() => self.turn += length? / 1024,
+                code = self.outbox.attend(write_timeout) => return Err(code.map_or(End::Lost, End::from)),
+                happened = self.guest.attend() => happened?,
+                length = self.inbound.read(is_busy), if !is_slowed => self.turn += length? / 1024,
                 _ = self.heartbeat.tick() => self.beat()?,
-                changes = &mut self.sanctions_changed => {
-                    self.sanctions_changed = changed(changes);
-                    self.keep_to_sanctions()?;
-                }
-                // One timer for what is rarely there, because each takes memory of every connection.
-                () = until(next_time) => self.its_time()?,
             }
-        }
-    }
-
-    /// Tells a client who it is, if its token came with its upgrade.
-    fn greet(&mut self) {
-        let pass = self.session.pass().filter(|pass| pass.user.is_some()).cloned();
-        if let Some(pass) = pass {
-            self.answers.push(Item::Event(authenticated(&pass)));
-        }
-    }
-
-    /// When something is due that most connections never have.
-    fn next_time(&self) -> Option<Instant> {
-        [self.slowed_until, self.joins_from, self.lease.next()].into_iter().flatten().min()
-    }
-
-    /// Does what is due.
-    fn its_time(&mut self) -> Result<(), End> {
-        let now = Instant::now();
-        for pause in [&mut self.slowed_until, &mut self.joins_from] {
-            pause.take_if(|until| *until <= now);
-        }
-        self.keep_lease()
-    }
-
-    /// The client's token ends, or its time to show one.
-    fn keep_lease(&mut self) -> Result<(), End> {
-        match self.lease.due(Instant::now()) {
-            Some(Due::Warning(left)) => self.answers.push(Item::Event(Event::Expiring { in_ms: millis(left) })),
-            Some(Due::End(code)) => {
-                if code == CloseCode::Unauthorized {
-                    self.refuse(Rejection::new(ErrorCode::Unauthorized, "no token came in time"));
-                }
-                return Err(code.into());
-            }
-            None => {}
-        }
-        Ok(())
-    }
-
-    /// Keeps to what holds on all servers now.
-    ///
-    /// # Errors
-    /// If the client's token is revoked, or somebody ends its connection.
-    pub(super) fn keep_to_sanctions(&mut self) -> Result<(), End> {
-        let now = self.context.hub.sanctions();
-        if self.session.pass().is_some_and(|pass| now.revoke(pass, SystemTime::now())) {
-            self.turn_away(&Refused::Token(TokenError::Revoked))?;
-        }
-        let before = std::mem::replace(&mut self.kept_to, now);
-        if self.kept_to.newly_disconnects(&before, |user| self.session.is_of(user)) {
-            return Err(CloseCode::Disconnected.into());
-        }
-        self.kick(&before);
-        Ok(())
-    }
-
-    /// Ends the memberships from which the client was kicked since then.
-    pub(super) fn kick(&mut self, since: &Sanctions) {
-        for (membership, left) in self.session.kick(since, &self.kept_to) {
-            drop(membership);
-            self.answers.push(Item::Event(left));
         }
     }
 
     fn receive(&mut self, received: &Received) -> Result<(), End> {
-        self.spend(Act::Frame)?;
+        self.guest.spend(Act::Frame)?;
+        let metrics = &self.guest.context.metrics;
         match received {
             Received::Text(text) => {
-                self.context.metrics.messages_received.inc();
-                self.act(text)?;
+                metrics.messages_received.inc();
+                self.guest.act(text)?;
             }
-            Received::Binary => self.context.metrics.messages_received.inc(),
+            Received::Binary => metrics.messages_received.inc(),
             // Answers pings, and ends the connection when its time has come.
             Received::Part | Received::Ping(_) | Received::Pong | Received::Close(_) => {}
         }
         Ok(())
     }
 
-    /// The client does something that is limited. It may be slowed, and told.
-    ///
-    /// # Errors
-    /// If it has been too fast for long.
-    pub(super) fn spend(&mut self, act: Act) -> Result<(), End> {
-        let now = Instant::now();
-        match self.allowance.spend(act, now) {
-            Verdict::Fine => Ok(()),
-            Verdict::Slow { limit, wait, begins, tell } => {
-                self.slowed_until = self.slowed_until.max(Some(now + wait));
-                if begins {
-                    self.context.metrics.limited(limit);
-                }
-                if tell {
-                    self.refuse(Rejection::too_fast(limit.as_str(), wait));
-                }
-                Ok(())
-            }
-            Verdict::Close(limit) => {
-                self.refuse(Rejection::too_fast(limit.as_str(), Duration::ZERO));
-                Err(CloseCode::TooFast.into())
-            }
-        }
-    }
-
-    /// Tells the client why its token is refused.
-    ///
-    /// # Errors
-    /// If that ends the connection.
-    pub(super) fn turn_away(&mut self, why: &Refused) -> Result<(), End> {
-        let (code, rejection) = self.context.refusal(why);
-        self.refuse(rejection);
-        code.map_or(Ok(()), |code| Err(End::from(code)))
-    }
-
-    pub(super) fn refuse(&mut self, rejection: Rejection) {
-        self.context.metrics.error_sent(rejection.code);
-        self.answers.push(Item::Event(rejection.into_event()));
-    }
-
-    pub(super) fn send_answers(&mut self) {
-        if !self.answers.is_empty() {
-            self.outbox.deliver(&Batch::new(std::mem::take(&mut self.answers)));
-        }
-    }
-
     fn beat(&mut self) -> Result<(), End> {
         // The server does not read while a command is pending or the client is slowed, so silence then does not mean that
         // the client is dead.
-        let may_read = self.slowed_until.is_none() && self.inbound.may_read(self.pending.is_some());
+        let may_read = !self.guest.is_slowed() && self.inbound.may_read(self.guest.is_busy());
         if self.inbound.is_alive() || !may_read {
             self.silent_beats = 0;
         } else {
@@ -289,66 +108,30 @@ impl Connection {
     }
 
     /// Finishes what is under way, leaves all rooms, writes what still waits, and closes.
-    async fn close(mut self, mut end: End) {
-        let outbox = self.outbox.clone();
+    async fn close(self, mut end: End) {
+        let Self { mut guest, inbound, outbox, .. } = self;
         // Nobody needs to wait any more to send something to this client.
         outbox.close(CloseCode::Normal);
-        // An accepted message is published even if its sender has gone; the broker's deadline bounds this.
-        let mut pending = self.pending.take();
-        if !matches!(end, End::Closed(_))
-            && let Some(pending) = pending.take()
-        {
-            let outcome = tokio::select! {
-                outcome = pending => outcome,
+        // An accepted message is published even if its sender has gone; the broker's deadline bounds this. A client that has
+        // closed cannot be told anything, so nothing waits for it.
+        if !matches!(end, End::Closed(_)) {
+            tokio::select! {
+                () = guest.conclude_pending() => {}
                 never = outbox.keep_writing() => match never {},
-            };
-            // The connection ends anyway.
-            let _ = self.conclude(outcome);
+            }
         }
-        self.send_answers();
-        self.session.leave_all();
-        drop(self.broadcasts);
+        let context = guest.context.clone();
+        let pending = guest.leave();
         if matches!(end, End::Refused(_)) && outbox.has_overflowed() {
             end = CloseCode::SlowConsumer.into();
         }
-        self.context.metrics.disconnected(end.code());
-        // A client that has closed cannot be told anything, so nothing waits for it.
+        context.metrics.disconnected(end.code());
         let finished = async {
             if let Some(pending) = pending {
                 pending.await;
             }
         };
-        tokio::join!(self.inbound.close(&end, self.context.options.write_timeout), finished);
-    }
-}
-
-pub(super) fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// Waits for the next change.
-fn changed(mut changes: Changes) -> BoxFuture<'static, Changes> {
-    Box::pin(async move {
-        if changes.changed().await.is_err() {
-            // The hub is gone, so nothing changes any more.
-            pending::<()>().await;
-        }
-        changes
-    })
-}
-
-/// Waits until this time; for ever if there is none.
-async fn until(time: Option<Instant>) {
-    match time {
-        Some(time) => sleep_until(time).await,
-        None => pending().await,
-    }
-}
-
-async fn ended(pending_outcome: &mut Pending) -> Outcome {
-    match pending_outcome {
-        Some(outcome) => outcome.await,
-        None => pending().await,
+        tokio::join!(inbound.close(&end, context.options.write_timeout), finished);
     }
 }
 

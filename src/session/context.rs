@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::{net::TcpStream, time::Instant};
 
-use super::{connection::Connection, state::Rules};
+use super::{connection::Connection, guest::Guest, state::Rules};
 use crate::{
     access::{Door, Pass, Seat, Source, TokenError},
     hub::Hub,
@@ -98,7 +98,8 @@ impl Context {
             Ok((pass, user)) => {
                 let mut allowance = self.door.allowance(seat);
                 allowance.belongs_to(user);
-                Connection::new(self, inbound, outbox, pass, source, allowance).run()
+                let guest = Guest::new(self, outbox.clone(), pass, source, allowance);
+                Connection::new(guest, inbound, outbox).run()
             }
             Err(why) => Box::pin(async move { self.turn_away(&outbox, inbound, &why).await }),
         }

@@ -1,12 +1,13 @@
 //! One connection, from the upgrade to the close.
 //!
-//! A pure state machine (`state.rs`) decides what a client's frames mean. One task for each connection
-//! (`connection.rs`) waits and moves bytes, and does what the state machine says (`commands.rs`). To the hub, the connection is a
-//! [`Recipient`](crate::hub::Recipient) (`recipient.rs`).
+//! A pure state machine (`state.rs`) decides what a client's frames mean. A [`Guest`](guest::Guest) does what it says
+//! (`guest.rs`, `commands.rs`). One task for each connection (`connection.rs`) waits and moves bytes. To the hub, the
+//! connection is a [`Recipient`](crate::hub::Recipient) (`recipient.rs`).
 
 mod commands;
 mod connection;
 mod context;
+mod guest;
 mod lease;
 mod recipient;
 mod state;
