@@ -122,6 +122,15 @@ impl Door {
         self.users.spend(user.clone(), bytes, now).map_err(|(index, wait)| (limits[index], wait))
     }
 
+    /// The same for an address.
+    ///
+    /// # Errors
+    /// See [`spend`](Self::spend).
+    pub fn spend_of_address(&self, source: Source, bytes: usize, now: Instant) -> Result<(), (Limit, Duration)> {
+        let limits = [Limit::MessagesPerAddress, Limit::BytesPerAddress];
+        self.addresses.spend(source, bytes, now).map_err(|(index, wait)| (limits[index], wait))
+    }
+
     /// What a connection may do that has this place among those from its address.
     pub fn allowance(&self, address: Option<Seat>) -> Allowance {
         Allowance::new(self.limits.alone.clone(), address)

@@ -117,6 +117,7 @@ async fn serve_one(
     let service = service_fn(move |mut request: hyper::Request<_>| {
         place.requested();
         request.extensions_mut().insert(peer);
+        request.extensions_mut().insert(place.clone());
         service.call(request)
     });
     let connection = http1::Builder::new()

@@ -1,6 +1,7 @@
 //! The HTTP side: the upgrade, the page, the probes and the metrics.
 
 mod api;
+mod cors;
 mod credential;
 mod handshake;
 mod listener;
@@ -9,6 +10,7 @@ mod places;
 mod plain;
 mod problem;
 mod readiness;
+mod requester;
 mod stream;
 mod upgrade;
 
@@ -25,24 +27,24 @@ use serde_json::json;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-pub use self::{
-    api::{Api, Options as ApiOptions},
-    listener::{listen, serve},
-    plain::PlainBound,
-};
 use self::{
-    credential::{Credential, Place},
+    api::Api,
+    credential::{Credential, Place as Shown},
     page::Page,
-    places::Places,
+    places::{Place, Places},
     problem::Problem,
     readiness::Readiness,
     upgrade::Upgrade,
 };
+pub use self::{
+    listener::{listen, serve},
+    plain::PlainBound,
+};
 use crate::{
-    access::{ApiKeys, Door, NoSeat, Pass, TokenError},
+    access::{ApiKeys, Door, NoSeat, Pass, Seat, Source, TokenError},
     broker::Trouble,
     hub::Hub,
-    protocol::{ErrorCode, Rejection},
+    protocol::{ErrorCode, Limits, Rejection},
     session::{self, Arrival, Refused},
     telemetry::{Limit, Metrics},
 };
@@ -74,6 +76,8 @@ pub struct Options {
     pub token_in_query: bool,
     /// How long a server that was ready stays ready while it is in trouble.
     pub ready_grace: Duration,
+    /// The bounds on what is said.
+    pub limits: Limits,
     /// Options of each session.
     pub session: session::Options,
 }
@@ -89,12 +93,13 @@ pub struct App {
     places: Arc<Places>,
     has_page: bool,
     token_in_query: bool,
+    limits: Limits,
 }
 
 impl App {
     /// Serves the clients of this hub that come in at this door; `sessions` tracks each session.
     pub fn new(hub: Arc<Hub>, door: Arc<Door>, options: Options, metrics: Arc<Metrics>, sessions: TaskTracker) -> Self {
-        let Options { max_clients, has_page, token_in_query, ready_grace, session } = options;
+        let Options { max_clients, has_page, token_in_query, ready_grace, limits, session } = options;
         metrics.connections_limit.set(max_clients);
         Self {
             context: Arc::new(session::Context::new(hub.clone(), door, session, metrics.clone())),
@@ -105,6 +110,7 @@ impl App {
             readiness: Arc::new(Readiness::new(ready_grace)),
             has_page,
             token_in_query,
+            limits,
         }
     }
 
@@ -132,12 +138,12 @@ impl App {
         let routes = Router::new().route("/", get(index)).route("/ws", any(upgrade));
         let routes = if self.has_page { routes.merge(page::files()) } else { routes };
         let routes = if has_probes { routes.merge(probes()) } else { routes };
-        routes.with_state(self)
+        routes.with_state(self.clone()).merge(Api::for_clients(self))
     }
 
     /// The API for back ends that have one of these keys, and for clients with a token.
-    pub fn api(&self, keys: Arc<ApiKeys>, options: ApiOptions) -> Api {
-        Api::new(self.hub.clone(), self.context.clone(), keys, options, self.metrics.clone())
+    pub fn api(&self, keys: Arc<ApiKeys>, revocations_last: Option<Duration>) -> Router {
+        Api::for_back_ends(self.clone(), keys, revocations_last)
     }
 
     /// The routes for probes and metrics.
@@ -158,24 +164,15 @@ async fn upgrade(State(app): State<App>, upgrade: Result<Upgrade, Response>) -> 
         Ok(upgrade) => upgrade,
         Err(refusal) => return refusal,
     };
-    let refuse = |reason: &'static str| {
-        app.metrics.connections_refused.inc();
-        (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, RETRY_AFTER)], reason).into_response()
-    };
-    if app.readiness.refuses() {
-        return refuse("this server is shutting down\n");
-    }
-    let Some(place) = app.places.take() else { return refuse("this server is full\n") };
-    let source = upgrade.source();
-    let seat = match source.map(|source| app.context.door().address_seat(source, Instant::now())).transpose() {
-        Ok(seat) => seat,
-        Err(why) => return too_many(&app.metrics, why),
+    let (place, seat) = match app.let_in(upgrade.source()) {
+        Ok(let_in) => let_in,
+        Err(refusal) => return refusal,
     };
     let admission = match admit(&app.context, upgrade.credential()).await {
         Ok(admission) => admission,
         Err(problem) => return problem.into_response(),
     };
-    let arrival = Arrival { admission, source, seat, dialect: upgrade.dialect() };
+    let arrival = Arrival { admission, source: upgrade.source(), seat, dialect: upgrade.dialect() };
     let (response, accepted) = upgrade.accept();
     app.sessions.spawn(async move {
         if let Some((stream, unread)) = accepted.socket().await {
@@ -185,6 +182,25 @@ async fn upgrade(State(app): State<App>, upgrade: Result<Upgrade, Response>) -> 
         drop(place);
     });
     response
+}
+
+impl App {
+    /// A place for one more client, and one among those from its address.
+    ///
+    /// # Errors
+    /// What to answer if there is none.
+    fn let_in(&self, source: Option<Source>) -> Result<(Place, Option<Seat>), Response> {
+        let refuse = |reason: &'static str| {
+            self.metrics.connections_refused.inc();
+            (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, RETRY_AFTER)], reason).into_response()
+        };
+        if self.readiness.refuses() {
+            return Err(refuse("this server is shutting down\n"));
+        }
+        let place = self.places.take().ok_or_else(|| refuse("this server is full\n"))?;
+        let seat = source.map(|source| self.context.door().address_seat(source, Instant::now())).transpose();
+        Ok((place, seat.map_err(|why| too_many(&self.metrics, why))?))
+    }
 }
 
 /// The answer to a client from whose address there are too many connections, or too fast.
@@ -212,7 +228,7 @@ async fn admit(
         return Ok(Ok(context.door().anonymous()));
     };
     match (context.admit(token).await, place) {
-        (Err(why), Place::Header) => Err(refused(&why)),
+        (Err(why), Shown::Header) => Err(refused(&why)),
         (admitted, _) => Ok(admitted.map(Some).map_err(Refused::Token)),
     }
 }

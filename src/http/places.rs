@@ -4,7 +4,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::telemetry::Gauge;
 
-/// The places for WebSocket clients.
+/// The places for clients.
 #[derive(Debug)]
 pub(super) struct Places {
     free: Arc<Semaphore>,
@@ -21,7 +21,7 @@ impl Places {
     pub(super) fn take(&self) -> Option<Place> {
         let permit = self.free.clone().try_acquire_owned().ok()?;
         self.connected.inc();
-        Some(Place { connected: self.connected.clone(), _permit: permit })
+        Some(Place { connected: self.connected.clone(), streams: None, _permit: permit })
     }
 }
 
@@ -29,12 +29,24 @@ impl Places {
 #[derive(Debug)]
 pub(super) struct Place {
     connected: Gauge,
+    /// Shows how many of the clients have a stream of events, if this one has.
+    streams: Option<Gauge>,
     _permit: OwnedSemaphorePermit,
+}
+
+impl Place {
+    /// The same for a client with a stream of events, of which this gauge shows how many there are.
+    pub(super) fn of_stream(mut self, streams: &Gauge) -> Self {
+        streams.inc();
+        self.streams = Some(streams.clone());
+        self
+    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         self.connected.dec();
+        self.streams.iter().for_each(Gauge::dec);
     }
 }
 

@@ -75,13 +75,8 @@ impl PlainPlaces {
         };
         let gone = CancellationToken::new();
         let turn = self.queue().enter(Instant::now(), gone.clone());
-        Arc::new(PlainPlace {
-            places: self.clone(),
-            turn: Mutex::new(turn),
-            requests: AtomicU64::new(0),
-            gone,
-            _permit: permit,
-        })
+        let held = Mutex::new(Held { turn, permit: Some(permit) });
+        Arc::new(PlainPlace { places: self.clone(), held, requests: AtomicU64::new(0), gone })
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -93,18 +88,24 @@ impl PlainPlaces {
 #[derive(Debug)]
 pub(super) struct PlainPlace {
     places: Arc<PlainPlaces>,
-    turn: Mutex<u64>,
+    held: Mutex<Held>,
     requests: AtomicU64,
     gone: CancellationToken,
-    _permit: OwnedSemaphorePermit,
+}
+
+#[derive(Debug)]
+struct Held {
+    turn: u64,
+    /// `None` once the place was given up.
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 impl PlainPlace {
     /// A request is complete. It is answered at once, so from now on the connection is idle.
     pub(super) fn requested(&self) {
         self.requests.fetch_add(1, Ordering::Relaxed);
-        let mut turn = self.turn.lock().expect("no panic under this lock");
-        *turn = self.places.queue().renew(*turn);
+        let mut held = self.held();
+        held.turn = self.places.queue().renew(held.turn);
     }
 
     /// How many requests were read.
@@ -112,15 +113,32 @@ impl PlainPlace {
         self.requests.load(Ordering::Relaxed)
     }
 
+    /// The connection carries an answer that has no end, and has a client's place for it. From now on this one is free for
+    /// others, and nobody displaces the connection.
+    pub(super) fn give_up(&self) {
+        let mut held = self.held();
+        held.permit = None;
+        self.places.queue().leave(held.turn);
+    }
+
+    /// Whether [`give_up`](Self::give_up) was called.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.held().permit.is_none()
+    }
+
     /// Cancelled when the connection must close at once, because another one needs the place.
     pub(super) fn gone(&self) -> &CancellationToken {
         &self.gone
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().expect("no panic under this lock")
     }
 }
 
 impl Drop for PlainPlace {
     fn drop(&mut self) {
-        let turn = *self.turn.get_mut().expect("no panic under this lock");
+        let turn = self.held().turn;
         self.places.queue().leave(turn);
     }
 }
@@ -231,7 +249,11 @@ mod tests {
         drop(asked);
         let third = places.take().await;
         assert_eq!(displaced.get(), 1);
-        drop((fresh, third));
+        // One that carries an answer without an end needs no place, and is displaced by nobody.
+        third.give_up();
+        let fourth = places.take().await;
+        assert!(third.is_given_up() && !third.gone().is_cancelled());
+        drop((fresh, third, fourth));
         let _ = (places.take().await, places.take().await);
         assert_eq!(displaced.get(), 1);
     }

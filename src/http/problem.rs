@@ -6,6 +6,7 @@ use axum::{
 };
 use serde_json::{Value, json};
 
+use super::requester::NotAllowed;
 use crate::protocol::{ErrorCode, MessageId, Rejection, Right, RoomId};
 
 /// An error as programs read it: `application/problem+json` (RFC 9457), with the code that an `error` on the WebSocket
@@ -73,6 +74,12 @@ impl From<Rejection> for Problem {
             None => (status == StatusCode::SERVICE_UNAVAILABLE).then_some(soon),
         };
         Self { status, code: code.as_str(), detail: message, id, room, right, retry_after }
+    }
+}
+
+impl From<NotAllowed> for Problem {
+    fn from(_: NotAllowed) -> Self {
+        Rejection::new(ErrorCode::Forbidden, "pages of this origin may not connect here").into()
     }
 }
 

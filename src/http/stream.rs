@@ -87,6 +87,9 @@ impl Stream {
 
     /// Nothing came from the client: fails if its time is up.
     fn poll_silence(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
+        if self.place.is_given_up() {
+            return Poll::Pending;
+        }
         let requests = Some(self.place.requests());
         if self.head != requests && self.idle != requests {
             self.idle = requests;

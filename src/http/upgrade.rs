@@ -9,14 +9,8 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use super::{App, credential::Credential, handshake, listener::Peer, problem::Problem, stream::Stream};
-use crate::{
-    access::Source,
-    protocol::{Dialect, ErrorCode, Rejection},
-};
-
-/// Where proxies write whom they serve.
-const FORWARDED: &str = "x-forwarded-for";
+use super::{App, credential::Credential, handshake, problem::Problem, requester, stream::Stream};
+use crate::{access::Source, protocol::Dialect};
 
 /// A request for a WebSocket.
 ///
@@ -40,21 +34,13 @@ impl FromRequest<App> for Upgrade {
         let accept = checked.map_err(IntoResponse::into_response)?;
         let subprotocol = handshake::subprotocol(request.headers());
         let dialect = handshake::dialect(request.headers(), subprotocol.as_ref());
-        let (headers, door) = (request.headers(), app.context.door());
-        if let Some(origin) = headers.get(header::ORIGIN) {
-            let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-            if !origin.to_str().is_ok_and(|origin| door.allows_page(origin, host)) {
-                let why = Rejection::new(ErrorCode::Forbidden, "pages of this origin may not connect here");
-                return Err(Problem::from(why).into_response());
-            }
-        }
-        let credential = Credential::of(headers, request.uri(), app.token_in_query);
-        // Anybody can put bytes into a line to which a proxy then appends; what the proxy wrote counts all the same.
-        let forwarded: Vec<_> =
-            headers.get_all(FORWARDED).iter().map(|line| String::from_utf8_lossy(line.as_bytes())).collect();
-        let peer = request.extensions().get::<Peer>();
-        let source = peer.and_then(|peer| door.source(peer.0, forwarded.iter().map(|line| &**line)));
-        Ok(Self { accept, subprotocol, dialect, credential, source, on_upgrade: hyper::upgrade::on(&mut request) })
+        let on_upgrade = hyper::upgrade::on(&mut request);
+        let (parts, _) = request.into_parts();
+        let door = app.context.door();
+        requester::page(&parts.headers, door).map_err(|why| Problem::from(why).into_response())?;
+        let credential = Credential::of(&parts.headers, &parts.uri, app.token_in_query);
+        let source = requester::source(&parts, door);
+        Ok(Self { accept, subprotocol, dialect, credential, source, on_upgrade })
     }
 }
 

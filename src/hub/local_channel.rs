@@ -273,9 +273,9 @@ impl LocalChannel {
         self.feed.deliver_unplaced(frame, None, &mut self.tally)
     }
 
-    /// Delivers a signal of one member to the others, unless they are behind.
-    pub(super) fn signal(&mut self, frame: Frame, sender: ClientId) {
-        self.feed.deliver_unplaced(frame, Some(sender), &mut self.tally);
+    /// Delivers a signal to all members but its sender, unless they are behind.
+    pub(super) fn signal(&mut self, frame: Frame, sender: Option<ClientId>) {
+        self.feed.deliver_unplaced(frame, sender, &mut self.tally);
     }
 
     /// Takes a publication, in any order; the broker vouches for its place.

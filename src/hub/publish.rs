@@ -56,16 +56,16 @@ impl Hub {
         published
     }
 
-    /// Tells the other members of a room something that is not kept, on all servers. Whoever is behind, or on a server that
-    /// is cut off, misses it.
+    /// Tells the members of a room but the `sender` something that is not kept, on all servers. Whoever is behind, or on a
+    /// server that is cut off, misses it.
     ///
     /// # Errors
     /// If the sender may not speak in the room now, or the broker is away.
-    pub async fn signal(&self, room: &RoomId, draft: &Draft, sender: &Client) -> Result<(), PublishError> {
+    pub async fn signal(&self, room: &RoomId, draft: &Draft, sender: Option<&Client>) -> Result<(), PublishError> {
         self.demand_sanctions()?;
         let channel = Channel::Room(room.clone());
         let frame = self.broker.signal(&channel, draft).await?;
-        self.channels.act(&channel, |local, _| local.signal(frame, sender.id));
+        self.channels.act(&channel, |local, _| local.signal(frame, sender.map(|sender| sender.id)));
         Ok(())
     }
 

@@ -99,9 +99,9 @@ impl Draft {
     }
 
     /// What the other members of a room hear now or never.
-    pub fn signal(origin_server: &str, room: &RoomId, username: &Username, content: &Content<'_>) -> Self {
-        let tail = Tail::new(origin_server, "signal", Some(room), Some(username), content).encode();
-        Self { tail, identity: None, speaker: Some(username.clone()), is_of_moderator: false }
+    pub fn signal(origin_server: &str, room: &RoomId, username: Option<&Username>, content: &Content<'_>) -> Self {
+        let tail = Tail::new(origin_server, "signal", Some(room), username, content).encode();
+        Self { tail, identity: None, speaker: username.cloned(), is_of_moderator: false }
     }
 
     /// The same, by somebody for whom the room is never slow.

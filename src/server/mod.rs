@@ -65,7 +65,8 @@ struct ApiPart {
     listener: TcpListener,
     address: SocketAddr,
     keys: Arc<ApiKeys>,
-    options: http::ApiOptions,
+    /// How long a revocation is kept; for ever without this.
+    revocations_last: Option<Duration>,
 }
 
 /// Why a server could not start; the text names the setting and the way to mend it.
@@ -164,6 +165,7 @@ impl Server {
             has_page: config.page,
             token_in_query: config.token_in_query,
             ready_grace: config.ready_grace,
+            limits: config.into(),
             session: options::session(config, &origin_server, &metrics),
         };
         let door = Arc::new(door::door(config, &metrics)?);
@@ -242,8 +244,8 @@ impl Server {
             parts.start("probes", probes::serve(listener, router, displaced.clone(), stop_http.clone()));
         }
 
-        if let Some(ApiPart { listener, keys, options, .. }) = self.api {
-            let router = self.app.api(keys.clone(), options).router();
+        if let Some(ApiPart { listener, keys, revocations_last, .. }) = self.api {
+            let router = self.app.api(keys.clone(), revocations_last);
             let (bound, stop) = (PlainBound::for_clients(API), stop_http.clone());
             parts.start(
                 "api",
@@ -298,8 +300,8 @@ fn api(config: &Config, address: SocketAddr) -> Result<ApiPart, StartError> {
     let file = config.api_keys_file.as_ref().map(|path| ApiKeySource::File(path.into()));
     let keys = ApiKeys::new(setting.into_iter().chain(file).collect());
     let keys = keys.map_err(|(setting, source)| StartError::ApiKeys { setting, source })?;
-    let options = http::ApiOptions { limits: config.into(), revocations_last: options::revocations_last(config) };
-    Ok(ApiPart { listener, address, keys: Arc::new(keys), options })
+    let revocations_last = options::revocations_last(config);
+    Ok(ApiPart { listener, address, keys: Arc::new(keys), revocations_last })
 }
 
 /// The broker that the settings name, without connections yet.

@@ -22,7 +22,8 @@ use crate::{
     broker::{ModerateError, PublishError, RecoverError},
     hub::{Hub, JoinError, Membership},
     protocol::{
-        Channel, CloseCode, Draft, ErrorCode, Event, History, Item, MessageId, Position, Rejection, RoomId, Username,
+        Channel, CloseCode, Command, Draft, ErrorCode, Event, History, Item, MessageId, Position, Rejection, RoomId,
+        Username,
     },
     socket::End,
     telemetry::Limit,
@@ -63,7 +64,18 @@ struct Charge {
 impl Guest {
     /// Does what the session says about a text frame.
     pub(super) fn act(&mut self, text: &str) -> Result<(), End> {
-        match self.session.receive(text, &self.context.options.rules) {
+        let action = self.session.receive(text, &self.context.options.rules);
+        self.perform(action, text.len())
+    }
+
+    /// Joins a room for a client that cannot say so in a frame.
+    pub(super) fn enter(&mut self, room: RoomId, username: Option<Username>, history: History) -> Result<(), End> {
+        let action = self.session.obey(Command::Join { room, username, history }, &self.context.options.rules);
+        self.perform(action, 0)
+    }
+
+    fn perform(&mut self, action: Result<Action<Membership>, Rejection>, bytes: usize) -> Result<(), End> {
+        match action {
             Ok(Action::Reply(event)) => self.answers.push(Item::Event(event)),
             Ok(Action::Authenticate(token)) => {
                 self.send_answers();
@@ -85,7 +97,7 @@ impl Guest {
                 self.answers.push(Item::Event(left));
             }
             Ok(Action::Moderate(room, measure, by, event)) => {
-                self.spend(Act::Message(text.len()))?;
+                self.spend(Act::Message(bytes))?;
                 self.send_answers();
                 let (hub, charge) = (self.context.hub.clone(), self.charge(Limit::Measures));
                 self.pending = Some(Box::pin(async move {
@@ -101,7 +113,7 @@ impl Guest {
                 }));
             }
             Ok(Action::Publish(channel, draft)) => {
-                self.spend(Act::Message(text.len()))?;
+                self.spend(Act::Message(bytes))?;
                 let user = self.session.pass().and_then(|pass| pass.user.as_ref()).or(draft.speaker());
                 match user.and_then(|user| self.kept_to.muted(user, SystemTime::now())) {
                     Some(left) => {
@@ -112,7 +124,7 @@ impl Guest {
                 }
             }
             Ok(Action::Signal(room, draft)) => {
-                self.spend(Act::Signal(text.len()))?;
+                self.spend(Act::Signal(bytes))?;
                 self.signal(room, draft);
             }
             Ok(Action::ReadBack { room, user, before, limit }) => {
@@ -140,7 +152,7 @@ impl Guest {
         self.send_answers();
         let (hub, client) = (self.context.hub.clone(), self.client.clone());
         self.pending = Some(Box::pin(async move {
-            match hub.signal(&room, &draft, &client).await {
+            match hub.signal(&room, &draft, Some(&client)).await {
                 Ok(()) => Outcome::Published,
                 Err(why) => Outcome::NotSignalled(room, why),
             }

@@ -136,7 +136,7 @@ impl Connection {
 }
 
 /// It starts at a random phase, so that pings to clients that came together do not go out together.
-fn heartbeat(period: Duration) -> Interval {
+pub(super) fn heartbeat(period: Duration) -> Interval {
     let mut heartbeat = interval_at(Instant::now() + period.mul_f64(rand::random_range(0.5..1.0)), period);
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     heartbeat

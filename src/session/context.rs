@@ -7,12 +7,18 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::{net::TcpStream, time::Instant};
 
-use super::{connection::Connection, guest::Guest, state::Rules};
+use super::{
+    commands::authenticated,
+    connection::Connection,
+    event_stream::{EventBody, EventStream},
+    guest::Guest,
+    state::Rules,
+};
 use crate::{
-    access::{Door, Pass, Seat, Source, TokenError},
+    access::{Allowance, Door, Pass, Seat, Source, TokenError},
     hub::Hub,
-    protocol::{Batch, CloseCode, Dialect, ErrorCode, Rejection},
-    socket::{Bounds, Buffers, End, Inbound, Intake, Outbox},
+    protocol::{Batch, CloseCode, Dialect, ErrorCode, History, Item, Rejection, RoomId, Username},
+    socket::{Bounds, Buffers, End, EventLines, EventOutbox, Inbound, Intake, Outbox, pipe},
     telemetry::{Limit, Metrics},
 };
 
@@ -55,6 +61,23 @@ pub struct Arrival {
     pub dialect: Dialect,
 }
 
+/// How a client comes in that listens to a stream of events.
+#[derive(Debug)]
+pub struct StreamArrival {
+    /// What it may do.
+    pub pass: Arc<Pass>,
+    /// Its name in the rooms, if its pass names nobody.
+    pub username: Option<Username>,
+    /// The rooms, and what it wants of what was said.
+    pub rooms: Vec<(RoomId, History)>,
+    /// Whether the ids of events name the rooms.
+    pub names_rooms: bool,
+    /// From where it comes, if limits by address apply to it.
+    pub source: Option<Source>,
+    /// Its place among the connections from there.
+    pub seat: Option<Seat>,
+}
+
 /// Why a client does not come in, or not under this token.
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
@@ -89,20 +112,50 @@ impl Context {
         let Arrival { admission, source, seat, dialect } = arrival;
         let outbox = Arc::new(Outbox::new(sending, dialect, self.options.bounds.clone()));
         let inbound = Inbound::new(receiving, unread, outbox.clone(), &self.options.intake);
-        let admitted = admission.and_then(|pass| {
-            let user = pass.as_ref().and_then(|pass| pass.user.as_ref());
-            let seat = user.map(|user| self.door.user_seat(user, Instant::now())).transpose();
-            seat.map(|seat| (pass, seat)).map_err(|_| Refused::TooMany)
-        });
+        let admitted =
+            admission.and_then(|pass| self.allowance(pass.as_deref(), seat).map(|allowance| (pass, allowance)));
         match admitted {
-            Ok((pass, user)) => {
-                let mut allowance = self.door.allowance(seat);
-                allowance.belongs_to(user);
+            Ok((pass, allowance)) => {
                 let guest = Guest::new(self, outbox.clone(), pass, source, allowance);
                 Connection::new(guest, inbound, outbox).run()
             }
             Err(why) => Box::pin(async move { self.turn_away(&outbox, inbound, &why).await }),
         }
+    }
+
+    /// Serves one client with a stream of events, which the body carries, until either side ends it. When the future returns,
+    /// or is dropped, the client has left all its rooms.
+    ///
+    /// # Errors
+    /// If the user has as many connections as it may.
+    pub fn stream(
+        self: Arc<Self>,
+        arrival: StreamArrival,
+    ) -> Result<(impl Future<Output = ()> + Send + use<>, EventBody), Rejection> {
+        let StreamArrival { pass, username, rooms, names_rooms, source, seat } = arrival;
+        let allowance = self.allowance(Some(&pass), seat).map_err(|why| self.refusal(&why).1)?;
+        self.metrics.connections.inc();
+        let places = rooms.iter().map(|(room, history)| match history {
+            History::After(position) => (room.clone(), Some(*position)),
+            _ => (room.clone(), None),
+        });
+        let greeting = pass.user.is_some().then(|| Item::Event(authenticated(&pass)));
+        let lines = EventLines::new(places.collect(), names_rooms, greeting);
+        let (sending, receiving) = pipe();
+        let outbox = Arc::new(EventOutbox::new(sending, lines, self.options.bounds.clone()));
+        let guest = Guest::new(self, outbox.clone(), Some(pass), source, allowance);
+        let (stream, body) = EventStream::new(guest, outbox, receiving, username, rooms);
+        Ok((stream.run(), body))
+    }
+
+    /// What a connection may do with this pass that has this place among those from its address.
+    fn allowance(&self, pass: Option<&Pass>, seat: Option<Seat>) -> Result<Allowance, Refused> {
+        let user = pass.and_then(|pass| pass.user.as_ref());
+        let of_user = user.map(|user| self.door.user_seat(user, Instant::now())).transpose();
+        let of_user = of_user.map_err(|_| Refused::TooMany)?;
+        let mut allowance = self.door.allowance(seat);
+        allowance.belongs_to(of_user);
+        Ok(allowance)
     }
 
     /// The pass of whoever shows this token; see [`Door::admit`].

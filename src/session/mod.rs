@@ -1,18 +1,20 @@
 //! One connection, from the upgrade to the close.
 //!
 //! A pure state machine (`state.rs`) decides what a client's frames mean. A [`Guest`](guest::Guest) does what it says
-//! (`guest.rs`, `commands.rs`). One task for each connection (`connection.rs`) waits and moves bytes. To the hub, the
-//! connection is a [`Recipient`](crate::hub::Recipient) (`recipient.rs`).
+//! (`guest.rs`, `commands.rs`). One task for each connection waits and moves bytes: of a WebSocket (`connection.rs`) or a stream
+//! of events (`event_stream.rs`). To the hub, the connection is a [`Recipient`](crate::hub::Recipient) (`recipient.rs`).
 
 mod commands;
 mod connection;
 mod context;
+mod event_stream;
 mod guest;
 mod lease;
 mod recipient;
 mod state;
 
 pub use self::{
-    context::{Arrival, Context, Options, Refused},
+    context::{Arrival, Context, Options, Refused, StreamArrival},
+    event_stream::EventBody,
     state::{Rules, banned, muted, not_published},
 };

@@ -149,7 +149,11 @@ impl<M> Session<M> {
 
     /// A text frame came.
     pub(super) fn receive(&mut self, text: &str, rules: &Rules) -> Result<Action<M>, Rejection> {
-        let command = Command::decode(text, &rules.limits)?;
+        self.obey(Command::decode(text, &rules.limits)?, rules)
+    }
+
+    /// The client wants this.
+    pub(super) fn obey(&mut self, command: Command<'_>, rules: &Rules) -> Result<Action<M>, Rejection> {
         let pass = match (&self.pass, &command) {
             (Some(pass), _) => pass.clone(),
             (None, Command::Auth { .. } | Command::Ping) => Arc::default(),
@@ -169,7 +173,7 @@ impl<M> Session<M> {
                 if !joined.rights.has(Right::Signal) {
                     return Err(forbidden(Right::Signal, Some(room)));
                 }
-                let draft = Draft::signal(&rules.origin_server, &room, &joined.username, &content);
+                let draft = Draft::signal(&rules.origin_server, &room, Some(&joined.username), &content);
                 Ok(Action::Signal(room, draft))
             }
             Command::History { room, before, limit } => {
@@ -263,6 +267,11 @@ impl<M> Session<M> {
         let Entry { room, username, by_server, .. } = entry;
         let rights = self.pass.as_ref().map_or(Rights::NONE, |pass| pass.in_room(&room));
         self.rooms.push(Joined { room, username, rights, by_server, membership });
+    }
+
+    /// Whether the client is in any room.
+    pub(super) fn is_in_a_room(&self) -> bool {
+        !self.rooms.is_empty()
     }
 
     /// Ends all memberships.

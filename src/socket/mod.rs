@@ -2,13 +2,16 @@
 //!
 //! [`Inbound`] reads: around a pure [`Decoder`] of frames it has the reading, the deadlines and the accounts of one
 //! client. [`Outbox`] writes. What both may hold is bounded, for each client and for all together. [`Inbound::close`]
-//! is the only way to end a connection.
+//! is the only way to end a WebSocket. A stream of events has an [`EventOutbox`], which writes into a pipe that the body of
+//! a response empties.
 
 mod backlog;
 mod bounds;
 mod buffers;
 mod closing;
 mod decoder;
+mod event_lines;
+mod event_outbox;
 mod head;
 mod inbound;
 #[cfg(test)]
@@ -17,6 +20,7 @@ mod outbox;
 mod oversized;
 mod phase;
 mod piece;
+mod pipe;
 mod total;
 mod transport;
 mod wire;
@@ -26,9 +30,12 @@ pub use self::{
     buffers::Buffers,
     closing::End,
     decoder::{Decoder, Received, Violation},
+    event_lines::EventLines,
+    event_outbox::EventOutbox,
     inbound::{Inbound, Intake},
     outbox::Outbox,
     phase::Phase,
+    pipe::{PipeReceiving, PipeSending, pipe},
     total::Total,
     transport::{Receiving, Sending},
 };

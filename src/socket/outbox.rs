@@ -73,9 +73,14 @@ impl<S: Sending> Outbox<S> {
     /// batch is dropped.
     pub fn deliver(&self, batch: &Batch) {
         let wire = batch.encoded(self.dialect, |items| wire::encode(self.dialect, items));
+        self.push(wire.clone(), batch.items().len());
+    }
+
+    /// The same with bytes that are so many messages.
+    pub(super) fn push(&self, wire: Bytes, messages: usize) {
         let state = self.state();
         if state.phase().takes_messages() {
-            self.write_or_keep(state, Piece::new(wire.clone(), batch.items().len()));
+            self.write_or_keep(state, Piece::new(wire, messages));
         }
     }
 

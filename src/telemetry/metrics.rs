@@ -50,6 +50,7 @@ const API_STATUSES: [&str; 3] = ["2xx", "4xx", "5xx"];
 pub struct Metrics {
     registry: Registry,
     pub connected_clients: Gauge,
+    pub event_streams: Gauge,
     pub connections_limit: Gauge,
     pub messages_received: Counter,
     pub messages_sent: Counter,
@@ -120,7 +121,11 @@ impl Metrics {
                 "status",
                 &API_STATUSES,
             ),
-            connected_clients: gauge("ws_connected_clients", "WebSocket clients connected to this server now."),
+            connected_clients: gauge("ws_connected_clients", "Clients connected to this server now."),
+            event_streams: gauge(
+                "roomcast_event_streams",
+                "Those of them that have a stream of events and no WebSocket.",
+            ),
             connections_limit: gauge("ws_connections_limit", "WebSocket clients that this server takes at most."),
             messages_received: counter("ws_messages_received_total", "Data frames received from clients."),
             messages_sent: counter("ws_messages_sent_total", "Messages sent to clients, one for each recipient."),

@@ -96,11 +96,11 @@ async fn path<T: serde::de::DeserializeOwned + Send>(parts: &mut Parts, api: &Ap
 
 impl Api {
     pub(super) fn room(&self, name: &str) -> Result<RoomId, Problem> {
-        RoomId::parse(name, self.limits.room).map_err(|why| named(ErrorCode::BadRoom, "room", &why))
+        RoomId::parse(name, self.app.limits.room).map_err(|why| named(ErrorCode::BadRoom, "room", &why))
     }
 
     pub(super) fn user(&self, name: &str) -> Result<Username, Problem> {
-        Username::parse(name, self.limits.username).map_err(|why| named(ErrorCode::BadUsername, "username", &why))
+        Username::parse(name, self.app.limits.username).map_err(|why| named(ErrorCode::BadUsername, "username", &why))
     }
 }
 

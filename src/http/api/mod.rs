@@ -1,8 +1,10 @@
-//! The API for back ends, version 1. There is one way in: what is said here goes through [`Hub::publish`] like what clients
+//! The HTTP API, version 1: for back ends, and on the clients' address for clients that cannot have a WebSocket. There is one
+//! way in: what is said here goes through [`Hub::publish`] like what clients
 //! say, so order, ids and acks hold for both alike.
 
 mod body;
 mod caller;
+mod events;
 mod moderate;
 mod publish;
 mod read;
@@ -27,30 +29,19 @@ use utoipa::{
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::problem::Problem;
-use crate::{access::ApiKeys, hub::Hub, protocol::Limits, session::Context, telemetry::Metrics};
+use super::{App, cors, problem::Problem};
+use crate::{access::ApiKeys, protocol::Limits};
 
 /// Largest body of a call.
 const LARGEST: usize = 1 << 20;
 
-/// Options of the API.
-#[derive(Clone, Copy, Debug)]
-pub struct Options {
-    /// The bounds on what is said.
-    pub limits: Limits,
-    /// How long a revocation is kept; for ever without this.
-    pub revocations_last: Option<Duration>,
-}
-
 /// State that the calls share.
 #[derive(Clone, Debug)]
-pub struct Api {
-    hub: Arc<Hub>,
-    context: Arc<Context>,
-    keys: Arc<ApiKeys>,
-    metrics: Arc<Metrics>,
-    origin_server: Arc<str>,
-    limits: Limits,
+pub(super) struct Api {
+    app: App,
+    /// `None` on the clients' address, where no key of a back end counts.
+    keys: Option<Arc<ApiKeys>>,
+    /// How long a revocation is kept; for ever without this.
     revocations_last: Option<Duration>,
 }
 
@@ -76,33 +67,41 @@ impl Modify for Secured {
 }
 
 impl Api {
-    /// The calls on this hub, for whoever has one of these keys or a token.
-    pub(super) fn new(
-        hub: Arc<Hub>,
-        context: Arc<Context>,
-        keys: Arc<ApiKeys>,
-        options: Options,
-        metrics: Arc<Metrics>,
-    ) -> Self {
-        let Options { limits, revocations_last } = options;
-        Self { origin_server: hub.origin_server().into(), hub, context, keys, metrics, limits, revocations_last }
+    /// All calls, for whoever has one of these keys or a token.
+    pub(super) fn for_back_ends(app: App, keys: Arc<ApiKeys>, revocations_last: Option<Duration>) -> Router {
+        let api = Self { app, keys: Some(keys), revocations_last };
+        let (router, document) = for_clients().merge(calls()).split_for_parts();
+        let document = Arc::new(with_names(document, &api.app.limits));
+        let router = router.route("/v1/openapi.json", get(async move || Json(document)));
+        api.finish(router.fallback(not_found).method_not_allowed_fallback(not_allowed))
     }
 
-    /// Its routes.
-    pub fn router(self) -> Router {
-        let (router, document) = calls().split_for_parts();
-        let document = Arc::new(with_names(document, &self.limits));
-        let router = router.route("/v1/openapi.json", get(async move || Json(document)));
-        let router = router.fallback(not_found).method_not_allowed_fallback(not_allowed);
+    /// What a client does that cannot have a WebSocket, and nothing else, for whoever may come in at this address.
+    pub(super) fn for_clients(app: App) -> Router {
+        let api = Self { app: app.clone(), keys: None, revocations_last: None };
+        let (router, _) = for_clients().split_for_parts();
+        let router = router.method_not_allowed_fallback(not_allowed);
+        api.finish(router.layer(middleware::from_fn_with_state(app, cors::check)))
+    }
+
+    fn finish(self, router: Router<Self>) -> Router {
         let router = router.layer(middleware::from_fn_with_state(self.clone(), count));
         router.layer(DefaultBodyLimit::max(LARGEST)).with_state(self)
     }
 }
 
-/// Every call, once: the router and the document are made of the same list.
-fn calls() -> OpenApiRouter<Api> {
+/// The calls that clients have at their own address too.
+fn for_clients() -> OpenApiRouter<Api> {
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(publish::send, read::history))
+        .routes(routes!(publish::signal))
+        .routes(routes!(events::of_room))
+        .routes(routes!(events::of_rooms))
+}
+
+/// The calls for back ends alone. The router and the document are made of the same lists.
+fn calls() -> OpenApiRouter<Api> {
+    OpenApiRouter::default()
         .routes(routes!(publish::send_to_many))
         .routes(routes!(publish::batch))
         .routes(routes!(publish::broadcast))
@@ -138,7 +137,7 @@ async fn count(State(api): State<Api>, path: Option<MatchedPath>, request: Reque
     let response = next.run(request).await;
     // A path that is no call of ours is not counted, so that the label stays a closed list.
     if path.is_some() {
-        api.metrics.api_answered(response.status().as_u16());
+        api.app.metrics.api_answered(response.status().as_u16());
     }
     response
 }

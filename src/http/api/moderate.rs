@@ -122,7 +122,7 @@ pub(super) async fn kick(State(api): State<Api>, caller: Caller, Room(room): Roo
 )]
 pub(super) async fn disconnect(State(api): State<Api>, caller: Caller, User(user): User) -> Done {
     caller.demand_key()?;
-    let done = api.hub.disconnect(&user, caller.name()).await;
+    let done = api.app.hub.disconnect(&user, caller.name()).await;
     done.map(|()| StatusCode::NO_CONTENT).map_err(|_| away())
 }
 
@@ -158,7 +158,7 @@ pub(super) async fn revoke(State(api): State<Api>, caller: Caller, body: Body) -
         _ => return Err(bad("give one of `jti`, `user` and `issued_before`")),
     };
     let until = api.revocations_last.map(|time| now + time);
-    let done = api.hub.impose(&sanction, until).await;
+    let done = api.app.hub.impose(&sanction, until).await;
     let kind = match &sanction {
         Sanction::Token(_) => "token",
         Sanction::User(..) => "user",
@@ -191,13 +191,9 @@ impl Api {
         time: Option<Duration>,
     ) -> Done {
         caller.demand(Scope::Admin, Right::Moderate, room)?;
-        if let (Some(user), Some(rate)) = (caller.limited_user(), self.context.door().limits().measures)
-            && let Some(wait) = self.pay(Limit::Measures, rate, user).await
-        {
-            return Err(Rejection::too_fast(Limit::Measures.as_str(), wait).into());
-        }
+        self.pay(caller, Limit::Measures, self.app.context.door().limits().measures).await?;
         let measure = Measure { action, username, time };
-        match self.hub.moderate(room, &measure, caller.name()).await {
+        match self.app.hub.moderate(room, &measure, caller.name()).await {
             Ok(()) => Ok(StatusCode::NO_CONTENT),
             Err(ModerateError::Full) => {
                 let message = "this room has as many mutes and bans as it may; end some first";

@@ -14,8 +14,8 @@ use super::{
     schema::{Answer, Kept, NewBatch, NewMessage, NewMessages, Results},
 };
 use crate::{
-    access::{Rate, Scope},
-    protocol::{Channel, Draft, ErrorCode, MessageId, Position, Post, Rejection, Right, Username},
+    access::Scope,
+    protocol::{Channel, Draft, ErrorCode, MessageId, Position, Post, Rejection, Right},
     session::not_published,
     telemetry::Limit,
 };
@@ -42,6 +42,30 @@ pub(super) async fn send(
 ) -> Result<(StatusCode, Json<Kept>), Problem> {
     let post = Post { room: Some(room), ..api.post(body.text()?, &headers)? };
     kept(api.say(&caller, post).await?)
+}
+
+/// Tells the members of a room something that is not kept: who is typing, where a cursor is. It has no place in the order, and
+/// each member gets it once or not at all.
+#[utoipa::path(
+    post, path = "/v1/rooms/{room}/signals", tag = "messages", params(("room" = String, Path)), request_body = NewMessage,
+    responses((status = 204, description = "It is on its way."), Answer),
+)]
+pub(super) async fn signal(
+    State(api): State<Api>,
+    caller: Caller,
+    Room(room): Room,
+    body: Body,
+) -> Result<StatusCode, Problem> {
+    let Post { username, content, .. } = Post::decode(body.text()?, &api.app.limits)?;
+    caller.demand(Scope::Publish, Right::Signal, Some(&room))?;
+    let speaker = caller.speaker(username)?;
+    api.may_speak(speaker.as_ref())?;
+    api.say_so_much(&caller, content.len())?;
+    let draft = Draft::signal(api.app.hub.origin_server(), &room, speaker.as_ref(), &content);
+    match api.app.hub.signal(&room, &draft, None).await {
+        Ok(()) => Ok(StatusCode::NO_CONTENT),
+        Err(why) => Err(not_published(&Channel::Room(room), None, &why).into()),
+    }
 }
 
 /// Says something to everybody.
@@ -152,9 +176,9 @@ impl Api {
     }
 
     fn post_with<'a>(&self, json: &'a str, key: Option<&str>) -> Result<Post<'a>, Problem> {
-        let mut post = Post::decode(json, &self.limits)?;
+        let mut post = Post::decode(json, &self.app.limits)?;
         if let (None, Some(key)) = (&post.id, key) {
-            let id = MessageId::parse(key, self.limits.id);
+            let id = MessageId::parse(key, self.app.limits.id);
             let bad = |why| Rejection::new(ErrorCode::BadId, format!("the Idempotency-Key {why}"));
             post.id = Some(id.map_err(|why| Problem::from(bad(why)))?);
         }
@@ -170,26 +194,22 @@ impl Api {
         let speaker = caller.speaker(username)?;
         self.may_speak(speaker.as_ref())?;
         self.say_so_much(caller, content.len())?;
-        let limits = self.context.door().limits();
-        if let Some(user) = caller.limited_user() {
-            let charge = match &room {
-                None => Some((Limit::Broadcasts, limits.broadcasts)),
-                Some(room) if self.hub.would_make(room).await => Some((Limit::NewRooms, limits.new_rooms)),
-                Some(_) => None,
-            };
-            if let Some((limit, Some(rate))) = charge
-                && let Some(wait) = self.pay(limit, rate, user).await
-            {
-                return Err(about(Rejection::too_fast(limit.as_str(), wait)));
+        let limits = self.app.context.door().limits();
+        let (limit, rate) = match &room {
+            None => (Limit::Broadcasts, limits.broadcasts),
+            Some(room) if caller.payer().is_some() && self.app.hub.would_make(room).await => {
+                (Limit::NewRooms, limits.new_rooms)
             }
-        }
+            Some(_) => (Limit::NewRooms, None),
+        };
+        self.pay(caller, limit, rate).await.map_err(about)?;
         let channel = room.clone().map_or(Channel::Broadcast, Channel::Room);
-        let draft = Draft::new(&self.origin_server, room.as_ref(), speaker.as_ref(), &content, id.as_ref());
+        let draft = Draft::new(self.app.hub.origin_server(), room.as_ref(), speaker.as_ref(), &content, id.as_ref());
         let draft = draft.by_moderator(room.as_ref().is_some_and(|room| caller.is_moderator(room)));
-        match self.hub.publish(&channel, &draft, None).await {
+        match self.app.hub.publish(&channel, &draft, None).await {
             Ok(receipt) => {
                 let ts = match (receipt.ts, receipt.position) {
-                    (None, Some(position)) => self.hub.time_of(&channel, position).await,
+                    (None, Some(position)) => self.app.hub.time_of(&channel, position).await,
                     (ts, _) => ts,
                 };
                 let (epoch, seq) = receipt.position.map(|Position { epoch, seq }| (epoch.to_string(), seq)).unzip();
@@ -197,14 +217,5 @@ impl Api {
             }
             Err(why) => Err(not_published(&channel, id, &why).into()),
         }
-    }
-
-    /// Takes from the purse that this user has on all servers. Returns how long to wait if there is not enough in it.
-    pub(super) async fn pay(&self, limit: Limit, rate: Rate, user: &Username) -> Option<std::time::Duration> {
-        let purse = format!("{}:user:{}", limit.as_str(), user.as_str());
-        // If Redis is away, what follows says so.
-        let wait = self.hub.spend(&purse, rate, 1.0).await.unwrap_or_default()?;
-        self.metrics.limited(limit);
-        Some(wait)
     }
 }

@@ -57,10 +57,10 @@ pub(super) async fn history(
     api.is_welcome(&caller, &room).await?;
     let read = match (after, before) {
         (Some(_), Some(_)) => return Err(bad("give only one of `after` and `before`".into())),
-        (Some(after), None) => api.hub.history_after(&room, position("after", after)?, limit).await,
+        (Some(after), None) => api.app.hub.history_after(&room, position("after", after)?, limit).await,
         (None, before) => {
             let before = before.map(|before| position("before", before)).transpose()?;
-            api.hub.history(&room, before, limit).await.map(|history| (history, None))
+            api.app.hub.history(&room, before, limit).await.map(|history| (history, None))
         }
     };
     match read {
@@ -80,8 +80,8 @@ fn away(room: RoomId) -> Problem {
 impl Api {
     /// Refuses a client whose user is banned from the room.
     async fn is_welcome(&self, caller: &Caller, room: &RoomId) -> Result<(), Problem> {
-        let Some(user) = caller.limited_user() else { return Ok(()) };
-        match self.hub.banned(room, user).await {
+        let Some(user) = caller.user() else { return Ok(()) };
+        match self.app.hub.banned(room, user).await {
             Ok(None) => Ok(()),
             Ok(Some(until)) => Err(Rejection { room: Some(room.clone()), ..crate::session::banned(until) }.into()),
             Err(_) => Err(away(room.clone())),
