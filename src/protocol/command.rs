@@ -174,9 +174,7 @@ impl<'a> Fields<'a> {
             }
             "signal" => {
                 let room = self.optional_room(limits)?;
-                let event = self.event()?.ok_or_else(|| missing("event"))?;
-                let content = Content { event: Some(event), text: None, data: self.data()? };
-                Ok(Command::Signal { room, content: within(content, limits)? })
+                Ok(Command::Signal { room, content: self.signal(limits)? })
             }
             "history" => {
                 let room = self.optional_room(limits)?;
@@ -256,6 +254,12 @@ impl<'a> Fields<'a> {
             return Err(Rejection::new(ErrorCode::MissingField, "`text` or `data` is missing"));
         }
         within(content, limits)
+    }
+
+    /// What a signal may carry: an event, and perhaps data.
+    pub(super) fn signal(&self, limits: &Limits) -> Result<Content<'a>, Rejection> {
+        let event = self.event()?.ok_or_else(|| missing("event"))?;
+        within(Content { event: Some(event), text: None, data: self.data()? }, limits)
     }
 
     fn event(&self) -> Result<Option<EventName<'a>>, Rejection> {

@@ -11,18 +11,34 @@ pub struct Post<'a> {
 }
 
 impl<'a> Post<'a> {
-    /// Reads JSON. Unknown fields are ignored, and `null` counts as left out.
+    /// Reads a message in JSON. Unknown fields are ignored, and `null` counts as left out.
     ///
     /// # Errors
     /// The first mistake, in the words of an `error` on the WebSocket.
     pub fn decode(json: &'a str, limits: &Limits) -> Result<Self, Rejection> {
+        Self::read(json, limits, |fields| fields.content(limits))
+    }
+
+    /// The same for a signal.
+    ///
+    /// # Errors
+    /// See [`decode`](Self::decode).
+    pub fn decode_signal(json: &'a str, limits: &Limits) -> Result<Self, Rejection> {
+        Self::read(json, limits, |fields| fields.signal(limits))
+    }
+
+    fn read(
+        json: &'a str,
+        limits: &Limits,
+        content: impl Fn(&Fields<'a>) -> Result<Content<'a>, Rejection>,
+    ) -> Result<Self, Rejection> {
         let fields = Fields::read(json)?;
         fields.told(limits, |fields| {
             Ok(Self {
                 room: fields.optional_room(limits)?,
                 username: fields.optional_username(limits)?,
                 id: fields.optional_id(limits)?,
-                content: fields.content(limits)?,
+                content: content(&fields)?,
             })
         })
     }

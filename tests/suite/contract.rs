@@ -556,7 +556,7 @@ async fn who_may_not_speak_does_not_signal_either() {
         let (channel, broker) = (room("moderated"), &subject.broker);
         let (room, ann) = (channel.room().unwrap(), Username::parse("ann", 9).unwrap());
         let content = Content { event: Some(EventName::parse("typing".into()).unwrap()), ..Content::default() };
-        let draft = Draft::signal("one", room, &ann, &content);
+        let draft = Draft::signal("one", room, Some(&ann), &content);
         let frame = broker.signal(&channel, &draft).await.unwrap();
         let envelope = Envelope::read(&frame).unwrap();
         assert_eq!((&*envelope.origin_server, envelope.stamp), ("one", None));

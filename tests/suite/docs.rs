@@ -294,7 +294,8 @@ pub(super) fn shapes() -> BTreeMap<String, Shape> {
     let bare = |room, username| draft(room, username, &Content::default(), None).unnumbered(3);
     let all = &says(Some("hi"), Some(data), Some(event.clone()));
     let full = |room| draft(room, Some(username), all, Some(id)).numbered(stamp);
-    let signal = |data| Draft::signal("a:1", room, username, &says(None, data, Some(event.clone()))).unnumbered(3);
+    let signal =
+        |data| Draft::signal("a:1", room, Some(username), &says(None, data, Some(event.clone()))).unnumbered(3);
     let envelopes = [
         (bare(Some(room), None), full(Some(room))),
         (bare(None, None), full(None)),

@@ -20,6 +20,7 @@ mod contract;
 mod docs;
 mod door;
 mod door_keys;
+mod events;
 mod foreign;
 mod health;
 mod limits;

@@ -11,7 +11,7 @@ use super::{
     Api,
     body::{Body, Room},
     caller::Caller,
-    schema::{Answer, Kept, NewBatch, NewMessage, NewMessages, Results},
+    schema::{Answer, Kept, NewBatch, NewMessage, NewMessages, NewSignal, Results},
 };
 use crate::{
     access::Scope,
@@ -47,7 +47,7 @@ pub(super) async fn send(
 /// Tells the members of a room something that is not kept: who is typing, where a cursor is. It has no place in the order, and
 /// each member gets it once or not at all.
 #[utoipa::path(
-    post, path = "/v1/rooms/{room}/signals", tag = "messages", params(("room" = String, Path)), request_body = NewMessage,
+    post, path = "/v1/rooms/{room}/signals", tag = "messages", params(("room" = String, Path)), request_body = NewSignal,
     responses((status = 204, description = "It is on its way."), Answer),
 )]
 pub(super) async fn signal(
@@ -56,7 +56,7 @@ pub(super) async fn signal(
     Room(room): Room,
     body: Body,
 ) -> Result<StatusCode, Problem> {
-    let Post { username, content, .. } = Post::decode(body.text()?, &api.app.limits)?;
+    let Post { username, content, .. } = Post::decode_signal(body.text()?, &api.app.limits)?;
     caller.demand(Scope::Publish, Right::Signal, Some(&room))?;
     let speaker = caller.speaker(username)?;
     api.may_speak(speaker.as_ref())?;

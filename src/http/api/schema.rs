@@ -24,6 +24,19 @@ pub(super) struct NewMessage {
     id: Option<String>,
 }
 
+/// Something that is not kept.
+#[derive(Debug, ToSchema)]
+#[allow(dead_code, reason = "it only describes what `Post` reads")]
+pub(super) struct NewSignal {
+    /// Who it is of. A back end may leave it out; with a token it is the token's user.
+    username: Option<String>,
+    /// What kind of signal it is.
+    #[schema(min_length = 1, max_length = 64)]
+    event: String,
+    /// Any JSON.
+    data: Option<Value>,
+}
+
 /// The same for many rooms.
 #[derive(Debug, ToSchema)]
 #[allow(dead_code, reason = "it only describes what is read")]

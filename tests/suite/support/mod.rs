@@ -5,6 +5,7 @@
 
 mod client;
 mod collector;
+mod events;
 mod front;
 mod http;
 mod proxy;
@@ -20,6 +21,7 @@ use std::time::{Duration, Instant};
 pub use self::{
     client::Client,
     collector::{Collected, Collector},
+    events::Events,
     front::Front,
     http::get,
     proxy::{Network, Proxy},
