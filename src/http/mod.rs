@@ -166,7 +166,7 @@ async fn upgrade(State(app): State<App>, upgrade: Result<Upgrade, Response>) -> 
     };
     let (place, seat) = match app.let_in(upgrade.source()) {
         Ok(let_in) => let_in,
-        Err(refusal) => return refusal,
+        Err(why) => return why.into_response(),
     };
     let admission = match admit(&app.context, upgrade.credential()).await {
         Ok(admission) => admission,
@@ -184,35 +184,70 @@ async fn upgrade(State(app): State<App>, upgrade: Result<Upgrade, Response>) -> 
     response
 }
 
+/// Why a client finds no place.
+#[derive(Debug)]
+enum NoPlace {
+    Stopping,
+    Full,
+    TooMany(NoSeat),
+}
+
+impl NoPlace {
+    fn text(&self) -> &'static str {
+        match self {
+            Self::Stopping => "this server is shutting down",
+            Self::Full => "this server is full",
+            Self::TooMany(_) => "too many connections from your address",
+        }
+    }
+}
+
+impl From<NoPlace> for Problem {
+    fn from(why: NoPlace) -> Self {
+        let (limit, wait) = match why {
+            NoPlace::TooMany(NoSeat::Connections) => (Limit::ConnectionsPerAddress, Duration::from_secs(10)),
+            NoPlace::TooMany(NoSeat::Upgrades(wait)) => (Limit::UpgradesPerAddress, wait),
+            NoPlace::Stopping | NoPlace::Full => return Rejection::new(ErrorCode::Unavailable, why.text()).into(),
+        };
+        let detail = format!("{}, by the limit {}", why.text(), limit.as_str());
+        let retry_after_ms = u64::try_from(wait.as_millis()).ok();
+        Rejection { retry_after_ms, ..Rejection::new(ErrorCode::RateLimited, detail) }.into()
+    }
+}
+
+impl IntoResponse for NoPlace {
+    fn into_response(self) -> Response {
+        if matches!(self, Self::TooMany(_)) {
+            return Problem::from(self).into_response();
+        }
+        let text = format!("{}\n", self.text());
+        (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, RETRY_AFTER)], text).into_response()
+    }
+}
+
 impl App {
     /// A place for one more client, and one among those from its address.
     ///
     /// # Errors
-    /// What to answer if there is none.
-    fn let_in(&self, source: Option<Source>) -> Result<(Place, Option<Seat>), Response> {
-        let refuse = |reason: &'static str| {
+    /// Why there is none.
+    fn let_in(&self, source: Option<Source>) -> Result<(Place, Option<Seat>), NoPlace> {
+        let refused = |why| {
             self.metrics.connections_refused.inc();
-            (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, RETRY_AFTER)], reason).into_response()
+            why
         };
         if self.readiness.refuses() {
-            return Err(refuse("this server is shutting down\n"));
+            return Err(refused(NoPlace::Stopping));
         }
-        let place = self.places.take().ok_or_else(|| refuse("this server is full\n"))?;
+        let place = self.places.take().ok_or_else(|| refused(NoPlace::Full))?;
         let seat = source.map(|source| self.context.door().address_seat(source, Instant::now())).transpose();
-        Ok((place, seat.map_err(|why| too_many(&self.metrics, why))?))
+        let seat = seat.inspect_err(|why| {
+            self.metrics.limited(match why {
+                NoSeat::Connections => Limit::ConnectionsPerAddress,
+                NoSeat::Upgrades(_) => Limit::UpgradesPerAddress,
+            });
+        });
+        Ok((place, seat.map_err(NoPlace::TooMany)?))
     }
-}
-
-/// The answer to a client from whose address there are too many connections, or too fast.
-fn too_many(metrics: &Metrics, why: NoSeat) -> Response {
-    let (limit, wait) = match why {
-        NoSeat::Connections => (Limit::ConnectionsPerAddress, Duration::from_secs(10)),
-        NoSeat::Upgrades(wait) => (Limit::UpgradesPerAddress, wait),
-    };
-    metrics.limited(limit);
-    let detail = format!("too many connections from your address, by the limit {}", limit.as_str());
-    let retry_after_ms = u64::try_from(wait.as_millis()).ok();
-    Problem::from(Rejection { retry_after_ms, ..Rejection::new(ErrorCode::RateLimited, detail) }).into_response()
 }
 
 /// How the client of this request comes in.

@@ -151,7 +151,10 @@ mod tests {
     };
     use tokio_util::task::TaskTracker;
 
-    use super::{super::Arrival, *};
+    use super::{
+        super::{Arrival, Context},
+        *,
+    };
     use crate::{
         broker::MemoryBroker,
         hub::Hub,

@@ -50,9 +50,9 @@ pub(super) async fn of_room(
     query: Result<Query<Vec<(String, String)>>, QueryRejection>,
     headers: HeaderMap,
     Extension(place): Extension<Arc<PlainPlace>>,
-) -> Result<Response, Response> {
+) -> Result<Response, Problem> {
     let wanted = Wanted::read(Some(room), &pairs(query)?, &headers, &api.app.limits);
-    api.stream(&caller, wanted.map_err(refuse)?, &place).await
+    api.stream(&caller, wanted?, &place).await
 }
 
 /// Listens to several rooms: `room` once for each. Ids then name them.
@@ -66,17 +66,13 @@ pub(super) async fn of_rooms(
     query: Result<Query<Vec<(String, String)>>, QueryRejection>,
     headers: HeaderMap,
     Extension(place): Extension<Arc<PlainPlace>>,
-) -> Result<Response, Response> {
+) -> Result<Response, Problem> {
     let wanted = Wanted::read(None, &pairs(query)?, &headers, &api.app.limits);
-    api.stream(&caller, wanted.map_err(refuse)?, &place).await
+    api.stream(&caller, wanted?, &place).await
 }
 
-fn pairs(query: Result<Query<Vec<(String, String)>>, QueryRejection>) -> Result<Vec<(String, String)>, Response> {
-    query.map(|Query(pairs)| pairs).map_err(|rejection| refuse(bad(rejection.body_text())))
-}
-
-fn refuse(why: Rejection) -> Response {
-    Problem::from(why).into_response()
+fn pairs(query: Result<Query<Vec<(String, String)>>, QueryRejection>) -> Result<Vec<(String, String)>, Problem> {
+    query.map(|Query(pairs)| pairs).map_err(|rejection| bad(rejection.body_text()).into())
 }
 
 fn bad(message: String) -> Rejection {
@@ -141,23 +137,22 @@ fn places(id: &str, names_rooms: bool) -> Option<Vec<(Option<&str>, Position)>> 
 }
 
 impl Api {
-    async fn stream(&self, caller: &Caller, wanted: Wanted, plain: &PlainPlace) -> Result<Response, Response> {
+    async fn stream(&self, caller: &Caller, wanted: Wanted, plain: &PlainPlace) -> Result<Response, Problem> {
         let Wanted { rooms, names_rooms, username } = wanted;
         let names: Vec<RoomId> = rooms.iter().map(|(room, _)| room.clone()).collect();
-        let (pass, username) = caller.listener(username, &names).map_err(IntoResponse::into_response)?;
+        let (pass, username) = caller.listener(username, &names)?;
         let (place, seat) = self.app.let_in(caller.source)?;
         let username = Some(username);
         let arrival = StreamArrival { pass, username, rooms, names_rooms, source: caller.source, seat };
-        let (stream, mut body) = self.app.context.clone().stream(arrival).map_err(refuse)?;
+        let (stream, mut body) = self.app.context.clone().stream(arrival)?;
         let place = place.of_stream(&self.app.metrics.event_streams);
         self.app.sessions.spawn(async move {
             stream.await;
             // Only now can another client have it.
             drop(place);
         });
-        body.begun().await.map_err(|why| {
-            refuse(why.unwrap_or_else(|| Rejection::new(ErrorCode::Unavailable, "the stream ended; try again")))
-        })?;
+        let ended = || Rejection::new(ErrorCode::Unavailable, "the stream ended; try again");
+        body.begun().await.map_err(|why| why.unwrap_or_else(ended))?;
         plain.give_up();
         let headers = [
             (header::CONTENT_TYPE, "text/event-stream"),
