@@ -54,7 +54,7 @@ pub use self::{
     join::JoinError,
     membership::Membership,
     options::Options,
-    publish::Receipt,
+    publish::{By, Receipt},
     recipient::{Client, Recipient},
 };
 use crate::{
@@ -121,6 +121,11 @@ impl Hub {
     /// This server's name in what it publishes.
     pub fn origin_server(&self) -> &str {
         &self.origin_server
+    }
+
+    /// What makes the spans of this server.
+    pub fn tracer(&self) -> &Tracer {
+        &self.tracer
     }
 
     /// Takes in a new client until the membership is dropped. It gets every broadcast, at once or as soon as it

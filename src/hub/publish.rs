@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 
 use super::{Hub, local_channel::LocalChannel, recipient::Client};
 use crate::{
@@ -13,6 +13,15 @@ use crate::{
 
 /// How long a publisher waits, at most, for overloaded members.
 const PATIENCE: Duration = Duration::from_millis(100);
+
+/// By what a message comes.
+#[derive(Clone, Copy, Debug)]
+pub enum By<'a> {
+    /// A client of this server.
+    Client(&'a Client),
+    /// A call of the API, which has this span.
+    Call(&'a Span),
+}
 
 /// What became of a message that is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,18 +39,17 @@ impl Hub {
     /// this returns, the broker has the message, and it is in line for the members unless earlier messages are still
     /// missing. Without history it has no position, and is in line here before the broker has it.
     ///
-    /// If the draft has an id, a `sender` on this server is told `ack`, after everything that was in line for it in the
+    /// If the draft has an id, a client that sent it is told `ack`, after everything that was in line for it in the
     /// channel. So the answer to its next command comes after that.
     ///
     /// # Errors
     /// See [`Broker::publish`](crate::broker::Broker::publish). The sender has then not been told anything.
-    pub async fn publish(
-        &self,
-        channel: &Channel,
-        draft: &Draft,
-        sender: Option<&Client>,
-    ) -> Result<Receipt, PublishError> {
-        let span = self.tracer.publish(channel);
+    pub async fn publish(&self, channel: &Channel, draft: &Draft, by: By<'_>) -> Result<Receipt, PublishError> {
+        let (sender, call) = match by {
+            By::Client(client) => (Some(client), None),
+            By::Call(span) => (None, Some(span)),
+        };
+        let span = self.tracer.publish(channel, call);
         let traced = trace::traceparent(&span).map(|traceparent| {
             let mut draft = draft.clone();
             draft.set_traceparent(&traceparent);

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     access::{Act, Dropped, Pass, Rate},
     broker::{ModerateError, PublishError, RecoverError},
-    hub::{Hub, JoinError, Membership},
+    hub::{By, Hub, JoinError, Membership},
     protocol::{
         Channel, CloseCode, Command, Draft, ErrorCode, Event, History, Item, MessageId, Position, Rejection, RoomId,
         Username,
@@ -210,7 +210,7 @@ impl Guest {
             {
                 return Outcome::TooFast(charge.limit, wait, None, draft.id().cloned());
             }
-            match hub.publish(&channel, &draft, Some(&client)).await {
+            match hub.publish(&channel, &draft, By::Client(&client)).await {
                 Ok(_) => Outcome::Published,
                 Err(why) => Outcome::NotPublished(channel, draft.id().cloned(), why),
             }

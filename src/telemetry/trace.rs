@@ -1,5 +1,5 @@
 //! Traces: a span on the server that publishes a message, and one on each server that hears it. The publishing server
-//! decides which messages are traced, and the others follow.
+//! decides which messages are traced, and the others follow. A call of the API has a span too, the root of its messages'.
 
 use std::{collections::HashMap, fmt::Display};
 
@@ -48,21 +48,58 @@ impl Tracer {
         Self { enabled: ratio.is_some(), ratio: ratio.unwrap_or(0.0), system }
     }
 
-    /// The span of a message that a client of this server publishes, if chance chooses it.
-    pub fn publish(&self, channel: &Channel) -> Span {
-        // Chance decides before a span is made, because a span that the SDK's sampler refuses is already allocated.
-        if self.ratio == 0.0 || rand::random::<f64>() >= self.ratio {
+    /// The span of a message that a client of this server publishes, if chance chooses it. A message that comes by a call is
+    /// traced if the call is, as a part of it.
+    pub fn publish(&self, channel: &Channel, call: Option<&Span>) -> Span {
+        if !call.map_or_else(|| self.chooses(), |call| !call.is_disabled()) {
             return Span::none();
         }
-        message_span!("publish", "producer", "send", self.system, channel)
+        let span = message_span!("publish", "producer", "send", self.system, channel);
+        if let Some(call) = call {
+            let _ = span.set_parent(call.context());
+        }
+        span
+    }
+
+    /// The span of a call of the API, the root of all that comes of it. If the caller says by `traceparent` whether it traces,
+    /// this is a part of that trace, or there is no span; otherwise chance decides.
+    pub fn call(&self, method: &str, route: &str, traceparent: Option<&str>) -> Span {
+        let caller = traceparent.filter(|_| self.enabled).map(context);
+        let caller = caller.filter(|caller| caller.span().span_context().is_valid());
+        let is_traced = match &caller {
+            Some(caller) => caller.span().span_context().is_sampled(),
+            None => self.chooses(),
+        };
+        if !is_traced {
+            return Span::none();
+        }
+        let span = tracing::info_span!(
+            target: TARGET,
+            parent: None,
+            "call",
+            otel.name = format!("{method} {route}"),
+            otel.kind = "server",
+            otel.status_code = Empty,
+            http.request.method = method,
+            http.route = route,
+            http.response.status_code = Empty,
+        );
+        if let Some(caller) = caller {
+            let _ = span.set_parent(caller);
+        }
+        span
+    }
+
+    fn chooses(&self) -> bool {
+        // Chance decides before a span is made, because a span that the SDK's sampler refuses is already allocated.
+        self.ratio != 0.0 && rand::random::<f64>() < self.ratio
     }
 
     /// The span of a message from another server, if that server traces it. It links to the publisher's span and is
     /// also its child, because a message has one publisher: both show in one trace.
     pub fn deliver(&self, channel: &Channel, traceparent: Option<&str>) -> Span {
         let Some(traceparent) = traceparent.filter(|_| self.enabled) else { return Span::none() };
-        let carrier = HashMap::from([("traceparent".to_owned(), traceparent.to_owned())]);
-        let publisher = TraceContextPropagator::new().extract(&carrier);
+        let publisher = context(traceparent);
         let context = publisher.span().span_context().clone();
         if !context.is_sampled() {
             return Span::none();
@@ -72,6 +109,20 @@ impl Tracer {
         let _ = span.set_parent(publisher);
         span.add_link(context);
         span
+    }
+}
+
+/// What this `traceparent` says; nothing if it cannot be read.
+fn context(traceparent: &str) -> opentelemetry::Context {
+    let carrier = HashMap::from([("traceparent".to_owned(), traceparent.to_owned())]);
+    TraceContextPropagator::new().extract(&carrier)
+}
+
+/// The call of this span was answered with this status.
+pub fn answered(span: &Span, status: u16) {
+    span.record("http.response.status_code", status);
+    if status >= 500 {
+        span.record("otel.status_code", "ERROR");
     }
 }
 
@@ -100,7 +151,7 @@ mod tests {
         let tracer = Tracer::new(ratio, "redis");
         // A subscriber that wants every span.
         tracing::subscriber::with_default(tracing_subscriber::registry(), || {
-            (0..10_000).filter(|_| !tracer.publish(&Channel::Broadcast).is_disabled()).count()
+            (0..10_000).filter(|_| !tracer.publish(&Channel::Broadcast, None).is_disabled()).count()
         })
     }
 

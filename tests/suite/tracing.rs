@@ -150,6 +150,49 @@ async fn a_broadcast_and_a_failure_show_in_their_spans() {
 }
 
 #[tokio::test]
+async fn a_call_is_the_root_of_its_messages_trace_and_a_part_of_its_back_ends() {
+    let Some(redis) = Redis::start().await else { return };
+    let collector = Collector::start().await;
+    let (url, address) = (collector.url(), format!("127.0.0.1:{}", free_port()));
+    let api =
+        [("ROOMCAST_API_LISTEN", address.as_str()), ("ROOMCAST_API_KEYS", "shop:publish:shop-key-0123456789abcdef")];
+    let _one = Server::with(&redis, "one", &[&settings(&url, "1", "10")[..], &api].concat()).await;
+    let two = Server::with(&redis, "two", &settings(&url, "0", "10")).await;
+    let mut ann = two.member("lobby", "ann").await;
+    let call = async |traceparent: Option<&str>, body: &str| {
+        let request = reqwest::Client::new().post(format!("http://{address}/v1/rooms/lobby/messages"));
+        let request = request.bearer_auth("shop-key-0123456789abcdef").header("content-type", "application/json");
+        let request = traceparent.map_or(request.try_clone().unwrap(), |it| request.header("traceparent", it));
+        request.body(body.to_owned()).send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(call(None, r#"{"text":"x"}"#).await, 201);
+    ann.texts(1).await;
+    let spans = collector.has(3).await;
+    let named = |name: &str| spans.iter().find(|collected| collected.span.name == name).expect("a span");
+    let (root, publish, deliver) = (named("POST /v1/rooms/{room}/messages"), named("publish"), named("deliver"));
+    assert_eq!((root.span.kind(), root.attribute("http.response.status_code").as_str()), (SpanKind::Server, "201"));
+    assert!(root.span.parent_span_id.is_empty());
+    assert_eq!(publish.span.parent_span_id, root.span.span_id);
+    assert_eq!(deliver.span.parent_span_id, publish.span.span_id);
+    assert_eq!([&publish.span.trace_id, &deliver.span.trace_id], [&root.span.trace_id; 2]);
+
+    // The back end decides, and what it traces is all one trace.
+    let drawn = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let not_drawn = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
+    assert_eq!(call(Some(not_drawn), r#"{"text":"x"}"#).await, 201);
+    assert_eq!(call(Some(drawn), r#"{"text":7}"#).await, 400);
+    assert_eq!(call(Some(drawn), r#"{"text":"x"}"#).await, 201);
+    ann.texts(2).await;
+    let spans = collector.has(7).await;
+    let of_back_end = |collected: &&Collected| hex(&collected.span.trace_id) == "0af7651916cd43dd8448eb211c80319c";
+    let spans: Vec<_> = spans.iter().filter(of_back_end).collect();
+    let roots = spans.iter().filter(|collected| hex(&collected.span.parent_span_id) == "b7ad6b7169203331");
+    let mut statuses: Vec<_> = roots.map(|root| root.attribute("http.response.status_code")).collect();
+    statuses.sort();
+    assert_eq!((spans.len(), statuses), (4, vec!["201".to_owned(), "400".to_owned()]));
+}
+
+#[tokio::test]
 async fn what_is_logged_while_a_message_is_published_says_nothing_of_spans() {
     let Some(mut redis) = Redis::start().await else { return };
     let collector = Collector::start().await;

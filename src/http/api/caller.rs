@@ -4,14 +4,15 @@ use std::{
 };
 
 use axum::{
-    extract::FromRequestParts,
+    extract::{FromRequestParts, MatchedPath},
     http::{header, request::Parts},
 };
 use tokio::time::Instant;
+use tracing::Span;
 
 use super::{
     super::{credential::Credential, problem::Problem, refused, requester},
-    Api,
+    Api, Called,
 };
 use crate::{
     access::{ApiKey, Grants, Pass, Pattern, Rate, Rights, Scope, Source},
@@ -19,12 +20,17 @@ use crate::{
     telemetry::Limit,
 };
 
+/// What says whether the caller traces (W3C Trace Context).
+const TRACEPARENT: &str = "traceparent";
+
 /// Who calls.
 #[derive(Clone, Debug)]
 pub(super) struct Caller {
     who: Who,
     /// From where, if limits by address apply to it.
     pub(super) source: Option<Source>,
+    /// The span of the call.
+    pub(super) span: Span,
 }
 
 /// A back end with a key, or a client: with its token, or on the clients' address perhaps without one.
@@ -44,7 +50,9 @@ impl FromRequestParts<Api> for Caller {
         if let (Some(keys), Some(secret)) = (&api.keys, &secret)
             && let Some(key) = keys.find(secret)
         {
-            return Ok(Self { who: Who::Key(key), source: None });
+            // Only a back end is believed that it traces: a span costs more than a call.
+            let traceparent = parts.headers.get(TRACEPARENT).and_then(|value| value.to_str().ok());
+            return Ok(Self { who: Who::Key(key), source: None, span: api.span(parts, traceparent) });
         }
         let door = app.context.door();
         let source = requester::source(parts, door);
@@ -64,7 +72,7 @@ impl FromRequestParts<Api> for Caller {
             Some(_) => return Err(unauthorized("this is no key of the API")),
             None => return Err(unauthorized("show a key of the API, or a token: Authorization: Bearer …")),
         };
-        Ok(Self { who: Who::Client(pass), source })
+        Ok(Self { who: Who::Client(pass), source, span: api.span(parts, None) })
     }
 }
 
@@ -171,6 +179,16 @@ impl Caller {
 }
 
 impl Api {
+    /// The span of a call whose caller is known.
+    fn span(&self, parts: &Parts, traceparent: Option<&str>) -> Span {
+        let route = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
+        let span = self.app.hub.tracer().call(parts.method.as_str(), route, traceparent);
+        if let Some(Called(called)) = parts.extensions.get() {
+            let _ = called.set(span.clone());
+        }
+        span
+    }
+
     /// Refuses a user who says more than it may.
     pub(super) fn say_so_much(&self, caller: &Caller, bytes: usize) -> Result<(), Problem> {
         let Some(user) = caller.user() else { return Ok(()) };

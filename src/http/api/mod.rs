@@ -10,7 +10,10 @@ mod publish;
 mod read;
 mod schema;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use axum::{
     Json, Router,
@@ -20,6 +23,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use tracing::Span;
 use utoipa::{
     Modify, OpenApi,
     openapi::{
@@ -30,7 +34,7 @@ use utoipa::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{App, cors, problem::Problem};
-use crate::{access::ApiKeys, protocol::Limits};
+use crate::{access::ApiKeys, protocol::Limits, telemetry::trace};
 
 /// Largest body of a call.
 const LARGEST: usize = 1 << 20;
@@ -133,11 +137,21 @@ fn with_names(mut document: openapi::OpenApi, limits: &Limits) -> openapi::OpenA
     document
 }
 
-async fn count(State(api): State<Api>, path: Option<MatchedPath>, request: Request, next: Next) -> Response {
+/// Where the span of a call is found once its caller is known.
+#[derive(Clone, Debug, Default)]
+struct Called(Arc<OnceLock<Span>>);
+
+async fn count(State(api): State<Api>, path: Option<MatchedPath>, mut request: Request, next: Next) -> Response {
+    let called = Called::default();
+    request.extensions_mut().insert(called.clone());
     let response = next.run(request).await;
+    let status = response.status().as_u16();
     // A path that is no call of ours is not counted, so that the label stays a closed list.
     if path.is_some() {
-        api.app.metrics.api_answered(response.status().as_u16());
+        api.app.metrics.api_answered(status);
+    }
+    if let Some(span) = called.0.get() {
+        trace::answered(span, status);
     }
     response
 }

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     access::Scope,
+    hub::By,
     protocol::{Channel, Draft, ErrorCode, MessageId, Position, Post, Rejection, Right},
     session::not_published,
     telemetry::Limit,
@@ -206,7 +207,7 @@ impl Api {
         let channel = room.clone().map_or(Channel::Broadcast, Channel::Room);
         let draft = Draft::new(self.app.hub.origin_server(), room.as_ref(), speaker.as_ref(), &content, id.as_ref());
         let draft = draft.by_moderator(room.as_ref().is_some_and(|room| caller.is_moderator(room)));
-        match self.app.hub.publish(&channel, &draft, None).await {
+        match self.app.hub.publish(&channel, &draft, By::Call(&caller.span)).await {
             Ok(receipt) => {
                 let ts = match (receipt.ts, receipt.position) {
                     (None, Some(position)) => self.app.hub.time_of(&channel, position).await,
