@@ -18,7 +18,7 @@ use std::{
 use axum::{
     Json, Router,
     extract::{DefaultBodyLimit, MatchedPath, Request, State},
-    http::StatusCode,
+    http::{HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
@@ -32,12 +32,17 @@ use utoipa::{
     },
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_swagger_ui as swagger;
 
 use super::{App, cors, problem::Problem};
 use crate::{access::ApiKeys, protocol::Limits, telemetry::trace};
 
 /// Largest body of a call.
 const LARGEST: usize = 1 << 20;
+
+/// What the page may do; its styles are partly in its elements.
+const POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; base-uri 'none'; form-action \
+                      'none'; frame-ancestors 'none'";
 
 /// State that the calls share.
 #[derive(Clone, Debug)]
@@ -77,7 +82,8 @@ impl Api {
         let (router, document) = for_clients().merge(calls()).split_for_parts();
         let document = Arc::new(with_names(document, &api.app.limits));
         let router = router.route("/v1/openapi.json", get(async move || Json(document)));
-        api.finish(router.fallback(not_found).method_not_allowed_fallback(not_allowed))
+        let page = page().layer(middleware::map_response(bounded));
+        api.finish(router.fallback(not_found).method_not_allowed_fallback(not_allowed)).merge(page)
     }
 
     /// What a client does that cannot have a WebSocket, and nothing else, for whoever may come in at this address.
@@ -116,6 +122,20 @@ fn calls() -> OpenApiRouter<Api> {
         .routes(routes!(moderate::kick))
         .routes(routes!(moderate::disconnect))
         .routes(routes!(moderate::revoke))
+}
+
+/// The page to try the calls.
+fn page() -> Router {
+    // The validator is another host's.
+    let config =
+        swagger::Config::from("../openapi.json").validator_url("none").try_it_out_enabled(true).use_base_layout();
+    swagger::SwaggerUi::new("/v1/docs").config(config).into()
+}
+
+/// Lets the page ask nobody but this server.
+async fn bounded(mut response: Response) -> Response {
+    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    response
 }
 
 /// Says of each room in a path what it may have in it.
