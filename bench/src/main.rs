@@ -3,6 +3,7 @@
 #![allow(unreachable_pub, reason = "a program has no outside")]
 
 mod arguments;
+mod calls;
 mod children;
 mod cluster;
 mod dialect;

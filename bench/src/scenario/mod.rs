@@ -1,5 +1,6 @@
 //! What is measured, and how.
 
+mod api;
 mod attack;
 mod beside;
 mod big_room;
@@ -57,5 +58,6 @@ pub const SCENARIOS: &[Scenario] = &[
     connect::SCENARIO,
     churn::SCENARIO,
     publish::SCENARIO,
+    api::SCENARIO,
     attack::SCENARIO,
 ];
