@@ -86,7 +86,8 @@ def test_hosts_paths_class_and_tls():
     assert spec["tls"] == [{"secretName": "chat-example-com", "hosts": ["chat.example.com"]}]
     (rule,) = spec["rules"]
     assert rule["host"] == "chat.example.com"
-    assert [(path["path"], path["pathType"]) for path in rule["http"]["paths"]] == [("/", "Exact"), ("/ws", "Exact")]
+    paths = [(path["path"], path["pathType"]) for path in rule["http"]["paths"]]
+    assert paths == [("/", "Exact"), ("/ws", "Exact"), ("/v1", "Prefix")]
     spec = ingress({"ingress.hosts": [], "ingress.className": "", "ingress.tls": [], "paths": [{"path": "/", "type": "Prefix"}]})["spec"]
     assert "host" not in spec["rules"][0] and not {"tls", "ingressClassName"} & set(spec)
     assert spec["rules"][0]["http"]["paths"][0]["pathType"] == "Prefix"
@@ -104,7 +105,8 @@ def test_the_route():
     assert spec["parentRefs"] == [{"name": "public", "namespace": "gateways"}]
     assert spec["hostnames"] == ["chat.example.com"]
     (rule,) = spec["rules"]
-    assert [match["path"] for match in rule["matches"]] == [{"type": "Exact", "value": "/"}, {"type": "Exact", "value": "/ws"}]
+    paths = [(match["path"]["type"], match["path"]["value"]) for match in rule["matches"]]
+    assert paths == [("Exact", "/"), ("Exact", "/ws"), ("PathPrefix", "/v1")]
     assert rule["backendRefs"] == [{"name": "roomcast", "port": 80}]
     # Only fields of the standard Gateway API, and none that would end a WebSocket.
     assert set(rule) == {"matches", "backendRefs"}

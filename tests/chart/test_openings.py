@@ -78,7 +78,7 @@ def test_a_host_may_have_paths_of_its_own():
     mine = [{"path": "/chat", "type": "Prefix"}]
     rules = render({"ingress.enabled": True, "ingress.hosts": ["a.example", {"host": "b.example", "paths": mine}]}).one("Ingress")
     found = {rule["host"]: [path["path"] for path in rule["http"]["paths"]] for rule in rules["spec"]["rules"]}
-    assert found == {"a.example": ["/", "/ws"], "b.example": ["/chat"]}
+    assert found == {"a.example": ["/", "/ws", "/v1"], "b.example": ["/chat"]}
 
 
 def test_one_registry_for_all_images():

@@ -137,7 +137,7 @@ pod's owner includes this, so that nothing is rendered from such values. */}}
 {{- if and $v.page (or $v.ingress.enabled $v.httpRoute.enabled) }}
 {{- $isIn := false }}
 {{- range $v.paths }}
-{{- if eq .type "Prefix" }}{{ $isIn = true }}{{ end }}
+{{- if and (eq .type "Prefix") (eq .path "/") }}{{ $isIn = true }}{{ end }}
 {{- end }}
 {{- if not $isIn }}
 {{- $wrong = append $wrong "The page would come without its files, as paths lets none of them in. Set paths=[{path: /, type: Prefix}], or page=false." }}
