@@ -7,7 +7,7 @@ use divan::{Bencher, counter::ItemsCount};
 use roomcast::{
     broker::MemoryBroker,
     config::Config,
-    hub::{Client, Hub, Membership},
+    hub::{By, Client, Hub, Membership},
     order::{Publication, Sequencer},
     protocol::{
         Batch, Channel, Command, Dialect, Draft, Envelope, Epoch, Frame, History, Item, Limits, Position, RoomId,
@@ -23,6 +23,7 @@ use tokio::{
     runtime::Runtime,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::Span;
 
 fn main() {
     divan::main();
@@ -101,7 +102,7 @@ fn fan_out(bencher: Bencher<'_, '_>, members: u64) {
     bencher.counter(ItemsCount::new(members)).bench_local(|| {
         let goal = metrics.messages_sent.get() + members;
         runtime.block_on(async {
-            hub.publish(&channel, &draft, None).await.expect("published");
+            hub.publish(&channel, &draft, By::Call(&Span::none())).await.expect("published");
             while metrics.messages_sent.get() < goal {
                 tokio::task::yield_now().await;
             }
@@ -121,7 +122,7 @@ async fn join_all(hub: &Arc<Hub>, bounds: &Arc<Bounds>, members: u64) -> Vec<(Cl
         let (stream, _) = listener.accept().await.expect("a connection");
         tasks.spawn(async move { copy(&mut client, &mut sink()).await });
         let (client, broadcasts) =
-            hub.connect(Arc::new(Outbox::new(stream.into_split().1, Dialect::Json, bounds.clone())), true);
+            hub.connect(Arc::new(Outbox::new(stream.into_split().1, Dialect::Json, bounds.clone())), None, true);
         let membership = hub.join(&client, &room(), &username, History::None).await.expect("a membership");
         joined.push((client, broadcasts, membership));
     }

@@ -59,6 +59,11 @@ impl ApiKey {
         &self.name
     }
 
+    /// Whether it may do this in any room.
+    pub fn has(&self, scope: Scope) -> bool {
+        self.scopes.iter().any(|(has, _)| *has == scope)
+    }
+
     /// Whether it may do this in a room or, without one, in all.
     pub fn may(&self, scope: Scope, room: Option<&RoomId>) -> bool {
         self.scopes.iter().any(|(has, patterns)| {

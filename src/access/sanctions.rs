@@ -40,6 +40,9 @@ pub enum Sanction {
         user: String,
         /// When, in Unix milliseconds.
         at: u64,
+        /// The only one of them that ends; without it, all do.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        connection: Option<String>,
     },
 }
 
@@ -74,7 +77,7 @@ pub struct Sanctions {
     muted: HashMap<String, u64>,
     /// By room and user, when, and whether the user may not come back. So a connection looks once for each of its rooms.
     kicks: HashMap<String, HashMap<String, BTreeSet<(u64, bool)>>>,
-    disconnects: HashSet<(String, u64)>,
+    disconnects: HashSet<(String, u64, Option<String>)>,
 }
 
 impl Sanctions {
@@ -90,7 +93,9 @@ impl Sanctions {
                 Ok(Sanction::Kick { room, user, at, banned }) => {
                     all.kicks.entry(room).or_default().entry(user).or_default().insert((at, banned));
                 }
-                Ok(Sanction::Disconnect { user, at }) => drop(all.disconnects.insert((user, at))),
+                Ok(Sanction::Disconnect { user, at, connection }) => {
+                    all.disconnects.insert((user, at, connection));
+                }
                 Err(error) => tracing::debug!(%error, "a sanction that this version does not know"),
             }
         }
@@ -114,9 +119,11 @@ impl Sanctions {
         Some((left < CENTURIES).then(|| Duration::from_millis(left)))
     }
 
-    /// Whether what is new since `before` ends the connections of a user for whom `is_whom` holds.
-    pub fn newly_disconnects(&self, before: &Self, is_whom: impl Fn(&str) -> bool) -> bool {
-        before.is_known && self.disconnects.difference(&before.disconnects).any(|(user, _)| is_whom(user))
+    /// Whether what is new since `before` ends a connection for which `is_meant` holds: given the user, and the connection if
+    /// it is about one alone.
+    pub fn newly_disconnects(&self, before: &Self, is_meant: impl Fn(&str, Option<&str>) -> bool) -> bool {
+        let mut new = self.disconnects.difference(&before.disconnects);
+        before.is_known && new.any(|(user, _, connection)| is_meant(user, connection.as_deref()))
     }
 
     /// The kick, among those that are new since `before`, that has this user leave this room, and whether it may come
@@ -197,11 +204,16 @@ mod tests {
 
     #[test]
     fn a_disconnect_is_new_once_and_for_its_user() {
-        let gone = |at| (Sanction::Disconnect { user: "ann".into(), at }, NOW);
+        let gone = |at| (Sanction::Disconnect { user: "ann".into(), at, connection: None }, NOW);
         let (none, one, two) = (all(&[]), all(&[gone(1)]), all(&[gone(1), gone(2)]));
-        let is_ann = |user: &str| user == "ann";
+        let is_ann = |user: &str, only: Option<&str>| user == "ann" && only.is_none_or(|only| only == "a/1");
         assert!(one.newly_disconnects(&none, is_ann) && two.newly_disconnects(&one, is_ann));
-        assert!(!one.newly_disconnects(&one, is_ann) && !one.newly_disconnects(&none, |user| user == "bob"));
+        assert!(!one.newly_disconnects(&one, is_ann) && !one.newly_disconnects(&none, |user, _| user == "bob"));
+        let single = |connection: &str| {
+            let connection = Some(connection.to_owned());
+            all(&[(Sanction::Disconnect { user: "ann".into(), at: 1, connection }, NOW)])
+        };
+        assert!(single("a/1").newly_disconnects(&none, is_ann) && !single("a/2").newly_disconnects(&none, is_ann));
     }
 
     #[test]

@@ -157,6 +157,13 @@ pub trait Broker: Send + Sync + 'static {
         cost: f64,
     ) -> BoxFuture<'a, Result<Option<Duration>, Unavailable>>;
 
+    /// Asks all servers, this one too, each by [`Listener::asked`], and waits until all have answered that should be there, but
+    /// only for some seconds.
+    ///
+    /// # Errors
+    /// If the broker is away.
+    fn ask<'a>(&'a self, question: &'a str) -> BoxFuture<'a, Result<Answers, Unavailable>>;
+
     /// Its kind: `redis` or `memory`.
     fn kind(&self) -> &'static str;
 
@@ -194,8 +201,20 @@ pub trait Listener: Send + Sync + 'static {
     /// that changes.
     fn sanctioned(&self, all: &[(String, u64)]);
 
+    /// A server asks this. Without an answer, this server counts as missing there.
+    fn asked(&self, question: &str) -> Option<String>;
+
     /// Whether this text, which was proclaimed, must be put back if Redis forgets it.
     fn outlives(&self, text: &str) -> bool;
+}
+
+/// What servers said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answers {
+    /// Each with the server's name.
+    pub answers: Vec<(String, String)>,
+    /// The servers that gave a sign of life not long ago and did not answer.
+    pub missing: Vec<String>,
 }
 
 /// A text that holds on all servers until a time in Unix milliseconds, or without a time no longer does.

@@ -10,7 +10,7 @@ use super::{
     stretch::CALL,
     tally::Tally,
 };
-use crate::protocol::{Batch, Event, Item};
+use crate::protocol::{Batch, Event, Item, Username};
 
 /// The members of a channel, and what is in line for them.
 ///
@@ -40,6 +40,7 @@ struct InLine {
 #[derive(Debug)]
 struct Member {
     recipient: Arc<dyn Recipient>,
+    user: Option<Username>,
     /// The number of the next item for it, counted from the channel's beginning, or [`DEAF`].
     mark: u64,
 }
@@ -205,20 +206,28 @@ impl Audience {
 
     /// Adds a member: from now on it gets what is delivered.
     pub(super) fn admit(&mut self, client: &Client) {
-        let member = Member { recipient: client.recipient.clone(), mark: self.end() };
-        self.members.insert(client.id, member);
+        let mark = self.end();
+        self.insert(client, mark);
     }
 
     /// Adds a member that gets nothing until it may hear.
     pub(super) fn admit_deaf(&mut self, client: &Client) {
-        self.members.insert(client.id, Member { recipient: client.recipient.clone(), mark: DEAF });
+        self.insert(client, DEAF);
+    }
+
+    fn insert(&mut self, client: &Client, mark: u64) {
+        let Client { id, recipient, user } = client.clone();
+        self.members.insert(id, Member { recipient, user, mark });
     }
 
     /// From now on this member gets what is delivered.
-    pub(super) fn hear(&mut self, client: ClientId) {
+    pub(super) fn hear(&mut self, client: &Client) {
         let end = self.end();
-        if let Some(member) = self.members.get_mut(&client).filter(|member| member.mark == DEAF) {
-            member.mark = end;
+        if let Some(member) = self.members.get_mut(&client.id) {
+            member.user.clone_from(&client.user);
+            if member.mark == DEAF {
+                member.mark = end;
+            }
         }
     }
 
@@ -234,7 +243,11 @@ impl Audience {
 
     /// All members.
     pub(super) fn members(&self) -> impl Iterator<Item = Client> {
-        self.members.iter().map(|(id, member)| Client { id: *id, recipient: member.recipient.clone() })
+        self.members.iter().map(|(id, member)| Client {
+            id: *id,
+            recipient: member.recipient.clone(),
+            user: member.user.clone(),
+        })
     }
 }
 
@@ -317,7 +330,7 @@ mod tests {
                     clients.insert(client.id, Expected { listening, texts: Vec::new(), is_member: true, hears: false });
                 }
                 Step::Hear(id) => {
-                    audience.hear(ClientId(id));
+                    audience.hear(&Listening::client(id).0);
                     clients.entry(ClientId(id)).and_modify(|client| client.hears = true);
                 }
                 Step::Leave(id) => {

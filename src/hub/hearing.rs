@@ -38,6 +38,10 @@ impl Listener for Hub {
         self.sanctions.send_replace(Arc::new(all));
     }
 
+    fn asked(&self, question: &str) -> Option<String> {
+        self.answer(question)
+    }
+
     fn outlives(&self, text: &str) -> bool {
         Sanction::is_revocation_text(text)
     }

@@ -54,7 +54,7 @@ impl Hub {
         user: &Username,
         history: History,
     ) -> Result<Membership, JoinError> {
-        let channel = Channel::Room(room.clone());
+        let (channel, client) = (Channel::Room(room.clone()), &client.known_as(user));
         let membership = Membership::new(self.clone(), channel.clone(), client.id);
         let history = match history {
             History::Last(count) => History::Last(count.min(self.options.max_last)),

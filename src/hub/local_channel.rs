@@ -217,7 +217,7 @@ impl LocalChannel {
     }
 
     /// From now on this member gets what is put in line.
-    pub(super) fn hear(&mut self, client: ClientId) {
+    pub(super) fn hear(&mut self, client: &Client) {
         self.feed.audience.hear(client);
     }
 

@@ -30,6 +30,7 @@ mod page_requests;
 mod publish;
 mod recent;
 mod recipient;
+mod roll_call;
 mod run;
 mod serving;
 mod stretch;
@@ -56,11 +57,12 @@ pub use self::{
     options::Options,
     publish::{By, Receipt},
     recipient::{Client, Recipient},
+    roll_call::Together,
 };
 use crate::{
     access::Sanctions,
-    broker::{Broker, Diagnosis, Trouble},
-    protocol::{Channel, CloseCode},
+    broker::{Broker, Diagnosis, Trouble, unix_millis},
+    protocol::{Channel, CloseCode, Username},
     telemetry::{Metrics, trace::Tracer},
 };
 
@@ -78,6 +80,7 @@ pub struct Hub {
     rules: Rules,
     closing: OnceLock<CloseCode>,
     sanctions: watch::Sender<Arc<Sanctions>>,
+    since: u64,
     metrics: Arc<Metrics>,
     tracer: Tracer,
 }
@@ -113,6 +116,7 @@ impl Hub {
             rules,
             closing: OnceLock::new(),
             sanctions: watch::Sender::default(),
+            since: unix_millis(),
             metrics,
             tracer,
         }
@@ -128,11 +132,16 @@ impl Hub {
         &self.tracer
     }
 
-    /// Takes in a new client until the membership is dropped. It gets every broadcast, at once or as soon as it
+    /// Takes in a new client, of this user if that is known, until the membership is dropped. It gets every broadcast, at once or as soon as it
     /// [may](Self::hear_broadcasts).
-    pub fn connect(self: &Arc<Self>, recipient: Arc<dyn Recipient>, hears: bool) -> (Client, Membership) {
+    pub fn connect(
+        self: &Arc<Self>,
+        recipient: Arc<dyn Recipient>,
+        user: Option<&Username>,
+        hears: bool,
+    ) -> (Client, Membership) {
         let id = ClientId(self.next_client.fetch_add(1, Ordering::Relaxed));
-        let client = Client { id, recipient };
+        let client = Client { id, recipient, user: user.cloned() };
         self.channels.act(&Channel::Broadcast, |broadcast, _| {
             if hears { broadcast.admit(&client) } else { broadcast.admit_deaf(&client) }
         });
@@ -144,9 +153,10 @@ impl Hub {
         (client, membership)
     }
 
-    /// From now on this client gets every broadcast.
-    pub fn hear_broadcasts(&self, client: &Client) {
-        self.channels.act(&Channel::Broadcast, |broadcast, _| broadcast.hear(client.id));
+    /// From now on this client, which is this user, gets every broadcast.
+    pub fn hear_broadcasts(&self, client: &Client, user: &Username) {
+        let client = client.known_as(user);
+        self.channels.act(&Channel::Broadcast, |broadcast, _| broadcast.hear(&client));
     }
 
     /// All connected clients.

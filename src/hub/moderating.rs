@@ -57,18 +57,19 @@ impl Hub {
         taken
     }
 
-    /// Closes the connections that a user has now, on all servers, and logs who did it. A server that is cut off does it
+    /// Closes the connections that a user has now, or only this one of them, on all servers, and logs who did it. A server that is cut off does it
     /// when it is back, if that is within the hour.
     ///
     /// # Errors
     /// If the broker did not take it in time. It may hold all the same; trying again is safe.
-    pub async fn disconnect(&self, user: &Username, by: &str) -> Result<(), Unavailable> {
+    pub async fn disconnect(&self, user: &Username, connection: Option<String>, by: &str) -> Result<(), Unavailable> {
         let user = user.as_str();
-        let sanction = Sanction::Disconnect { user: user.to_owned(), at: unix_millis() };
+        let only = connection.clone();
+        let sanction = Sanction::Disconnect { user: user.to_owned(), at: unix_millis(), connection };
         let taken = self.proclaim(&sanction, Some(unix_millis() + whole_millis(KICK))).await;
         match &taken {
-            Ok(()) => tracing::info!(user, by, "disconnected"),
-            Err(error) => tracing::warn!(user, by, %error, "not disconnected"),
+            Ok(()) => tracing::info!(user, only, by, "disconnected"),
+            Err(error) => tracing::warn!(user, only, by, %error, "not disconnected"),
         }
         taken
     }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::ClientId;
-use crate::protocol::{Batch, CloseCode};
+use crate::protocol::{Batch, CloseCode, Username};
 
 /// The hub's view of a client's connection. No method waits.
 pub trait Recipient: fmt::Debug + Send + Sync {
@@ -29,9 +29,16 @@ pub trait Recipient: fmt::Debug + Send + Sync {
 pub struct Client {
     pub(super) id: ClientId,
     pub(super) recipient: Arc<dyn Recipient>,
+    /// Under which name it is a member, if that is known.
+    pub(super) user: Option<Username>,
 }
 
 impl Client {
+    /// The same client as this user.
+    pub(super) fn known_as(&self, user: &Username) -> Self {
+        Self { user: Some(user.clone()), ..self.clone() }
+    }
+
     /// Who it is.
     pub fn id(&self) -> ClientId {
         self.id
@@ -75,7 +82,7 @@ pub(super) mod tests {
     impl Listening {
         pub(crate) fn client(id: u64) -> (Client, Arc<Self>) {
             let listening = Arc::new(Self::default());
-            (Client { id: ClientId(id), recipient: listening.clone() }, listening)
+            (Client { id: ClientId(id), recipient: listening.clone(), user: None }, listening)
         }
 
         /// What it got, in order: messages as they are, events as their type and `seq`.

@@ -17,6 +17,7 @@ mod moderation;
 mod names;
 mod position;
 mod post;
+pub mod roll;
 mod slim;
 mod username;
 

@@ -314,7 +314,9 @@ impl Guest {
             self.answers.push(Item::Event(left));
         }
         self.lease = Lease::of(Some(pass), Instant::now(), SystemTime::now());
-        self.context.hub.hear_broadcasts(&self.client);
+        if let Some(user) = &pass.user {
+            self.context.hub.hear_broadcasts(&self.client, user);
+        }
         self.joins_from = None;
         self.answers.push(Item::Event(authenticated(pass)));
         // The token may have been revoked since it was checked.

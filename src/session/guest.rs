@@ -63,7 +63,8 @@ impl Guest {
         allowance: Allowance,
     ) -> Self {
         // Who has not said yet who it is hears nothing.
-        let (client, broadcasts) = context.hub.connect(recipient, pass.is_some());
+        let user = pass.as_ref().and_then(|pass| pass.user.as_ref());
+        let (client, broadcasts) = context.hub.connect(recipient, user, pass.is_some());
         let (sanctions_changed, kept_to) = (changed(context.hub.sanction_changes()), context.hub.sanctions());
         let mut guest = Self {
             client,
@@ -162,7 +163,10 @@ impl Guest {
             self.turn_away(&Refused::Token(TokenError::Revoked))?;
         }
         let before = std::mem::replace(&mut self.kept_to, now);
-        if self.kept_to.newly_disconnects(&before, |user| self.session.is_of(user)) {
+        let is_meant = |user: &str, only: Option<&str>| {
+            self.session.is_of(user) && only.is_none_or(|only| only == self.context.hub.connection(&self.client))
+        };
+        if self.kept_to.newly_disconnects(&before, is_meant) {
             return Err(CloseCode::Disconnected.into());
         }
         self.kick(&before);

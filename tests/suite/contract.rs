@@ -74,6 +74,10 @@ impl Listener for Recorder {
         *self.sanctioned.lock().unwrap() = all;
     }
 
+    fn asked(&self, question: &str) -> Option<String> {
+        question.strip_prefix("repeat ").map(str::to_owned)
+    }
+
     fn outlives(&self, text: &str) -> bool {
         text.starts_with("lasting")
     }

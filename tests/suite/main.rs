@@ -6,6 +6,7 @@
 mod support;
 
 mod api;
+mod api_lists;
 mod architecture;
 mod asyncapi;
 mod bad_input;

@@ -7,6 +7,7 @@ use redis::{FromRedisValue, RedisError, RedisResult, Value, aio::MultiplexedConn
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
+    super::unix_millis,
     failure::Failure,
     keys::Keys,
     marks::{Finding, LIFE, Marks},
@@ -21,6 +22,7 @@ use crate::telemetry::Metrics;
 pub(super) struct Heartbeat {
     key: String,
     secret_key: String,
+    servers_key: String,
     origin_server: String,
     marks: Mutex<Marks>,
     vouching: Arc<Vouching>,
@@ -42,6 +44,7 @@ impl Heartbeat {
         Self {
             key: keys.mark(origin_server),
             secret_key: keys.secret(),
+            servers_key: keys.servers(),
             origin_server: origin_server.to_owned(),
             marks: Mutex::new(Marks::new(rand::random())),
             vouching,
@@ -69,8 +72,9 @@ impl Heartbeat {
         calls.cmd("GET").arg(&self.secret_key);
         calls.cmd("INFO").arg("memory");
         calls.cmd("INFO").arg("cluster");
+        calls.cmd("HSET").arg(&self.servers_key).arg(&self.origin_server).arg(unix_millis());
         let answers: Vec<RedisResult<Value>> = calls.query_async(&mut connection).await?;
-        let Ok([before, created, secret, memory, cluster]) = <[_; 5]>::try_from(answers) else {
+        let Ok([before, created, secret, memory, cluster, signed]) = <[_; 6]>::try_from(answers) else {
             return Err(Failure::Unfit("Redis answered something else than what it was asked".into()));
         };
 
@@ -83,6 +87,9 @@ impl Heartbeat {
         let is_cluster = cluster.and_then(read).is_ok_and(|info: String| info.contains("cluster_enabled:1"));
         if is_cluster {
             return Err(Failure::Cluster);
+        }
+        if let Err(error) = signed {
+            tracing::debug!(%error, "other servers cannot see that this one lives");
         }
         match before {
             Ok(before) => self.learn(number, read::<Option<String>>(before).ok().flatten().as_deref()),

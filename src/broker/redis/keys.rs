@@ -41,7 +41,17 @@ impl Keys {
         format!("{}:purse:{purse}", self.prefix)
     }
 
-    /// The channel on which servers hear that something has changed that holds on all of them.
+    /// A hash: when each server gave its last sign of life, in Unix milliseconds by its own clock.
+    pub(super) fn servers(&self) -> String {
+        format!("{}:servers", self.prefix)
+    }
+
+    /// A list: what servers answer to a question.
+    pub(super) fn answers(&self, id: u64) -> String {
+        format!("{}:answers:{id:016x}", self.prefix)
+    }
+
+    /// The channel on which servers hear that something has changed that holds on all of them, and what they are asked.
     pub(super) fn sanctions_channel(&self) -> String {
         format!("{}:control", self.prefix)
     }

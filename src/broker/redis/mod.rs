@@ -20,6 +20,7 @@ mod publisher;
 mod purses;
 mod queries;
 mod reader;
+mod roll_call;
 mod sanctions;
 mod shard;
 mod subscriber;
@@ -35,8 +36,8 @@ use tokio_util::sync::CancellationToken;
 pub use self::options::{ClientCertificate, Options};
 use self::shard::Shard;
 use super::{
-    Broker, Diagnosis, Listener, LookedUp, ModerateError, Proclaimed, PublishError, Published, RecoverError, Retention,
-    Rule, Trouble, Unavailable,
+    Answers, Broker, Diagnosis, Listener, LookedUp, ModerateError, Proclaimed, PublishError, Published, RecoverError,
+    Retention, Rule, Trouble, Unavailable,
 };
 use crate::{
     access::Rate,
@@ -141,6 +142,10 @@ impl Broker for RedisBroker {
         cost: f64,
     ) -> BoxFuture<'a, Result<Option<Duration>, Unavailable>> {
         Box::pin(self.shard.purses.spend(purse, rate, cost))
+    }
+
+    fn ask<'a>(&'a self, question: &'a str) -> BoxFuture<'a, Result<Answers, Unavailable>> {
+        Box::pin(self.shard.roll_call.ask(question))
     }
 
     fn kind(&self) -> &'static str {

@@ -21,6 +21,7 @@ use super::{
     purses::Purses,
     queries::Queries,
     reader::Reader,
+    roll_call::{Asked, RollCall},
     sanctions::Sanctions,
     subscriber::{Shared, Subscriber},
     subscriber_probe::SubscriberProbe,
@@ -38,6 +39,7 @@ pub(super) struct Shard {
     pub(super) publisher: Arc<Publisher>,
     pub(super) purses: Purses,
     pub(super) reader: Reader,
+    pub(super) roll_call: RollCall,
     pub(super) sanctions: Sanctions,
     pub(super) subscriber: Subscriber,
     outages: Arc<Outages>,
@@ -74,25 +76,30 @@ impl Shard {
         let purses = Purses::new(publisher.clone(), keys.clone());
         let changed = Arc::new(Notify::new());
         let sanctions = Sanctions::new(publisher.clone(), keys.clone(), origin_server, changed.clone());
+        let asked = Arc::new(Asked::default());
+        let roll_call = RollCall::new(publisher.clone(), keys.clone(), origin_server, asked.clone());
         let shared = Shared {
             connector,
             keys,
             sanctions_changed: changed,
+            asked,
             vouching,
             publisher: publishing,
             outages: outages.clone(),
             metrics,
         };
         let subscriber = Subscriber::new(shared, probe, options.max_frame);
-        Ok(Self { publisher, purses, reader, sanctions, subscriber, outages, memory })
+        Ok(Self { publisher, purses, reader, roll_call, sanctions, subscriber, outages, memory })
     }
 
     /// Makes the connections, and replaces lost ones, until `stop`.
     pub(super) async fn run(&self, listener: &Arc<dyn Listener>, stop: &CancellationToken) {
-        let following = self.sanctions.follow(listener);
-        let keeping_up =
-            async { tokio::join!(self.publisher.keep_up(), self.reader.keep_up(), following, self.report()) };
+        let (following, answering) = (self.sanctions.follow(listener), self.roll_call.answer(listener));
+        let keeping_up = async {
+            tokio::join!(self.publisher.keep_up(), self.reader.keep_up(), following, answering, self.report())
+        };
         tokio::join!(self.subscriber.run(listener, stop), stop.run_until_cancelled(keeping_up));
+        self.roll_call.leave().await;
     }
 
     /// Everything that now keeps this shard from carrying messages.

@@ -23,6 +23,7 @@ use super::{
     lines::Refusals,
     outage::{Outages, Part},
     publisher::Publisher,
+    roll_call::Asked,
     subscriber_probe::{Check, SubscriberProbe},
     subscriptions::Subscriptions,
     vouching::Vouching,
@@ -48,6 +49,7 @@ pub(super) struct Subscriber {
     keys: Keys,
     /// Woken when something has changed that holds on all servers.
     sanctions_changed: Arc<Notify>,
+    asked: Arc<Asked>,
     interest: Interest,
     probe: Arc<SubscriberProbe>,
     vouching: Arc<Vouching>,
@@ -95,6 +97,7 @@ pub(super) struct Shared {
     pub(super) connector: Arc<Connector>,
     pub(super) keys: Keys,
     pub(super) sanctions_changed: Arc<Notify>,
+    pub(super) asked: Arc<Asked>,
     pub(super) vouching: Arc<Vouching>,
     pub(super) publisher: Arc<Publisher>,
     pub(super) outages: Arc<Outages>,
@@ -104,12 +107,13 @@ pub(super) struct Shared {
 impl Subscriber {
     /// Not connected yet. `max_frame` is the longest frame of a client.
     pub(super) fn new(shared: Shared, probe: SubscriberProbe, max_frame: usize) -> Self {
-        let Shared { connector, keys, sanctions_changed, vouching, publisher, outages, metrics } = shared;
+        let Shared { connector, keys, sanctions_changed, asked, vouching, publisher, outages, metrics } = shared;
         let refusals = Refusals::new("to subscribe", Duration::from_secs(1), outages.clone());
         Self {
             connector,
             keys,
             sanctions_changed,
+            asked,
             interest: Interest::default(),
             probe: Arc::new(probe),
             vouching,
@@ -265,6 +269,7 @@ impl Subscriber {
         let (keys, probe, vouching) = (self.keys.clone(), self.probe.clone(), self.vouching.clone());
         let (metrics, max_push) = (self.metrics.clone(), self.max_push);
         let (control, changed) = (self.keys.sanctions_channel().into_bytes(), self.sanctions_changed.clone());
+        let asked = self.asked.clone();
         move |PushInfo { kind, data }| {
             match kind {
                 PushKind::Message => {
@@ -274,7 +279,9 @@ impl Subscriber {
                         return Ok(());
                     };
                     if name == control {
-                        changed.notify_one();
+                        if !asked.hear(&payload, &keys) {
+                            changed.notify_one();
+                        }
                     } else if let Some(channel) = keys.parse(&name) {
                         if payload.len() > max_push {
                             metrics.envelope_heard(EnvelopeKind::Unreadable);

@@ -19,7 +19,7 @@ impl Body {
     /// The value of this type in it; nothing at all is an empty object.
     pub(super) fn value<'a, T: serde::Deserialize<'a>>(&'a self) -> Result<T, Problem> {
         let text = match self.text()? {
-            "" => "{}",
+            "" | "null" => "{}",
             text => text,
         };
         serde_json::from_str(text).map_err(|error| bad_json(error.to_string()))

@@ -108,6 +108,22 @@ impl Caller {
         }
     }
 
+    /// Whether it has a key that may do this in the room.
+    pub(super) fn may(&self, scope: Scope, room: &RoomId) -> bool {
+        matches!(&self.who, Who::Key(key) if key.may(scope, Some(room)))
+    }
+
+    /// Refuses who has no key with this scope for any room.
+    pub(super) fn demand_scope(&self, scope: Scope) -> Result<(), Problem> {
+        match &self.who {
+            Who::Key(key) if key.has(scope) => Ok(()),
+            _ => {
+                let detail = format!("this needs a key of the API with the scope `{}`", scope.as_str());
+                Err(Rejection::new(ErrorCode::Forbidden, detail).into())
+            }
+        }
+    }
+
     /// Refuses who has no key: what concerns users rather than rooms is for back ends alone.
     pub(super) fn demand_key(&self) -> Result<(), Problem> {
         match &self.who {

@@ -5,6 +5,7 @@
 mod body;
 mod caller;
 mod events;
+mod lists;
 mod moderate;
 mod publish;
 mod read;
@@ -32,7 +33,7 @@ use utoipa::{
     },
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
-use utoipa_swagger_ui as swagger;
+use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use super::{App, cors, problem::Problem};
 use crate::{access::ApiKeys, protocol::Limits, telemetry::trace};
@@ -115,6 +116,11 @@ fn calls() -> OpenApiRouter<Api> {
         .routes(routes!(publish::send_to_many))
         .routes(routes!(publish::batch))
         .routes(routes!(publish::broadcast))
+        .routes(routes!(lists::rooms))
+        .routes(routes!(lists::room))
+        .routes(routes!(lists::members))
+        .routes(routes!(lists::user))
+        .routes(routes!(lists::servers))
         .routes(routes!(moderate::ban, moderate::unban))
         .routes(routes!(moderate::mute, moderate::unmute))
         .routes(routes!(moderate::mute_everywhere, moderate::unmute_everywhere))
@@ -127,9 +133,8 @@ fn calls() -> OpenApiRouter<Api> {
 /// The page to try the calls.
 fn page() -> Router {
     // The validator is another host's.
-    let config =
-        swagger::Config::from("../openapi.json").validator_url("none").try_it_out_enabled(true).use_base_layout();
-    swagger::SwaggerUi::new("/v1/docs").config(config).into()
+    let config = Config::from("../openapi.json").validator_url("none").try_it_out_enabled(true).use_base_layout();
+    SwaggerUi::new("/v1/docs").config(config).into()
 }
 
 /// Lets the page ask nobody but this server.

@@ -8,7 +8,7 @@ use super::{
     Api,
     body::{Body, Room, RoomUser, User},
     caller::Caller,
-    schema::{Answer, Kick, Lasting, Revocation, SlowMode},
+    schema::{Answer, Disconnect, Kick, Lasting, Revocation, SlowMode},
 };
 use crate::{
     access::{Sanction, Scope},
@@ -115,14 +115,19 @@ pub(super) async fn kick(State(api): State<Api>, caller: Caller, Room(room): Roo
     api.take(&caller, Some(&room), Action::Kick, Some(api.user(&username)?), None).await
 }
 
-/// Ends the connections that a user has now, on all servers. Revoke its tokens too, or it comes back.
+/// Ends the connections that a user has now, on all servers, or only one of them. Revoke its tokens too, or it comes back.
 #[utoipa::path(
-    post, path = "/v1/users/{user}/disconnect", tag = "users", params(("user" = String, Path)),
+    post, path = "/v1/users/{user}/disconnect", tag = "users", params(("user" = String, Path)), request_body = Option<Disconnect>,
     responses((status = 204, description = "They end, on other servers as soon as these hear of it."), Answer),
 )]
-pub(super) async fn disconnect(State(api): State<Api>, caller: Caller, User(user): User) -> Done {
+pub(super) async fn disconnect(State(api): State<Api>, caller: Caller, User(user): User, body: Body) -> Done {
+    #[derive(Deserialize)]
+    struct Which {
+        connection: Option<String>,
+    }
     caller.demand_key()?;
-    let done = api.app.hub.disconnect(&user, caller.name()).await;
+    let Which { connection } = body.value()?;
+    let done = api.app.hub.disconnect(&user, connection, caller.name()).await;
     done.map(|()| StatusCode::NO_CONTENT).map_err(|_| away())
 }
 

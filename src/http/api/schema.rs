@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::{IntoResponses, ToSchema};
 
-use crate::protocol::{Frame, MessageId, RoomId};
+use crate::protocol::{Frame, MessageId, RoomId, Username};
 
 /// Something to say: a text, data or both.
 #[derive(Debug, ToSchema)]
@@ -90,6 +90,109 @@ pub(super) struct Kept {
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Results {
     pub(super) results: Vec<Value>,
+}
+
+/// Which connections end.
+#[derive(Debug, ToSchema)]
+#[allow(dead_code, reason = "it only describes what is read")]
+pub(super) struct Disconnect {
+    /// The id of the only one; without it, all of the user's do.
+    connection: Option<String>,
+}
+
+/// A page of the rooms that have members.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct RoomList {
+    /// By their names.
+    pub(super) rooms: Vec<RoomCount>,
+    /// Where the next page begins; absent on the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) cursor: Option<String>,
+    /// The servers that did not answer, whose members are not counted.
+    pub(super) missing: Vec<String>,
+}
+
+/// A room, and how many connections are its members.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct RoomCount {
+    pub(super) room: String,
+    pub(super) members: usize,
+}
+
+/// What is known of a room.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct RoomState {
+    #[schema(value_type = String)]
+    pub(super) room: RoomId,
+    /// How many connections are its members.
+    pub(super) members: usize,
+    /// Absent if it has no log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) epoch: Option<String>,
+    /// The number of its last message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) seq: Option<u64>,
+    /// The servers that did not answer, whose members are not counted.
+    pub(super) missing: Vec<String>,
+}
+
+/// Who is in a room.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct MemberList {
+    #[schema(value_type = String)]
+    pub(super) room: RoomId,
+    /// How many connections are its members.
+    pub(super) count: usize,
+    /// By their names.
+    pub(super) users: Vec<UserCount>,
+    /// Whether there are more users.
+    pub(super) has_more: bool,
+    /// The servers that did not answer, whose members are not here.
+    pub(super) missing: Vec<String>,
+}
+
+/// A user, and how many of its connections are in the room.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct UserCount {
+    pub(super) username: String,
+    pub(super) connections: usize,
+}
+
+/// The connections of a user.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct UserState {
+    #[schema(value_type = String)]
+    pub(super) username: Username,
+    pub(super) connections: Vec<ConnectionState>,
+    /// The servers that did not answer, whose connections are not here.
+    pub(super) missing: Vec<String>,
+}
+
+/// A connection, and the rooms that it is in.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ConnectionState {
+    pub(super) id: String,
+    pub(super) rooms: Vec<String>,
+}
+
+/// The servers that share this Redis.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ServerList {
+    pub(super) servers: Vec<ServerState>,
+    /// Those that lived not long ago and did not answer.
+    pub(super) missing: Vec<String>,
+}
+
+/// A server.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ServerState {
+    pub(super) name: String,
+    pub(super) clients: usize,
+    /// How many rooms have members there.
+    pub(super) rooms: usize,
+    pub(super) version: String,
+    /// Since when it runs, in milliseconds since 1970.
+    pub(super) since: u64,
 }
 
 /// What was said in a room, in rising order.
