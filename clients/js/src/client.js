@@ -1,11 +1,11 @@
-/** @import { Chat, ChatEvents, ConnectOptions, JoinOptions, Position, SendOptions, State,
- *    WebSocketLike } from '../roomcast.d.ts' */
+/** @import { Chat, ChatEvents, ConnectOptions, Content, History, HistoryOptions, JoinOptions, Position,
+ *    SendOptions, State, WebSocketLike } from '../roomcast.d.ts' */
 /** @import { Action } from './connection.js' */
 /** @import { Effect, Frame } from './membership.js' */
 import { ASK, Connection, ENDED } from './connection.js';
 import { Emitter } from './emitter.js';
 import { RoomcastError } from './error.js';
-import { Membership } from './membership.js';
+import { Membership, errorOf } from './membership.js';
 import { Outbox } from './outbox.js';
 import { Room } from './room.js';
 
@@ -22,6 +22,12 @@ import { Room } from './room.js';
 
 /** The names that a room may have; a server may allow fewer than these 512 characters, and says so. */
 const ROOM = /^[\w.:~@-]{1,512}$/;
+
+/** How long the server may take to answer, when somebody waits. */
+const PATIENCE = 10_000;
+
+/** How deep data may be; what is much deeper, the server cannot even read the id of. */
+const DEEPEST = 64;
 
 /** Longest time that a timer can be set for. */
 const LONGEST_TIMER = 1e9;
@@ -117,13 +123,13 @@ export class Client {
         // After its messages have been settled.
         this.#agenda.push(() => room.end());
       });
-    const room = new Room(
-      membership,
-      options.load,
-      (text, options) => this.#send(membership, room, text, options),
+    const room = new Room(membership, options.load, {
+      send: (message, options) => this.#send(membership, room, message, options),
+      signal: (event, data) => this.#step(() => membership.signal(event, data)),
+      history: (options) => this.#history(membership, options),
       leave,
-      (error) => this.#report(error),
-    );
+      report: (error) => this.#report(error),
+    });
     this.#rooms.set(name, { membership, room });
     this.#restore(membership);
     this.#step((now) => {
@@ -333,9 +339,8 @@ export class Client {
     else if (type === 'pong') this.#enter(now);
     else if (type === 'expiring' && this.#options.getToken) this.#agenda.push(() => this.#renew(frame.in_ms / 3));
     else if (type === 'error') {
-      const { code = 'unknown', message = 'the server refused a frame', right } = frame;
-      const error = new RoomcastError(code, message, false, right);
-      if (code === 'unauthorized') this.#refusal = { reason: message, error };
+      const error = errorOf(frame);
+      if (error.code === 'unauthorized') this.#refusal = { reason: error.message, error };
       else this.#agenda.push(() => this.#report(error));
     }
   }
@@ -384,6 +389,7 @@ export class Client {
     const [what] = effect;
     if (what === 'send') return this.#transmit(socket, effect[1]);
     if (what === 'emit') return room.deliver(effect[1], effect[2]);
+    if (what === 'report') return this.#report(effect[1]);
     if (what === 'refused') return room.end(effect[1]);
     if (what === 'put') this.#outbox.put(effect[1]);
     if (what === 'kept') this.#outbox.release(effect[1].id)?.resolve?.(effect[2]);
@@ -406,23 +412,49 @@ export class Client {
   }
 
   /**
-   * @param {Membership} membership @param {Room} room @param {string} text @param {SendOptions} [options]
+   * @param {Membership} membership @param {Room} room @param {string | Content} message @param {SendOptions} [options]
    * @returns {Promise<Position | undefined>}
    */
-  async #send(membership, room, text, { id, signal } = {}) {
+  async #send(membership, room, message, { id, signal } = {}) {
     signal?.throwIfAborted();
     if (!membership.wanted) throw membership.error;
     id ||= newId();
-    const outcome = this.#outbox.take(id, text);
+    // As it is now: whoever changes it later does not change what is sent again.
+    const content = pick(JSON.parse(JSON.stringify(typeof message === 'string' ? { text: message } : message)));
+    if (depthOf(content.data) > DEEPEST) throw new RoomcastError('bad_field', 'the data is too deep');
+    const outcome = this.#outbox.take(id, content);
     const takeBack = () => {
       this.#step((now) => membership.drop(/** @type {string} */ (id), now, signal?.reason));
     };
     signal?.addEventListener('abort', takeBack);
-    this.#step((now) => membership.add({ id, room: room.name, username: membership.username, text, at: now, sent: false }, now));
+    this.#step((now) => membership.add({ id, room: room.name, username: membership.username, ...content, at: now, sent: false }, now));
     try {
       return await outcome;
     } finally {
       signal?.removeEventListener('abort', takeBack);
+    }
+  }
+
+  /** @param {Membership} membership @param {HistoryOptions} [options] @returns {Promise<History>} */
+  async #history(membership, { before, limit } = {}) {
+    if (!membership.wanted) throw membership.error;
+    const wish = { before: before && { epoch: before.epoch, seq: before.seq }, limit };
+    /** @type {any} */
+    let timer;
+    const answer = new Promise((resolve, reject) => {
+      const page = { wish, resolve, reject, isLate: false };
+      timer = setTimeout(() => {
+        page.isLate = true;
+        reject(new RoomcastError('no_answer', 'the server did not answer in time'));
+      }, PATIENCE);
+      this.#step(() => membership.read(page));
+    });
+    try {
+      const { epoch, messages, has_more: hasMore } = await answer;
+      // Slim ones are of the epoch of the whole.
+      return { messages: messages.map((/** @type {any} */ each) => (each.seq === undefined ? each : { epoch, ...each })), hasMore };
+    } finally {
+      clearTimeout(timer);
     }
   }
 
@@ -462,6 +494,16 @@ function hangUp(socket, inOrder) {
   } catch {
     // It was not open yet, or it is gone already.
   }
+}
+
+/** @param {Content} content @returns {Content} */
+function pick({ text, data, event }) {
+  return { text, data, event };
+}
+
+/** @param {unknown} data @returns {number} */
+function depthOf(data) {
+  return data && typeof data === 'object' ? 1 + Math.max(0, ...Object.values(data).map(depthOf)) : 0;
 }
 
 /** A name that nobody can guess. Not `randomUUID`, which is there only over https. */

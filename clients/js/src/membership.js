@@ -1,6 +1,8 @@
-/** @import { Gap, Position, Unsent } from '../roomcast.d.ts' */
+/** @import { Content, Gap, Position, Unsent } from '../roomcast.d.ts' */
+/** @import { Page } from './pages.js' */
 import { backoff } from './backoff.js';
 import { RoomcastError } from './error.js';
+import { Pages } from './pages.js';
 
 /** Refusals that pass by themselves; `retry_after_ms` says so of any other. */
 const PASSING = ['unavailable', 'overloaded', 'rate_limited', 'slow_mode'];
@@ -8,20 +10,24 @@ const PASSING = ['unavailable', 'overloaded', 'rate_limited', 'slow_mode'];
 /** How long the server may take to join a room by itself, until it is asked to. */
 const PATIENCE = 5000;
 
-/** Longest text that a server accepts by default, in bytes. */
+/** Refusals without an id that are never about a page: those of a signal, or of a `leave` that came too late. */
+const NO_PAGE = ['muted', 'rate_limited', 'not_member'];
+
+/** Longest text and data that a server accepts by default, in bytes. */
 const LONGEST = 16 << 10;
 
 /**
  * A frame from the server about one room.
  *
  * @typedef {{ type: string, room?: string, id?: string, epoch?: string, seq?: number, until?: number, resumed?: boolean,
- *   originServer?: string, reason?: string, code?: string, message?: string, right?: string, retry_after_ms?: number }} Frame
+ *   originServer?: string, reason?: string, code?: string, message?: string, right?: string, retry_after_ms?: number,
+ *   text?: string, data?: unknown, event?: string }} Frame
  *
- * What to do about an input: send a frame, emit an event to the room's user, settle a message,
- * or renew a message's entry in the store.
+ * What to do about an input: send a frame, emit an event to the room's user, settle a message, renew its entry in
+ * the store, or report a refusal that concerns none.
  *
  * @typedef {['send', object] | ['emit', string, any] | ['refused', RoomcastError] | ['kept', Unsent, Position | undefined]
- *   | ['failed', Unsent, RoomcastError] | ['dropped', Unsent, unknown] | ['put', Unsent] | ['restored']} Effect
+ *   | ['failed', Unsent, RoomcastError] | ['dropped', Unsent, unknown] | ['put', Unsent] | ['restored'] | ['report', RoomcastError]} Effect
  *
  * @typedef {object} Options
  * @property {string} [username]
@@ -38,7 +44,8 @@ const LONGEST = 16 << 10;
 /**
  * One client's membership of one room: its position, and its messages that are not known to be kept. It only decides, without
  * a socket or a clock. One rule carries it: **what was sent and may have been kept lies after
- * `position`, or it would have been seen.** So a replay from there that has no gap proves what did not arrive.
+ * the place from which it resumes, or it would have been seen.** So a replay from there that has no gap proves what did not
+ * arrive. That place is `position`, or before it if a message since then may be ours and does not say so.
  *
  * One message is under way at a time, so that none overtakes one that fails.
  */
@@ -76,6 +83,9 @@ export class Membership {
   #replayed = false;
   /** The ids of our messages by `seq`, from acks that came before the messages. @type {Map<number, string>} */
   #acked = new Map();
+  /** The position before the first message that may be one of ours without an answer. @type {Position | undefined} */
+  #doubt;
+  #pages = new Pages();
   /** Messages that a gap may have swallowed. @type {Set<string>} */
   #inGap = new Set();
   /** The server's `joined`. @type {Frame | undefined} */
@@ -132,6 +142,7 @@ export class Membership {
 
   disconnected() {
     this.#connected = false;
+    if (this.#pages.isReading) this.#pages.first()?.reject(new RoomcastError('no_answer', 'the connection was lost'));
     this.#away();
     this.#flying = undefined;
     this.#retryAt = 0;
@@ -161,10 +172,21 @@ export class Membership {
 
   /** The connection was closed for a message that is too long: this one, or one longer than servers accept. @param {string} [id] */
   tooBig(id) {
-    const isCulprit = (/** @type {Unsent} */ unsent) => (id ? unsent.id === id : lengthOf(unsent.text) > LONGEST);
+    const isCulprit = (/** @type {Unsent} */ unsent) => (id ? unsent.id === id : sizeOf(unsent) > LONGEST);
     for (const unsent of this.unsent.filter(isCulprit)) {
       this.#fail(unsent, 'text_too_long', 'it is too long for the server', false);
     }
+  }
+
+  /** Tells the other members something; nobody hears it later. @param {string} event @param {unknown} data */
+  signal(event, data) {
+    if (this.#isIn) this.#emit('send', { type: 'signal', room: this.name, event, data });
+  }
+
+  /** Asks for a part of the history, as soon as we are in. @param {Page} page */
+  read(page) {
+    this.#pages.add(page);
+    this.#turn();
   }
 
   get username() {
@@ -181,6 +203,7 @@ export class Membership {
   end(error) {
     this.wanted = false;
     this.error = error;
+    this.#pages.end(error);
   }
 
   /** The server will never accept us in this room. */
@@ -203,10 +226,17 @@ export class Membership {
 
   /** @param {Frame} frame @param {number} now */
   receive(frame, now) {
-    // The server does not repeat an id that it refuses; it can only be that of the message under way. But a `join` that came
-    // too late, as the server has joined us by itself, is none.
-    if (frame.type === 'ack' || (frame.type === 'error' && (frame.id || this.#flying) && frame.code !== 'already_member')) {
-      this.#answered({ id: this.#flying, ...frame }, now);
+    const isError = frame.type === 'error';
+    // The server does not repeat an id that it refuses; it can only be that of the message under way.
+    if (frame.type === 'ack' || (isError && (frame.id || frame.code === 'bad_id'))) {
+      this.#answered({ ...frame, id: frame.id ?? this.#flying }, now);
+    } else if (frame.type === 'history') {
+      this.#pages.first()?.resolve(frame);
+      this.#turn();
+    } else if (isError && this.#pages.isReading && frame.right !== 'signal' && !NO_PAGE.includes(frame.code ?? '')) {
+      // Commands are answered in their order, and no `join` was on its way when the page was asked for.
+      this.#pages.first()?.reject(errorOf(frame));
+      this.#turn();
     } else if (this.phase === 'leaving') {
       // A `left` with a reason is the server's own, which has crossed with our `leave`; `not_member` answers that then.
       if ((frame.type === 'left' && !frame.reason) || frame.code === 'not_member') this.#gone(now);
@@ -218,8 +248,11 @@ export class Membership {
         else if (isUnsure && this.#past && frame.until === frame.resumed) this.#sendLeave();
         else this.#enter(frame, now);
       }
-      if (frame.type === 'error') this.#refused(frame, now);
+      if (isError) this.#refused(frame, now);
     } else if (this.#isIn) {
+      if (frame.type === 'signal') this.#emit('emit', 'signal', frame);
+      // A signal of ours was refused. But a `join` that came too late, as the server has joined us by itself, is no mistake.
+      if (isError && frame.code !== 'already_member') this.#emit('report', errorOf(frame));
       if (frame.type === 'message') this.#message(this.#whole(frame), now);
       if (frame.type === 'reset') this.#reset(frame, now);
       if (frame.type === 'left') this.#putOut(frame, now);
@@ -237,7 +270,7 @@ export class Membership {
   /** What to ask for of the past. */
   get #past() {
     const { last } = this.#options;
-    return this.position ? { after: this.position } : last && !this.#missed ? { last } : undefined;
+    return this.position ? { after: this.#doubt ?? this.position } : last && !this.#missed ? { last } : undefined;
   }
 
   /** Joins, or waits until the server has done so by itself. @param {number} now */
@@ -297,7 +330,7 @@ export class Membership {
     // Whoever may not read what was said before has a gap after each break.
     if (frame.right === 'history' && this.position !== this.#options.after) {
       this.#missed = this.position;
-      this.position = undefined;
+      this.position = this.#doubt = undefined;
       return this.#join(now);
     }
     if (this.#given) this.#sendLeave();
@@ -324,7 +357,8 @@ export class Membership {
     const place = at(frame);
     this.#acked.clear();
     this.phase = 'replaying';
-    this.position = place;
+    // Whoever resumes from before a doubt has had what lies between.
+    if (!this.#isPast(place)) this.position = place;
     this.#joined = frame;
     this.#replayed = frame.resumed !== undefined;
     this.#epoch = undefined;
@@ -333,6 +367,7 @@ export class Membership {
     if (this.#missed) this.#gap({ after: this.#missed, upTo: place, reason: 'forbidden' });
     this.#missed = undefined;
     if (this.#until === undefined) this.#live(now);
+    this.#turn();
   }
 
   /**
@@ -355,11 +390,18 @@ export class Membership {
     if (own) this.#kept(own, place);
     if (place && this.position) {
       const { epoch, seq } = this.position;
-      if (place.epoch === epoch && place.seq <= seq) return this.#pump(now);
+      if (this.#isPast(place)) {
+        this.#progress(place, now);
+        return this.#pump(now);
+      }
       if (place.epoch !== epoch || place.seq > seq + 1) {
         // The server promises that this never happens, but a gap must not be silent if it does.
         const upTo = { epoch: place.epoch, seq: place.seq - 1 };
         this.#gap({ after: this.position, upTo, reason: 'missed' });
+      }
+      // Whose it is, a slim message without an id does not say. Its name would tell no more: servers may write ours otherwise.
+      if (frame.id === undefined && this.unsent.some((unsent) => unsent.sent && contentOf(unsent) === contentOf(frame))) {
+        this.#doubt ??= this.position;
       }
       this.position = place;
     }
@@ -372,18 +414,26 @@ export class Membership {
   #reset(frame, now) {
     const upTo = at(frame);
     this.#acked.clear();
-    this.#gap({ after: this.position, upTo, reason: frame.reason ?? '' });
-    this.position = upTo;
+    this.#doubt = undefined;
+    // What lies before a doubt is lost only to the replay.
+    const isOld = frame.reason === 'trimmed' && this.#isPast(upTo);
+    this.#gap({ after: this.position, upTo, reason: frame.reason ?? '' }, isOld);
+    if (!isOld) this.position = upTo;
     if (upTo) this.#progress(upTo, now);
   }
 
-  /** It may have swallowed what was sent before its end. @param {Omit<Gap, 'filled'>} gap */
-  #gap(gap) {
+  /** Whether we have had what is at this place. @param {Position | undefined} place */
+  #isPast(place) {
+    return place && place.epoch === this.position?.epoch && place.seq <= this.position.seq;
+  }
+
+  /** It may have swallowed what was sent before its end. @param {Omit<Gap, 'filled'>} gap @param {boolean} [isOld] */
+  #gap(gap, isOld) {
     const { epoch = '', seq = 0 } = gap.upTo ?? {};
     for (const { id, sent, after } of this.unsent) {
       if (sent && !(after?.epoch === epoch && after.seq >= seq)) this.#inGap.add(id);
     }
-    this.#emit('emit', 'reset', { ...gap, filled: false });
+    if (!isOld) this.#emit('emit', 'reset', { ...gap, filled: false });
   }
 
   /** The stream is at this position; this may end the replay. @param {Position} place @param {number} now */
@@ -411,6 +461,7 @@ export class Membership {
 
   /** Sends the next message, if one may go out. @param {number} now */
   #pump(now) {
+    if (!this.unsent.some(({ sent }) => sent)) this.#doubt = undefined;
     while (this.phase === 'live' && !this.#flying && this.unsent.length && this.#mayTry(now)) {
       const [next, ...others] = this.unsent;
       if (next.sent && !this.#isRemembered(next, now)) {
@@ -426,8 +477,15 @@ export class Membership {
         this.#emit('put', fresh);
       }
       this.#flying = next.id;
-      this.#emit('send', { type: 'message', room: this.name, id: next.id, text: next.text });
+      const { id, text, event, data } = next;
+      this.#emit('send', { type: 'message', room: this.name, id, text, event, data });
     }
+  }
+
+  /** Asks for the next page of the history, if that can be done now. */
+  #turn() {
+    const wish = this.#isIn && this.#pages.next();
+    if (wish) this.#emit('send', { type: 'history', room: this.name, ...wish });
   }
 
   /** Whether the wait is over; setting the clock back does not prolong it. @param {number} now */
@@ -499,7 +557,17 @@ function at({ epoch, seq }) {
   return epoch !== undefined && seq !== undefined ? { epoch, seq } : undefined;
 }
 
-/** Bytes of a text in UTF-8. @param {string} text */
-export function lengthOf(text) {
-  return new TextEncoder().encode(text).length;
+/** What a refusal says. @param {Frame} frame */
+export function errorOf({ code = 'unknown', message = 'the server refused a frame', right }) {
+  return new RoomcastError(code, message, false, right);
+}
+
+/** What is said, in a form in which it can be compared. @param {Content} content */
+function contentOf({ text, data, event }) {
+  return JSON.stringify([text, data, event]);
+}
+
+/** Bytes of what is said, in UTF-8. @param {Content} content */
+export function sizeOf({ text = '', data = '', event = '' }) {
+  return new TextEncoder().encode(text + (data && JSON.stringify(data)) + event).length;
 }
