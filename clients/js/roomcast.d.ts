@@ -137,6 +137,9 @@ export class RoomcastError extends Error {
   right: string | undefined;
 }
 
+/** How a client is connected: by a WebSocket, or by a stream of events and requests over HTTP. */
+export type Transport = 'websocket' | 'stream';
+
 export type State =
   | { name: 'connecting' }
   | { name: 'open' }
@@ -171,6 +174,11 @@ export interface ConnectOptions {
   getToken?: (options: { signal: AbortSignal }) => string | Promise<string>;
   /** Whether to be told which server took each message. */
   originServer?: boolean;
+  /**
+   * What may be used: both by default. A stream takes the place of WebSockets where two in a row did not open, for as long as none
+   * does; it needs `fetch`.
+   */
+  transports?: readonly Transport[];
   /** The class of the sockets: `globalThis.WebSocket` by default. */
   WebSocket?: new (url: string, protocols?: string[]) => WebSocketLike;
   /** Aborting it closes the client. */
@@ -251,6 +259,8 @@ interface Emitter<Events> {
 /** A client. It keeps one connection, or tries to. */
 export interface Chat extends Emitter<ChatEvents> {
   readonly state: State;
+  /** What the client is connected by, while it is `open`. */
+  readonly transport: Transport | undefined;
   /**
    * Joins a room, now and after every new connection. Returns the existing room if you have joined it already.
    *

@@ -1,13 +1,15 @@
 /** @import { Chat, ChatEvents, ConnectOptions, Content, History, HistoryOptions, JoinOptions, Position,
- *    SendOptions, State, WebSocketLike } from '../roomcast.d.ts' */
+ *    SendOptions, State, Transport, WebSocketLike } from '../roomcast.d.ts' */
 /** @import { Action } from './connection.js' */
 /** @import { Effect, Frame } from './membership.js' */
 import { ASK, Connection, ENDED } from './connection.js';
 import { Emitter } from './emitter.js';
 import { RoomcastError } from './error.js';
+import { Fallback } from './fallback.js';
 import { Membership, errorOf } from './membership.js';
 import { Outbox } from './outbox.js';
 import { Room } from './room.js';
+import { Stream } from './stream.js';
 
 /**
  * What the client needs from its environment, except sockets and timers.
@@ -26,6 +28,9 @@ const ROOM = /^[\w.:~@-]{1,512}$/;
 /** How long the server may take to answer, when somebody waits. */
 const PATIENCE = 10_000;
 
+/** A stream shows every 25 seconds that it lives; to ask is to make another one. */
+const SILENCE_OF_STREAM = 40_000;
+
 /** How deep data may be; what is much deeper, the server cannot even read the id of. */
 const DEEPEST = 64;
 
@@ -43,6 +48,7 @@ export class Client {
   #options;
   #environment;
   #connection;
+  #fallback;
   /** @type {Emitter<ChatEvents>} */
   #emitter = new Emitter((error) => console.error(error));
   /** @type {Map<string, { membership: Membership, room: Room }>} */
@@ -50,6 +56,12 @@ export class Client {
   #outbox;
   /** @type {WebSocketLike | undefined} */
   #socket;
+  /** @type {Transport} */
+  #kind = 'websocket';
+  /** Whether the connection has opened. */
+  #isOpen = false;
+  /** A WebSocket that is being tried beside a stream. @type {WebSocketLike | undefined} */
+  #trial;
   /** Ends the wait for a token. @type {AbortController | undefined} */
   #asking;
   /** The token that was shown last, and whether the server has not taken it yet. @type {string | undefined} */
@@ -61,7 +73,7 @@ export class Client {
   #isIn = false;
   /** Rooms that the server joins by itself, as far as nobody here is in them. @type {Map<string, Frame | undefined>} */
   #given = new Map();
-  /** What the server said of why it is about to close. @type {{ reason?: string, retryAfter?: number, error?: RoomcastError }} */
+  /** What the server said of why it is about to close. @type {{ reason?: string, retryAfter?: number, error?: RoomcastError, isClear?: boolean }} */
   #refusal = {};
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer;
@@ -78,6 +90,8 @@ export class Client {
   /** @param {string} url @param {ConnectOptions} options @param {Environment} environment */
   constructor(url, options, environment) {
     this.#url = url;
+    const { transports = ['websocket', 'stream'] } = options;
+    this.#fallback = new Fallback(transports);
     const { maxUnsent = 1000, maxUnsentBytes = 1 << 20, maxUnsentAge = 3_600_000, dedupWindow = 300_000 } = options;
     this.#options = { ...options, maxUnsent, maxUnsentBytes, maxUnsentAge, dedupWindow };
     this.#outbox = new Outbox(this.#options, (error) => this.#report(error));
@@ -93,6 +107,10 @@ export class Client {
 
   get state() {
     return this.#connection.state;
+  }
+
+  get transport() {
+    return this.state.name === 'open' ? this.#kind : undefined;
   }
 
   /** @type {Chat['on']} */
@@ -196,7 +214,7 @@ export class Client {
   #setTimer() {
     clearTimeout(this.#timer);
     if (this.#over) return;
-    let { wakeAt } = this.#connection;
+    let wakeAt = Math.min(this.#connection.wakeAt, this.#fallback.wakeAt);
     for (const [name, { membership }] of this.#rooms) {
       if (membership.phase === 'ended') this.#rooms.delete(name);
       else wakeAt = Math.min(wakeAt, membership.wakeAt);
@@ -206,6 +224,7 @@ export class Client {
     this.#timer = setTimeout(() => {
       this.#step((now) => {
         for (const { membership } of this.#rooms.values()) membership.wake(now);
+        if (this.#fallback.wake(now)) this.#agenda.push(() => this.#try());
         return this.#connection.wake(now);
       });
     }, wait);
@@ -214,7 +233,7 @@ export class Client {
   #dial() {
     if (this.state.name !== 'connecting') return;
     // The URL has been looked at before: if it fails, there is no token, or one that cannot be a subprotocol.
-    this.#withToken(() => this.#open(), (error) => this.#step((now) => this.#lost(now, { reason: String(error) })));
+    this.#withToken(() => this.#step((now) => this.#open(now)), (error) => this.#step((now) => this.#lost(now, { reason: String(error) })));
   }
 
   /**
@@ -256,23 +275,33 @@ export class Client {
     this.#end({ name: 'closed', why, remedy: ASK, error: new RoomcastError('unauthorized', why) });
   }
 
-  #open() {
+  /** @param {number} now */
+  #open(now) {
+    this.#refusal = {};
+    this.#isOpen = false;
+    this.#kind = this.#fallback.next(this.#rooms.size > 0);
+    this.#socket = this.#connect(this.#kind, this.#token);
+    // A stream opens with its rooms.
+    if (this.#kind === 'stream') this.#enter(now);
+  }
+
+  /** @param {Transport} kind @param {string} [token] */
+  #connect(kind, token) {
     const { WebSocket, getToken, originServer } = this.#options;
     const protocols = ['roomcast.v1'];
     if (originServer) protocols.push('roomcast.origin');
-    if (getToken) protocols.push(`roomcast.bearer.${this.#token}`);
+    if (getToken) protocols.push(`roomcast.bearer.${token}`);
     /** @type {any} */
-    const socket = new /** @type {NonNullable<typeof WebSocket>} */ (WebSocket)(this.#url, protocols);
-    this.#socket = socket;
-    this.#refusal = {};
+    const socket =
+      kind === 'stream' ? new Stream(this.#url, token) : new /** @type {NonNullable<typeof WebSocket>} */ (WebSocket)(this.#url, protocols);
     /** Events of an abandoned socket do not count. */
     const on = (/** @type {string} */ type, /** @type {(now: number, event: any) => void} */ listener) =>
       socket.addEventListener(type, (/** @type {any} */ event) => {
+        if (this.#trial === socket) this.#tried(socket, type, token);
         if (this.#socket === socket) this.#step((now) => listener(now, event));
       });
     on('open', (now) => {
-      this.#connection.opened(now);
-      this.#tellState();
+      this.#opened(now, kind);
       // A server with keys says first which rooms it joins by itself; another one only answers.
       if (getToken) this.#transmit(socket, { type: 'ping' });
       else this.#enter(now);
@@ -281,17 +310,63 @@ export class Client {
       this.#connection.heard(now);
       this.#receive(data, now);
     });
-    on('close', (now, { code, reason }) => {
+    on('close', (now, { code, reason, retryAfter }) => {
       // What it has taken once, it may take anew.
       if (code === 4501 && getToken && !this.#isFresh) code = ENDED;
-      this.#lost(now, { code, reason: reason && `the server closed it: ${reason}`, ...this.#refusal });
+      this.#lost(now, { code, reason: reason && `the server closed it: ${reason}`, retryAfter, ...this.#refusal });
     });
     on('error', () => {});
     // No browser shows why it was refused, but `ws` does.
     socket.on?.('unexpected-response', (/** @type {any} */ _, /** @type {any} */ { statusCode, headers }) => {
       const retryAfter = Number(headers['retry-after']) * 1000 || 0;
-      this.#refusal = { retryAfter, reason: `the server refused it: ${statusCode}` };
+      this.#refusal = { retryAfter, reason: `the server refused it: ${statusCode}`, isClear: statusCode === 401 || retryAfter > 0 };
       hangUp(socket);
+    });
+    return socket;
+  }
+
+  /** @param {number} now @param {Transport} kind */
+  #opened(now, kind) {
+    this.#kind = kind;
+    this.#isOpen = true;
+    this.#connection.opened(now, kind === 'stream' ? SILENCE_OF_STREAM : undefined);
+    this.#fallback.opened(kind, now);
+    this.#tellState();
+  }
+
+  /** Tries a WebSocket beside the stream. */
+  async #try() {
+    const stream = this.#socket;
+    try {
+      const token = await this.#options.getToken?.(this.#life);
+      if (stream !== this.#socket) return;
+      hangUp(this.#trial);
+      this.#trial = this.#connect('websocket', token);
+    } catch {
+      // Another time.
+    }
+  }
+
+  /**
+   * Something came from the WebSocket that is being tried. Only what the server says proves that it works; some proxies let one
+   * open, and nothing through. Then it takes the place of the stream: rooms go on from their positions.
+   *
+   * @param {WebSocketLike} socket @param {string} type @param {string} [token]
+   */
+  #tried(socket, type, token) {
+    if (type === 'open') this.#transmit(socket, { type: 'ping' });
+    if (type === 'close') this.#trial = undefined;
+    if (type !== 'message') return;
+    this.#trial = undefined;
+    this.#step((now) => {
+      const stream = this.#socket;
+      this.#disconnected();
+      hangUp(stream);
+      this.#socket = socket;
+      this.#token = token;
+      this.#isFresh = true;
+      this.#refusal = {};
+      this.#opened(now, 'websocket');
     });
   }
 
@@ -313,7 +388,10 @@ export class Client {
   }
 
   #disconnected() {
-    this.#socket = undefined;
+    if (this.#socket && !this.#isOpen && !this.#refusal.isClear && !this.#refusal.error) this.#fallback.failed(this.#kind);
+    this.#fallback.lost();
+    hangUp(this.#trial);
+    this.#socket = this.#trial = undefined;
     this.#isIn = false;
     this.#given.clear();
     this.#asking?.abort();
@@ -323,9 +401,10 @@ export class Client {
   /** @param {any} data @param {number} now */
   #receive(data, now) {
     /** @type {any} */
-    let frame;
+    let frame = data;
     try {
-      frame = JSON.parse(data) ?? {};
+      // A stream has read it already.
+      if (this.#kind === 'websocket') frame = JSON.parse(data) ?? {};
     } catch {
       return;
     }
@@ -354,7 +433,8 @@ export class Client {
     this.#isFresh = false;
     // Rooms and unsent messages are those of one user.
     if ((this.#user ??= username) !== username) return this.#shutOut(`this token is of ${username}, and not of ${this.#user}`);
-    for (const room of rooms) {
+    // With a stream it joins none.
+    for (const room of this.#kind === 'stream' ? [] : rooms) {
       const { phase = 'out' } = this.#rooms.get(room)?.membership ?? {};
       if (/out|joining|ended/.test(phase) && !this.#given.has(room)) this.#given.set(room, undefined);
     }
@@ -471,7 +551,8 @@ export class Client {
     clearTimeout(this.#timer);
     this.#agenda = [];
     hangUp(this.#socket, this.state.name === 'open');
-    this.#socket = undefined;
+    hangUp(this.#trial);
+    this.#socket = this.#trial = undefined;
     this.#connection.state = state;
     const error = (this.#over = state.error ?? new RoomcastError('closed', `the client is closed: ${state.why}`));
     this.#outbox.end(error);
