@@ -56,10 +56,6 @@ export class Client {
   #outbox;
   /** @type {WebSocketLike | undefined} */
   #socket;
-  /** @type {Transport} */
-  #kind = 'websocket';
-  /** Whether the connection has opened. */
-  #isOpen = false;
   /** A WebSocket that is being tried beside a stream. @type {WebSocketLike | undefined} */
   #trial;
   /** Ends the wait for a token. @type {AbortController | undefined} */
@@ -110,7 +106,7 @@ export class Client {
   }
 
   get transport() {
-    return this.state.name === 'open' ? this.#kind : undefined;
+    return this.state.name === 'open' ? this.#fallback.kind : undefined;
   }
 
   /** @type {Chat['on']} */
@@ -151,7 +147,7 @@ export class Client {
     this.#rooms.set(name, { membership, room });
     this.#restore(membership);
     this.#step((now) => {
-      if (!ROOM.test(name)) membership.refuse('bad_room', 'a room has only the characters A-Z a-z 0-9 - _ . : ~ @');
+      if (!ROOM.test(name)) membership.refuse({ code: 'bad_room', message: 'a room has only the characters A-Z a-z 0-9 - _ . : ~ @' });
       else if (before?.membership.phase === 'leaving') membership.follow();
       else if (this.#isIn) membership.connected(now);
     });
@@ -196,12 +192,7 @@ export class Client {
   #act(action) {
     if (action === 'dial') this.#agenda.push(() => this.#dial());
     if (action === 'ping') this.#transmit(this.#socket, { type: 'ping' });
-    if (action === 'drop') {
-      const socket = this.#socket;
-      this.#disconnected();
-      // A socket of `ws` would wait for an answer for half a minute; the browser's has no `terminate`.
-      hangUp(socket);
-    }
+    if (action === 'drop') this.#disconnected();
   }
 
   #tellState() {
@@ -278,30 +269,30 @@ export class Client {
   /** @param {number} now */
   #open(now) {
     this.#refusal = {};
-    this.#isOpen = false;
-    this.#kind = this.#fallback.next(this.#rooms.size > 0);
-    this.#socket = this.#connect(this.#kind, this.#token);
+    const kind = this.#fallback.dial(this.#rooms.size > 0);
+    this.#socket = this.#connect(kind);
     // A stream opens with its rooms.
-    if (this.#kind === 'stream') this.#enter(now);
+    if (kind === 'stream') this.#enter(now);
   }
 
-  /** @param {Transport} kind @param {string} [token] */
-  #connect(kind, token) {
+  /** @param {Transport} kind */
+  #connect(kind) {
     const { WebSocket, getToken, originServer } = this.#options;
     const protocols = ['roomcast.v1'];
     if (originServer) protocols.push('roomcast.origin');
-    if (getToken) protocols.push(`roomcast.bearer.${token}`);
+    if (getToken) protocols.push(`roomcast.bearer.${this.#token}`);
     /** @type {any} */
     const socket =
-      kind === 'stream' ? new Stream(this.#url, token) : new /** @type {NonNullable<typeof WebSocket>} */ (WebSocket)(this.#url, protocols);
+      kind === 'stream' ? new Stream(this.#url, this.#token) : new /** @type {NonNullable<typeof WebSocket>} */ (WebSocket)(this.#url, protocols);
     /** Events of an abandoned socket do not count. */
     const on = (/** @type {string} */ type, /** @type {(now: number, event: any) => void} */ listener) =>
       socket.addEventListener(type, (/** @type {any} */ event) => {
-        if (this.#trial === socket) this.#tried(socket, type, token);
+        if (this.#trial === socket) this.#tried(socket, type);
         if (this.#socket === socket) this.#step((now) => listener(now, event));
       });
     on('open', (now) => {
       this.#opened(now, kind);
+      if (kind === 'stream') return;
       // A server with keys says first which rooms it joins by itself; another one only answers.
       if (getToken) this.#transmit(socket, { type: 'ping' });
       else this.#enter(now);
@@ -327,45 +318,31 @@ export class Client {
 
   /** @param {number} now @param {Transport} kind */
   #opened(now, kind) {
-    this.#kind = kind;
-    this.#isOpen = true;
     this.#connection.opened(now, kind === 'stream' ? SILENCE_OF_STREAM : undefined);
     this.#fallback.opened(kind, now);
     this.#tellState();
   }
 
-  /** Tries a WebSocket beside the stream. */
-  async #try() {
-    const stream = this.#socket;
-    try {
-      const token = await this.#options.getToken?.(this.#life);
-      if (stream !== this.#socket) return;
-      hangUp(this.#trial);
-      this.#trial = this.#connect('websocket', token);
-    } catch {
-      // Another time.
-    }
+  /** Tries a WebSocket beside the stream, with the same token. */
+  #try() {
+    hangUp(this.#trial);
+    this.#trial = this.#connect('websocket');
   }
 
   /**
    * Something came from the WebSocket that is being tried. Only what the server says proves that it works; some proxies let one
    * open, and nothing through. Then it takes the place of the stream: rooms go on from their positions.
    *
-   * @param {WebSocketLike} socket @param {string} type @param {string} [token]
+   * @param {WebSocketLike} socket @param {string} type
    */
-  #tried(socket, type, token) {
+  #tried(socket, type) {
     if (type === 'open') this.#transmit(socket, { type: 'ping' });
     if (type === 'close') this.#trial = undefined;
     if (type !== 'message') return;
     this.#trial = undefined;
     this.#step((now) => {
-      const stream = this.#socket;
       this.#disconnected();
-      hangUp(stream);
       this.#socket = socket;
-      this.#token = token;
-      this.#isFresh = true;
-      this.#refusal = {};
       this.#opened(now, 'websocket');
     });
   }
@@ -388,14 +365,21 @@ export class Client {
   }
 
   #disconnected() {
-    if (this.#socket && !this.#isOpen && !this.#refusal.isClear && !this.#refusal.error) this.#fallback.failed(this.#kind);
-    this.#fallback.lost();
-    hangUp(this.#trial);
-    this.#socket = this.#trial = undefined;
+    const { isClear, error } = this.#refusal;
+    // Without a socket there was no token.
+    this.#fallback.lost(!!(isClear || error) || !this.#socket);
+    this.#hangUp();
     this.#isIn = false;
     this.#given.clear();
     this.#asking?.abort();
     for (const { membership } of this.#rooms.values()) membership.disconnected();
+  }
+
+  /** @param {boolean} [inOrder] */
+  #hangUp(inOrder) {
+    hangUp(this.#socket, inOrder);
+    hangUp(this.#trial);
+    this.#socket = this.#trial = undefined;
   }
 
   /** @param {any} data @param {number} now */
@@ -404,7 +388,7 @@ export class Client {
     let frame = data;
     try {
       // A stream has read it already.
-      if (this.#kind === 'websocket') frame = JSON.parse(data) ?? {};
+      if (typeof data === 'string') frame = JSON.parse(data) ?? {};
     } catch {
       return;
     }
@@ -434,7 +418,7 @@ export class Client {
     // Rooms and unsent messages are those of one user.
     if ((this.#user ??= username) !== username) return this.#shutOut(`this token is of ${username}, and not of ${this.#user}`);
     // With a stream it joins none.
-    for (const room of this.#kind === 'stream' ? [] : rooms) {
+    for (const room of this.#fallback.kind === 'stream' ? [] : rooms) {
       const { phase = 'out' } = this.#rooms.get(room)?.membership ?? {};
       if (/out|joining|ended/.test(phase) && !this.#given.has(room)) this.#given.set(room, undefined);
     }
@@ -500,8 +484,9 @@ export class Client {
     if (!membership.wanted) throw membership.error;
     id ||= newId();
     // As it is now: whoever changes it later does not change what is sent again.
-    const content = pick(JSON.parse(JSON.stringify(typeof message === 'string' ? { text: message } : message)));
-    if (depthOf(content.data) > DEEPEST) throw new RoomcastError('bad_field', 'the data is too deep');
+    const { text, data, event } = JSON.parse(JSON.stringify(typeof message === 'string' ? { text: message } : message));
+    const content = { text, data, event };
+    if (depthOf(data) > DEEPEST) throw new RoomcastError('bad_field', 'the data is too deep');
     const outcome = this.#outbox.take(id, content);
     const takeBack = () => {
       this.#step((now) => membership.drop(/** @type {string} */ (id), now, signal?.reason));
@@ -532,7 +517,7 @@ export class Client {
     try {
       const { epoch, messages, has_more: hasMore } = await answer;
       // Slim ones are of the epoch of the whole.
-      return { messages: messages.map((/** @type {any} */ each) => (each.seq === undefined ? each : { epoch, ...each })), hasMore };
+      return { messages: messages.map((/** @type {object} */ each) => ({ epoch, ...each })), hasMore };
     } finally {
       clearTimeout(timer);
     }
@@ -550,9 +535,7 @@ export class Client {
     this.#asking?.abort();
     clearTimeout(this.#timer);
     this.#agenda = [];
-    hangUp(this.#socket, this.state.name === 'open');
-    hangUp(this.#trial);
-    this.#socket = this.#trial = undefined;
+    this.#hangUp(this.state.name === 'open');
     this.#connection.state = state;
     const error = (this.#over = state.error ?? new RoomcastError('closed', `the client is closed: ${state.why}`));
     this.#outbox.end(error);
@@ -567,7 +550,11 @@ export class Client {
   }
 }
 
-/** @param {any} socket @param {boolean} [inOrder] Otherwise do not wait for an answer, if the socket can do that. */
+/**
+ * @param {any} socket
+ * @param {boolean} [inOrder] Otherwise do not wait for an answer: a socket of `ws` does so for half a minute. The browser's has no
+ *   `terminate`.
+ */
 function hangUp(socket, inOrder) {
   try {
     if (socket?.terminate && !inOrder) socket.terminate();
@@ -575,11 +562,6 @@ function hangUp(socket, inOrder) {
   } catch {
     // It was not open yet, or it is gone already.
   }
-}
-
-/** @param {Content} content @returns {Content} */
-function pick({ text, data, event }) {
-  return { text, data, event };
 }
 
 /** @param {unknown} data @returns {number} */

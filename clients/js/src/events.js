@@ -13,11 +13,8 @@ const LONGEST = 1 << 20;
 /** Reads a stream of server-sent events, in whatever pieces its bytes come. */
 export class EventReader {
   #decoder = new TextDecoder();
-  /** The line that has not ended yet, and whether what came last was a CR, so that an LF belongs to it. */
+  /** The event that has not ended yet. */
   #rest = '';
-  #endsInCr = false;
-  /** The event that has not ended yet. @type {{ data?: string, event?: string, id?: string }} */
-  #begun = {};
 
   /**
    * @param {Uint8Array} bytes
@@ -25,26 +22,21 @@ export class EventReader {
    * @throws If one is too long.
    */
   read(bytes) {
-    const text = this.#decoder.decode(bytes, { stream: true });
-    if (!text) return [];
-    const lines = (this.#rest + text.slice(+(this.#endsInCr && text[0] === '\n'))).split(/\r\n?|\n/);
-    this.#endsInCr = text.endsWith('\r');
-    this.#rest = /** @type {string} */ (lines.pop());
-    const events = lines.flatMap((line) => this.#line(line));
-    if (this.#rest.length + (this.#begun.data ?? '').length > LONGEST) throw new Error('an event is too long');
-    return events;
+    // If a CR ended an event and its LF comes later, the next event begins with an empty line, which means nothing.
+    const blocks = (this.#rest + this.#decoder.decode(bytes, { stream: true })).split(/(?:\r\n|\r(?!\n)|\n){2}/);
+    this.#rest = /** @type {string} */ (blocks.pop());
+    if (this.#rest.length > LONGEST) throw new Error('an event is too long');
+    return blocks.map(eventOf).filter(({ data }) => data !== undefined);
   }
+}
 
-  /** @param {string} line @returns {StreamEvent[]} */
-  #line(line) {
-    if (!line) {
-      const { data, event, id } = this.#begun;
-      this.#begun = {};
-      return data === undefined ? [] : [{ data, event, id }];
-    }
-    const [, name, value] = /** @type {string[]} */ (/^([^:]*):? ?(.*)$/s.exec(line));
-    if (name === 'data') this.#begun.data = this.#begun.data === undefined ? value : `${this.#begun.data}\n${value}`;
-    else if (name === 'event' || name === 'id') this.#begun[name] = value;
-    return [];
+/** @param {string} block @returns {StreamEvent} */
+function eventOf(block) {
+  /** @type {any} */
+  const event = {};
+  for (const line of block.split(/\r\n?|\n/)) {
+    const [, name, value] = /** @type {string[]} */ (/^([^:]*):? ?(.*)/.exec(line));
+    event[name] = name === 'data' && event.data !== undefined ? `${event.data}\n${value}` : value;
   }
+  return event;
 }

@@ -6,44 +6,50 @@ const ATTEMPTS = 2;
 const FIRST = 30_000;
 const LONGEST = 600_000;
 
-/** Which kind of connection to make, and when to try a WebSocket beside a stream: only decisions. `wake` wants to be called at `wakeAt`. */
+/**
+ * Which kind of connection to make, and when to try a WebSocket beside a stream: only decisions. `wake` wants to be called at
+ * `wakeAt`.
+ */
 export class Fallback {
+  /** The connection that is there, or was last. @type {Transport} */
+  kind = 'websocket';
   wakeAt = Infinity;
 
-  #transports;
+  #has;
+  #isOpen = false;
   /** WebSockets in a row that did not open. */
   #failed = 0;
   #pause = FIRST;
 
   /** @param {readonly Transport[]} transports Those that are allowed. */
   constructor(transports) {
-    this.#transports = transports;
+    this.#has = (/** @type {Transport} */ kind) => transports.includes(kind);
   }
 
-  /** What to try next. A stream without rooms has nothing to ask the server for. @param {boolean} hasRooms @returns {Transport} */
-  next(hasRooms) {
-    const [hasSockets, hasStreams] = ['websocket', 'stream'].map((/** @type {any} */ name) => this.#transports.includes(name));
-    return !hasSockets || (hasStreams && hasRooms && this.#failed >= ATTEMPTS) ? 'stream' : 'websocket';
+  /** Chooses what to try. A stream without rooms has nothing to ask the server for. @param {boolean} hasRooms */
+  dial(hasRooms) {
+    this.#isOpen = false;
+    const isStream = !this.#has('websocket') || (this.#has('stream') && hasRooms && this.#failed >= ATTEMPTS);
+    return (this.kind = isStream ? 'stream' : 'websocket');
   }
 
   /** @param {Transport} kind @param {number} now */
   opened(kind, now) {
+    this.kind = kind;
+    this.#isOpen = true;
     if (kind === 'websocket') {
       this.#failed = 0;
       this.#pause = FIRST;
-      this.wakeAt = Infinity;
-    } else if (this.#transports.includes('websocket')) {
+    } else if (this.#has('websocket')) {
       this.wakeAt = now + this.#pause;
     }
   }
 
-  /** One did not open. Where a stream fails too, each has its turn, as nobody knows what will work next. @param {Transport} kind */
-  failed(kind) {
-    this.#failed = kind === 'websocket' ? this.#failed + 1 : ATTEMPTS - 1;
-  }
-
-  lost() {
+  /** @param {boolean} isClear Whether the server itself has refused it, so that the network lets it through. */
+  lost(isClear) {
     this.wakeAt = Infinity;
+    // Where a stream fails too, each has its turn, as nobody knows what will work next.
+    if (!this.#isOpen && !isClear) this.#failed = this.kind === 'stream' ? ATTEMPTS - 1 : this.#failed + 1;
   }
 
   /** @param {number} now @returns {boolean} Whether to try a WebSocket now. */

@@ -23,6 +23,8 @@ const LONGEST = 16 << 10;
  *   originServer?: string, reason?: string, code?: string, message?: string, right?: string, retry_after_ms?: number,
  *   text?: string, data?: unknown, event?: string }} Frame
  *
+ * @typedef {{ code?: string, message?: string, right?: string }} Refusal
+ *
  * What to do about an input: send a frame, emit an event to the room's user, settle a message, renew its entry in
  * the store, or report a refusal that concerns none.
  *
@@ -142,7 +144,7 @@ export class Membership {
 
   disconnected() {
     this.#connected = false;
-    if (this.#pages.isReading) this.#pages.first()?.reject(new RoomcastError('no_answer', 'the connection was lost'));
+    if (this.#pages.isReading) this.#pages.first()?.reject(errorOf({ code: 'no_answer', message: 'the connection was lost' }));
     this.#away();
     this.#flying = undefined;
     this.#retryAt = 0;
@@ -174,7 +176,7 @@ export class Membership {
   tooBig(id) {
     const isCulprit = (/** @type {Unsent} */ unsent) => (id ? unsent.id === id : sizeOf(unsent) > LONGEST);
     for (const unsent of this.unsent.filter(isCulprit)) {
-      this.#fail(unsent, 'text_too_long', 'it is too long for the server', false);
+      this.#fail(unsent, { code: 'text_too_long', message: 'it is too long for the server' });
     }
   }
 
@@ -194,7 +196,7 @@ export class Membership {
   }
 
   leave() {
-    this.#giveUp('left', 'the room was left');
+    this.#giveUp({ code: 'left', message: 'the room was left' });
     if (this.phase === 'joining' || this.#isIn) this.#sendLeave();
     else if (this.phase === 'out') this.phase = 'ended';
   }
@@ -206,10 +208,10 @@ export class Membership {
     this.#pages.end(error);
   }
 
-  /** The server will never accept us in this room. */
-  refuse(code = 'unknown', message = 'the server refused the room', right = /** @type {string | undefined} */ (undefined)) {
+  /** The server will never accept us in this room. @param {Refusal} refusal */
+  refuse(refusal) {
     this.phase = 'ended';
-    this.#giveUp(code, message, right);
+    this.#giveUp(refusal);
     this.#emit('refused', /** @type {RoomcastError} */ (this.error));
   }
 
@@ -218,7 +220,7 @@ export class Membership {
     for (let first; (first = this.unsent[0]) && now - first.at >= this.#options.maxUnsentAge; ) {
       if (first.id === this.#flying) break;
       const code = first.sent ? 'outcome_unknown' : 'too_old';
-      this.#fail(first, code, 'it could not be sent for too long', first.sent);
+      this.#fail(first, { code, message: 'it could not be sent for too long' }, first.sent);
     }
     if (this.#isToJoin && this.#mayTry(now)) this.#join(now);
     this.#pump(now);
@@ -334,12 +336,12 @@ export class Membership {
       return this.#join(now);
     }
     if (this.#given) this.#sendLeave();
-    this.refuse(frame.code, frame.message, frame.right);
+    this.refuse(frame);
   }
 
   /** @param {Frame} frame @param {number} now */
   #putOut(frame, now) {
-    if (frame.reason === 'forbidden') this.refuse(frame.reason, 'the token no longer allows this room');
+    if (frame.reason === 'forbidden') this.refuse({ code: frame.reason, message: 'the token no longer allows this room' });
     else this.#retryLater(frame, now);
   }
 
@@ -467,7 +469,7 @@ export class Membership {
       if (next.sent && !this.#isRemembered(next, now)) {
         // Only a replay can tell whether it arrived.
         if (this.position && !this.#inGap.has(next.id)) return this.#sendLeave();
-        this.#fail(next, 'outcome_unknown', 'nobody can tell whether it was kept', true);
+        this.#fail(next, { code: 'outcome_unknown', message: 'nobody can tell whether it was kept' }, true);
         continue;
       }
       this.#again = next.sent;
@@ -515,7 +517,7 @@ export class Membership {
     } else if (PASSING.includes(frame.code ?? '') || frame.retry_after_ms) {
       if (wasFlying) this.#retryLater(frame, now);
     } else if (own) {
-      this.#fail(own, frame.code ?? 'unknown', frame.message ?? 'the server refused it', this.#again, frame.right);
+      this.#fail(own, frame, this.#again);
     }
     this.#pump(now);
   }
@@ -527,16 +529,16 @@ export class Membership {
     this.#emit('kept', unsent, place);
   }
 
-  /** @param {Unsent} unsent @param {string} code @param {string} message @param {boolean} maybeKept @param {string} [right] */
-  #fail(unsent, code, message, maybeKept, right) {
+  /** @param {Unsent} unsent @param {Refusal} refusal @param {boolean} [maybeKept] */
+  #fail(unsent, refusal, maybeKept) {
     this.#remove(unsent);
-    this.#emit('failed', unsent, new RoomcastError(code, message, maybeKept, right));
+    this.#emit('failed', unsent, errorOf(refusal, maybeKept));
   }
 
-  /** Ends the room for good. @param {string} code @param {string} message @param {string} [right] */
-  #giveUp(code, message, right) {
-    this.end(new RoomcastError(code, message, false, right));
-    for (const unsent of this.unsent) this.#fail(unsent, code, message, unsent.sent, right);
+  /** Ends the room for good. @param {Refusal} refusal */
+  #giveUp(refusal) {
+    this.end(errorOf(refusal));
+    for (const unsent of this.unsent) this.#fail(unsent, refusal, unsent.sent);
   }
 
   /** @param {Unsent} unsent */
@@ -557,9 +559,9 @@ function at({ epoch, seq }) {
   return epoch !== undefined && seq !== undefined ? { epoch, seq } : undefined;
 }
 
-/** What a refusal says. @param {Frame} frame */
-export function errorOf({ code = 'unknown', message = 'the server refused a frame', right }) {
-  return new RoomcastError(code, message, false, right);
+/** What a refusal says. @param {Refusal} refusal @param {boolean} [maybeKept] */
+export function errorOf({ code = 'unknown', message = 'the server refused it', right }, maybeKept) {
+  return new RoomcastError(code, message, maybeKept, right);
 }
 
 /** What is said, in a form in which it can be compared. @param {Content} content */

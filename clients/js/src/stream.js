@@ -1,4 +1,3 @@
-/** @import { Frame } from './membership.js' */
 /** @import { StreamEvent } from './events.js' */
 import { EventReader } from './events.js';
 
@@ -14,7 +13,7 @@ const PATIENCE = 15_000;
  * @property {string} [place] The position from which a stream goes on.
  * @property {number} [since] The first stream that has been asked for the room, by its number.
  * @property {boolean} [isIn] Whether the server has said `joined`.
- * @property {number} [skip] Up to where more was sent than asked for.
+ * @property {number} skip Up to where more was sent than asked for.
  */
 
 /**
@@ -29,7 +28,7 @@ export class Stream {
   #user;
   /** @type {Record<string, (event: any) => void>} */
   #listeners = {};
-  /** @type {Map<string, Heard>} */
+  /** By name. @type {Map<string, Heard>} */
   #rooms = new Map();
   /** Runs until what is changed in one go has been changed. @type {ReturnType<typeof setTimeout> | undefined} */
   #timer;
@@ -38,11 +37,10 @@ export class Stream {
   /** @type {AbortController | undefined} */
   #next;
   #count = 0;
-  /** The place of the last broadcast: two streams that overlap may bring it twice. @type {Frame | undefined} */
-  #broadcast;
-  /** The token of which the server has said whose it is. @type {string | undefined} */
-  #told;
-  #isOpen = false;
+  /** The last broadcast: two streams that overlap may bring it twice. @type {any} */
+  #broadcast = {};
+  /** There as soon as it has opened. @type {Promise<void> | undefined} */
+  #opening;
   #isOver = false;
 
   /** @param {string} url The address of the WebSocket. @param {string} [token] */
@@ -59,19 +57,20 @@ export class Stream {
 
   /** @param {string} json */
   send(json) {
+    if (this.#isOver) return;
     const { type, ...frame } = JSON.parse(json);
-    const { room, username, after, last, before, limit, token } = frame;
+    const { room, username, after, last, before, token } = frame;
     if (type === 'join') {
       const [[, first] = []] = this.#rooms;
       if (first && first.username !== username) {
         // It waits for a WebSocket, or until the others are left.
-        return this.#soon({ type: 'error', code: 'unavailable', message: 'a stream has one name', room });
+        return this.#say({ type: 'error', code: 'unavailable', message: 'a stream has one name', room });
       }
-      this.#rooms.set(room, { username, last, place: after && placeOf(after) });
+      this.#rooms.set(room, { username, last, place: after && placeOf(after), skip: 0 });
       this.#change();
     } else if (type === 'leave') {
       this.#rooms.delete(room);
-      this.#soon({ type: 'left', room });
+      this.#say({ type: 'left', room });
       this.#change();
     } else if (type === 'auth') {
       this.#token = token;
@@ -79,49 +78,38 @@ export class Stream {
     } else if (type === 'ping') {
       // Another stream shows at once whether this one is dead.
       if (this.#rooms.size) this.#change();
-      else this.#soon({ type: 'pong' });
+      else this.#say({ type: 'pong' });
     } else if (type === 'history') {
-      const query = new URLSearchParams({ ...(before && { before: placeOf(before) }), ...(limit !== undefined && { limit }) });
-      this.#ask(room, `messages?${query}`, undefined, ({ messages, ...page }) => messages && { type, messages, ...page });
+      const query = new URLSearchParams({ ...frame, ...(before && { before: placeOf(before) }) });
+      this.#ask(room, `messages?${query}`, undefined, type, 'messages');
     } else {
-      const speaker = this.#rooms.get(room)?.username;
-      const body = JSON.stringify({ username: speaker, ...frame });
-      // Whatever has no number is not the server's answer, but that of something in between.
-      const answer = (/** @type {any} */ { duplicate, epoch, seq }) => duplicate !== undefined && { type: 'ack', epoch, seq };
-      this.#ask(room, `${type}s`, body, type === 'signal' ? () => ({}) : answer, frame.id);
+      const body = JSON.stringify({ username: this.#rooms.get(room)?.username, ...frame });
+      this.#ask(room, `${type}s`, body, 'ack', type === 'signal' ? 'status' : 'duplicate', frame.id);
     }
   }
 
-  /** Ends it; nobody is told. */
   close() {
     this.#isOver = true;
     clearTimeout(this.#timer);
     this.#next?.abort();
     this.#current?.abort();
-    this.#current = this.#next = undefined;
   }
 
   /** @param {{ code?: number, reason?: string, retryAfter?: number }} end */
   #end(end) {
-    if (this.#isOver) return;
     this.close();
     this.#fire('close', end);
   }
 
-  /** @param {string} type @param {object} event */
-  #fire(type, event) {
+  /** As with a WebSocket, nothing happens before the call that leads to it has returned. @param {string} type @param {object} event */
+  async #fire(type, event) {
+    await undefined;
     this.#listeners[type]?.(event);
   }
 
   /** @param {object} frame */
   #say(frame) {
-    if (!this.#isOver) this.#fire('message', { data: frame });
-  }
-
-  /** What a WebSocket would not say before `send` has returned. @param {object} frame */
-  async #soon(frame) {
-    await undefined;
-    this.#say(frame);
+    this.#fire('message', { data: frame });
   }
 
   /** The rooms or the token are others now, or the stream is to be made anew. */
@@ -135,71 +123,70 @@ export class Stream {
   /** @param {string} path @param {AbortSignal} signal @param {Record<string, string>} headers @param {string} [body] */
   #fetch(path, signal, headers, body) {
     if (this.#token) headers.authorization = `Bearer ${this.#token}`;
-    return fetch(this.#base + path, { method: body ? 'POST' : 'GET', cache: 'no-store', headers, body, signal });
+    return fetch(this.#base + path, { method: body && 'POST', headers, body, signal });
   }
 
   async #listen() {
     this.#next?.abort();
+    if (!this.#rooms.size) return this.#take();
     const mine = (this.#next = new AbortController());
+    const { signal } = mine;
     const number = ++this.#count;
-    const isMine = () => this.#next === mine || this.#current === mine;
-    const rooms = [...this.#rooms];
-    const query = new URLSearchParams(rooms.map(([name]) => ['room', name]));
+    const query = new URLSearchParams();
     const places = [];
     let most = 0;
-    for (const [name, heard] of rooms) {
+    for (const [name, heard] of this.#rooms) {
       heard.since ??= number;
+      query.append('room', name);
       if (heard.username) query.set('username', heard.username);
       if (heard.place) places.push(`${name}=${heard.place}`);
       else most = Math.max(most, heard.last ?? 0);
     }
     if (most) query.set('last', `${most}`);
-    const timer = setTimeout(() => mine.abort(), PATIENCE);
+    const timer = setTimeout(() => this.#end({ reason: 'the server did not answer' }), PATIENCE);
     try {
-      if (rooms.length) {
-        const response = await this.#fetch(`events?${query}`, mine.signal, { 'last-event-id': places.join() });
-        if (!isMine()) return;
-        const { body, headers } = response;
-        // What stands in between may answer with a page of its own.
-        if (!response.ok || !body || !/^text\/event-stream/.test(headers.get('content-type') ?? '')) {
-          const problem = await answerOf(response);
-          return isMine() && this.#refused(problem);
-        }
-        this.#take(mine);
-        clearTimeout(timer);
-        const reader = new EventReader();
-        const stream = body.getReader();
-        for (let part; !(part = await stream.read()).done && isMine(); ) {
-          // Even a comment is a sign of life.
-          this.#say({});
-          for (const event of reader.read(part.value)) if (isMine()) this.#event(event, number);
-        }
-        if (isMine()) this.#end({});
-      } else {
-        this.#take(undefined);
+      const response = await this.#fetch(`events?${query}`, signal, { 'last-event-id': places.join() });
+      const { body, headers } = response;
+      // What stands in between may answer with a page of its own.
+      if (!response.ok || !body || !/^text\/event-stream/.test(headers.get('content-type') ?? '')) {
+        const problem = await answerOf(response);
+        if (!signal.aborted) this.#refused(problem);
+        return;
       }
+      this.#take(mine);
+      clearTimeout(timer);
+      const reader = new EventReader();
+      const stream = body.getReader();
+      for (let part; !(part = await stream.read()).done; ) {
+        // Even a comment is a sign of life.
+        this.#say({});
+        for (const event of reader.read(part.value)) if (!signal.aborted) this.#event(event, number);
+      }
+      if (!signal.aborted) this.#end({});
     } catch (error) {
-      if (isMine()) this.#end({ reason: `${error}` });
+      if (!signal.aborted) this.#end({ reason: `${error}` });
     } finally {
       clearTimeout(timer);
     }
   }
 
-  /** The next stream takes the place of the one before. @param {AbortController | undefined} next */
+  /** The next stream takes the place of the one before. @param {AbortController} [next] */
   #take(next) {
     this.#current?.abort();
     this.#current = next;
     this.#next = undefined;
-    if (!this.#isOpen) this.#fire('open', {});
-    this.#isOpen = true;
+    this.#opening ??= this.#fire('open', {});
   }
 
   /** There is no next stream. @param {any} problem */
   #refused(problem) {
     const { status, code, detail, room, retry_after_ms: retryAfter } = problem;
     if (status === 401) return this.#shutOut(problem);
-    if (!room && !(status === 400 && code)) return this.#end({ reason: `the server refused it: ${detail ?? status}`, retryAfter });
-    for (const name of room ? [room] : [...this.#rooms.keys()]) this.#lose(name, errorOf(problem, name));
+    // With 400 and 403 whoever wants to come in is refused, as for a wrong name.
+    if (!room && !(code && status < 404)) return this.#end({ reason: `the server refused it: ${detail ?? status}`, retryAfter });
+    const names = [...this.#rooms.keys()];
+    const fresh = names.filter((name) => !this.#rooms.get(name)?.isIn);
+    for (const name of room ? [room] : fresh.length ? fresh : names) this.#lose(name, errorOf(problem, name));
     this.#change();
   }
 
@@ -220,36 +207,34 @@ export class Stream {
   #event({ event, data, id }, number) {
     const frame = JSON.parse(data);
     const { type, room, epoch, seq, username } = frame;
+    /** @type {any} */
     const heard = this.#rooms.get(room);
     if (event === 'close') {
       // A stream without a room ends, but we may still be about to join one.
-      if (frame.code === 1000) this.#current = undefined;
+      if (frame.code === 1000) this.#current?.abort();
       else this.#end(frame);
       return;
     }
     if (room) {
       // Of a room that was left, or that was joined anew since this stream was asked for.
-      if (!heard?.since || heard.since > number) return;
+      if (!(heard?.since <= number)) return;
       if (type === 'error') return this.#lose(room, frame);
       if (type === 'left') this.#rooms.delete(room);
       if (type === 'joined' && !heard.isIn) this.#enter(heard, frame);
       if (type === 'reset') heard.skip = 0;
     }
     for (const [name, place] of (id ?? '').split(',').map((each) => each.split('='))) {
+      /** @type {any} */
       const other = this.#rooms.get(name);
-      if (other?.since && other.since <= number) other.place = place;
+      if (other?.since <= number) other.place = place;
     }
     if (type === 'signal' && username === (this.#user ?? shown(heard?.username))) return;
-    if (type === 'message' && seq <= (heard?.skip ?? 0)) return;
+    if (type === 'message' && seq <= heard?.skip) return;
     if (type === 'broadcast') {
-      if (epoch === this.#broadcast?.epoch && seq <= (this.#broadcast?.seq ?? 0)) return;
+      if (epoch === this.#broadcast.epoch && seq <= this.#broadcast.seq) return;
       this.#broadcast = frame;
     }
-    if (type === 'authenticated') {
-      if (this.#told === this.#token) return;
-      this.#told = this.#token;
-      this.#user = username;
-    }
+    if (type === 'authenticated') this.#user = username;
     this.#say(frame);
   }
 
@@ -267,23 +252,23 @@ export class Stream {
    * Asks something about a room, and says the answer.
    *
    * @param {string} room @param {string} path @param {string | undefined} body
-   * @param {(answer: any) => object | false | undefined} frameOf Nothing, if it is no answer of the server's.
+   * @param {string} type Of the frame that says it.
+   * @param {string} sign What is in each answer of the server's, and not in those of what stands in between.
    * @param {string} [id]
    */
-  async #ask(room, path, body, frameOf, id) {
-    let problem;
+  async #ask(room, path, body, type, sign, id) {
+    let answer;
     try {
       const headers = body && { 'content-type': 'application/json' };
       const url = `rooms/${encodeURIComponent(room)}/${path}`;
       const response = await this.#fetch(url, AbortSignal.timeout(PATIENCE), { ...headers }, body);
-      problem = await answerOf(response);
-      const frame = response.ok && frameOf(problem);
-      if (frame) return this.#say({ room, id, ...frame });
+      answer = await answerOf(response);
+      if (response.ok && sign in answer) return this.#say({ ...answer, type, room, id });
     } catch (error) {
-      problem = { detail: `${error}` };
+      answer = { detail: `${error}` };
     }
-    if (problem.status === 401) this.#shutOut(problem);
-    else this.#say(errorOf(problem, room, id));
+    if (answer.status === 401) this.#shutOut(answer);
+    else this.#say(errorOf(answer, room, id));
   }
 }
 

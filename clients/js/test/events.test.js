@@ -11,7 +11,7 @@ function read(text, length = Infinity) {
   const all = bytes(text);
   const events = [];
   for (let from = 0; from < all.length; from += length) events.push(...reader.read(all.subarray(from, from + length)));
-  return events.map((event) => Object.values(event));
+  return events.map(({ data, event, id }) => [data, event, id]);
 }
 
 const STREAM = [

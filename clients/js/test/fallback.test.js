@@ -6,35 +6,37 @@ import { Fallback } from '../src/fallback.js';
 const SECOND = 1000;
 const BOTH = ['websocket', 'stream'];
 
+/** Dials, and loses what does not open. */
+function fail(fallback, isClear = false) {
+  const kind = fallback.dial(true);
+  fallback.lost(isClear);
+  return kind;
+}
+
 test('after two WebSockets in a row that did not open it is the turn of a stream', () => {
   const fallback = new Fallback(BOTH);
-  const choose = () => fallback.next(true);
-  assert.equal(choose(), 'websocket');
-  fallback.failed('websocket');
-  assert.equal(choose(), 'websocket');
+  assert.equal(fail(fallback), 'websocket');
+  assert.equal(fallback.dial(true), 'websocket');
   fallback.opened('websocket', 0);
-  fallback.failed('websocket');
-  assert.equal(choose(), 'websocket', 'they have to be in a row');
-  fallback.failed('websocket');
-  assert.equal(choose(), 'stream');
-  assert.equal(fallback.next(false), 'websocket', 'without a room there is nothing to hear');
+  fallback.lost(false);
+  assert.deepEqual([fail(fallback), fail(fallback)], ['websocket', 'websocket'], 'they have to be in a row');
+  assert.equal(fallback.dial(false), 'websocket', 'without a room there is nothing to hear');
+  assert.equal(fallback.dial(true), 'stream');
   fallback.opened('stream', 0);
-  fallback.lost();
-  assert.equal(choose(), 'stream', 'a stream that is cut is replaced by a stream');
-  fallback.failed('stream');
-  assert.equal(choose(), 'websocket', 'where streams fail too, each has its turn');
-  fallback.failed('websocket');
-  assert.equal(choose(), 'stream');
+  fallback.lost(false);
+  assert.equal(fail(fallback), 'stream', 'a stream that is cut is replaced by a stream');
+  assert.deepEqual([fail(fallback), fail(fallback)], ['websocket', 'stream'], 'where streams fail too, each has its turn');
+});
+
+test('what the server itself refuses says nothing of the network', () => {
+  const fallback = new Fallback(BOTH);
+  for (let n = 0; n < 5; n++) assert.equal(fail(fallback, true), 'websocket');
 });
 
 test('either can be forbidden', () => {
   const [sockets, streams] = BOTH.map((kind) => new Fallback([kind]));
-  for (let n = 0; n < 5; n++) {
-    sockets.failed('websocket');
-    streams.failed('stream');
-    assert.equal(sockets.next(true), 'websocket');
-    for (const hasRooms of [true, false]) assert.equal(streams.next(hasRooms), 'stream');
-  }
+  for (let n = 0; n < 5; n++) assert.deepEqual([fail(sockets), fail(streams)], BOTH);
+  assert.equal(streams.dial(false), 'stream');
   streams.opened('stream', 0);
   assert.equal(streams.wakeAt, Infinity);
 });
@@ -47,10 +49,11 @@ test('beside a stream a WebSocket is tried after 30 seconds, and then ever more 
   for (let now = 0; now < 3600 * SECOND; now = fallback.wakeAt) if (fallback.wake(now)) tries.push(now / SECOND);
   assert.deepEqual(tries.slice(0, 6), [30, 90, 210, 450, 930, 1530]);
   assert.deepEqual(tries.slice(-2), [2730, 3330]);
-  fallback.lost();
+  fallback.lost(false);
   assert.equal(fallback.wakeAt, Infinity);
   fallback.opened('stream', 0);
   assert.equal(fallback.wakeAt, 600 * SECOND, 'another stream begins no other count');
+  fallback.lost(false);
   fallback.opened('websocket', 0);
   assert.equal(fallback.wakeAt, Infinity);
   fallback.opened('stream', 0);

@@ -205,13 +205,15 @@ test('a token is shown, renewed and refused as on a WebSocket', { timeout: 60_00
   assertWhole(heard, ['one', 'two']);
   assert.deepEqual([whos, states, own], [['ann', 'ann'], ['connecting', 'open'], 0]);
 
-  const forbidden = client(t, server, { ...OVER_HTTP, getToken: () => token('eve', { rooms: { lobby: ['join'] } }) });
+  const named = client(t, server, { ...OVER_HTTP, getToken: () => token('eve') });
+  await assert.rejects(named.join('lobby').send('x'), { code: 'forbidden' }, 'ann is not eve');
+  const forbidden = client(t, server, { ...OVER_HTTP, username: undefined, getToken: () => token('eve', { rooms: { lobby: ['join'] } }) });
   const [lobby, other] = ['lobby', 'other'].map((name) => forbidden.join(name));
   await assert.rejects(other.send('x'), { code: 'forbidden' });
   await joined(lobby);
   await assert.rejects(lobby.send('x'), { code: 'forbidden', right: 'send' });
 
-  const wrong = client(t, server, { ...OVER_HTTP, getToken: () => token('eve', undefined, { secret: 'another secret, of 32 bytes at least' }) });
+  const wrong = client(t, server, { ...OVER_HTTP, username: undefined, getToken: () => token('eve', undefined, { secret: 'another secret, of 32 bytes at least' }) });
   await assert.rejects(wrong.join('lobby').send('x'), { code: 'unauthorized' });
   assert.equal(wrong.state.error.code, 'unauthorized');
 });

@@ -119,7 +119,7 @@ class Connection {
   }
 
   close() {
-    this.lose({});
+    if (this.state !== 'closed') this.lose({});
   }
 
   open() {
