@@ -11,9 +11,9 @@ const { version } = JSON.parse(await readFile(new URL('package.json', root), 'ut
 
 // What the modules of the client call each other by, and nobody outside. None of it is a name of the language's own.
 const INTERNAL = [
-  'bytes', 'connected', 'deliver', 'dial', 'disconnected', 'drop', 'effect', 'emit', 'end', 'first', 'follow',
-  'given', 'heard', 'isClear', 'isIn', 'isLate', 'isOnline', 'isReading', 'listener', 'lost', 'membership', 'network',
-  'noticed', 'off', 'opened', 'phase', 'place', 'receive', 'refuse', 'reject', 'release', 'report', 'resolve',
+  'ask', 'bytes', 'connected', 'deliver', 'dial', 'disconnected', 'drop', 'effect', 'emit', 'end', 'feed', 'first', 'follow',
+  'given', 'heard', 'isIn', 'isOnline', 'isReading', 'kind', 'late', 'listener', 'lost', 'membership', 'network',
+  'noticed', 'off', 'opened', 'phase', 'place', 'queue', 'receive', 'refuse', 'reject', 'release', 'report', 'resolve',
   'restore', 'restored', 'retryAfter', 'skip', 'start', 'take', 'tell', 'tooBig', 'wake', 'wakeAt', 'wanted', 'watch',
   'wish',
 ];

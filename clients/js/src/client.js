@@ -31,8 +31,8 @@ const PATIENCE = 10_000;
 /** A stream shows every 25 seconds that it lives; to ask is to make another one. */
 const SILENCE_OF_STREAM = 40_000;
 
-/** How deep data may be; what is much deeper, the server cannot even read the id of. */
-const DEEPEST = 64;
+/** What is deeper than this, indented, the server cannot even read the id of, and so does not say which message it refuses. */
+const TOO_DEEP = /\n {100}/;
 
 /** Longest time that a timer can be set for. */
 const LONGEST_TIMER = 1e9;
@@ -69,7 +69,7 @@ export class Client {
   #isIn = false;
   /** Rooms that the server joins by itself, as far as nobody here is in them. @type {Map<string, Frame | undefined>} */
   #given = new Map();
-  /** What the server said of why it is about to close. @type {{ reason?: string, retryAfter?: number, error?: RoomcastError, isClear?: boolean }} */
+  /** What the server said of why it is about to close. @type {{ reason?: string, retryAfter?: number, error?: RoomcastError }} */
   #refusal = {};
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer;
@@ -147,7 +147,7 @@ export class Client {
     this.#rooms.set(name, { membership, room });
     this.#restore(membership);
     this.#step((now) => {
-      if (!ROOM.test(name)) membership.refuse({ code: 'bad_room', message: 'a room has only the characters A-Z a-z 0-9 - _ . : ~ @' });
+      if (!ROOM.test(name)) membership.refuse({ code: 'bad_room', message: 'a room has only A-Z a-z 0-9 - _ . : ~ @' });
       else if (before?.membership.phase === 'leaving') membership.follow();
       else if (this.#isIn) membership.connected(now);
     });
@@ -284,33 +284,37 @@ export class Client {
     /** @type {any} */
     const socket =
       kind === 'stream' ? new Stream(this.#url, this.#token) : new /** @type {NonNullable<typeof WebSocket>} */ (WebSocket)(this.#url, protocols);
-    /** Events of an abandoned socket do not count. */
-    const on = (/** @type {string} */ type, /** @type {(now: number, event: any) => void} */ listener) =>
+    /** @type {Record<string, (now: number, event: any) => void>} */
+    const listeners = {
+      open: (now) => {
+        this.#opened(now, kind);
+        // A server with keys says first which rooms it joins by itself; another one only answers.
+        if (kind === 'websocket' && getToken) this.#transmit(socket, { type: 'ping' });
+        else if (kind === 'websocket') this.#enter(now);
+      },
+      message: (now, { data }) => {
+        this.#connection.heard(now);
+        this.#receive(data, now);
+      },
+      close: (now, { code, reason, retryAfter }) => {
+        // What it has taken once, it may take anew.
+        if (code === 4501 && getToken && !this.#isFresh) code = ENDED;
+        this.#lost(now, { code, reason: reason && `the server closed it: ${reason}`, retryAfter, ...this.#refusal });
+      },
+      error: () => {},
+    };
+    for (const type in listeners) {
       socket.addEventListener(type, (/** @type {any} */ event) => {
         if (this.#trial === socket) this.#tried(socket, type);
-        if (this.#socket === socket) this.#step((now) => listener(now, event));
+        // Events of an abandoned socket do not count.
+        if (this.#socket === socket) this.#step((now) => listeners[type](now, event));
       });
-    on('open', (now) => {
-      this.#opened(now, kind);
-      if (kind === 'stream') return;
-      // A server with keys says first which rooms it joins by itself; another one only answers.
-      if (getToken) this.#transmit(socket, { type: 'ping' });
-      else this.#enter(now);
-    });
-    on('message', (now, { data }) => {
-      this.#connection.heard(now);
-      this.#receive(data, now);
-    });
-    on('close', (now, { code, reason, retryAfter }) => {
-      // What it has taken once, it may take anew.
-      if (code === 4501 && getToken && !this.#isFresh) code = ENDED;
-      this.#lost(now, { code, reason: reason && `the server closed it: ${reason}`, retryAfter, ...this.#refusal });
-    });
-    on('error', () => {});
+    }
     // No browser shows why it was refused, but `ws` does.
     socket.on?.('unexpected-response', (/** @type {any} */ _, /** @type {any} */ { statusCode, headers }) => {
-      const retryAfter = Number(headers['retry-after']) * 1000 || 0;
-      this.#refusal = { retryAfter, reason: `the server refused it: ${statusCode}`, isClear: statusCode === 401 || retryAfter > 0 };
+      // With either of these it is the server's own word: sockets get through.
+      const retryAfter = Number(headers['retry-after']) * 1000 || +(statusCode === 401);
+      if (this.#socket === socket) this.#refusal = { retryAfter, reason: `the server refused it: ${statusCode}` };
       hangUp(socket);
     });
     return socket;
@@ -365,9 +369,9 @@ export class Client {
   }
 
   #disconnected() {
-    const { isClear, error } = this.#refusal;
+    const { retryAfter, error } = this.#refusal;
     // Without a socket there was no token.
-    this.#fallback.lost(!!(isClear || error) || !this.#socket);
+    this.#fallback.lost(!!(retryAfter || error || !this.#socket));
     this.#hangUp();
     this.#isIn = false;
     this.#given.clear();
@@ -484,9 +488,10 @@ export class Client {
     if (!membership.wanted) throw membership.error;
     id ||= newId();
     // As it is now: whoever changes it later does not change what is sent again.
-    const { text, data, event } = JSON.parse(JSON.stringify(typeof message === 'string' ? { text: message } : message));
+    const json = JSON.stringify(typeof message === 'string' ? { text: message } : message, null, 1);
+    const { text, data, event } = JSON.parse(json);
     const content = { text, data, event };
-    if (depthOf(data) > DEEPEST) throw new RoomcastError('bad_field', 'the data is too deep');
+    if (TOO_DEEP.test(json)) throw new RoomcastError('bad_field', 'the data is too deep');
     const outcome = this.#outbox.take(id, content);
     const takeBack = () => {
       this.#step((now) => membership.drop(/** @type {string} */ (id), now, signal?.reason));
@@ -504,23 +509,14 @@ export class Client {
   async #history(membership, { before, limit } = {}) {
     if (!membership.wanted) throw membership.error;
     const wish = { before: before && { epoch: before.epoch, seq: before.seq }, limit };
-    /** @type {any} */
-    let timer;
+    const late = AbortSignal.timeout(PATIENCE);
     const answer = new Promise((resolve, reject) => {
-      const page = { wish, resolve, reject, isLate: false };
-      timer = setTimeout(() => {
-        page.isLate = true;
-        reject(new RoomcastError('no_answer', 'the server did not answer in time'));
-      }, PATIENCE);
-      this.#step(() => membership.read(page));
+      late.addEventListener('abort', () => reject(errorOf({ code: 'no_answer', message: 'the server did not answer' })));
+      this.#step(() => membership.read({ wish, late, resolve, reject }));
     });
-    try {
-      const { epoch, messages, has_more: hasMore } = await answer;
-      // Slim ones are of the epoch of the whole.
-      return { messages: messages.map((/** @type {object} */ each) => ({ epoch, ...each })), hasMore };
-    } finally {
-      clearTimeout(timer);
-    }
+    const { epoch, messages, has_more: hasMore } = await answer;
+    // Slim ones are of the epoch of the whole.
+    return { messages: messages.map((/** @type {object} */ each) => ({ epoch, ...each })), hasMore };
   }
 
   /** @param {unknown} error */
@@ -562,11 +558,6 @@ function hangUp(socket, inOrder) {
   } catch {
     // It was not open yet, or it is gone already.
   }
-}
-
-/** @param {unknown} data @returns {number} */
-function depthOf(data) {
-  return data && typeof data === 'object' ? 1 + Math.max(0, ...Object.values(data).map(depthOf)) : 0;
 }
 
 /** A name that nobody can guess. Not `randomUUID`, which is there only over https. */

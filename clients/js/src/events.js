@@ -19,13 +19,13 @@ export class EventReader {
   /**
    * @param {Uint8Array} bytes
    * @returns {StreamEvent[]} Those that have ended.
-   * @throws If one is too long.
+   * @throws {RangeError} If one is too long.
    */
-  read(bytes) {
+  feed(bytes) {
     // If a CR ended an event and its LF comes later, the next event begins with an empty line, which means nothing.
     const blocks = (this.#rest + this.#decoder.decode(bytes, { stream: true })).split(/(?:\r\n|\r(?!\n)|\n){2}/);
     this.#rest = /** @type {string} */ (blocks.pop());
-    if (this.#rest.length > LONGEST) throw new Error('an event is too long');
+    if (this.#rest.length > LONGEST) throw new RangeError();
     return blocks.map(eventOf).filter(({ data }) => data !== undefined);
   }
 }

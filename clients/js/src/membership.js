@@ -187,7 +187,7 @@ export class Membership {
 
   /** Asks for a part of the history, as soon as we are in. @param {Page} page */
   read(page) {
-    this.#pages.add(page);
+    this.#pages.queue(page);
     this.#turn();
   }
 
@@ -220,7 +220,7 @@ export class Membership {
     for (let first; (first = this.unsent[0]) && now - first.at >= this.#options.maxUnsentAge; ) {
       if (first.id === this.#flying) break;
       const code = first.sent ? 'outcome_unknown' : 'too_old';
-      this.#fail(first, { code, message: 'it could not be sent for too long' }, first.sent);
+      this.#fail(first, { code, message: 'it waited for too long' }, first.sent);
     }
     if (this.#isToJoin && this.#mayTry(now)) this.#join(now);
     this.#pump(now);
@@ -486,7 +486,7 @@ export class Membership {
 
   /** Asks for the next page of the history, if that can be done now. */
   #turn() {
-    const wish = this.#isIn && this.#pages.next();
+    const wish = this.#isIn && this.#pages.ask();
     if (wish) this.#emit('send', { type: 'history', room: this.name, ...wish });
   }
 

@@ -6,7 +6,7 @@
  *
  * @typedef {object} Page
  * @property {object} wish `before` and `limit`.
- * @property {boolean} [isLate] Whether nobody waits any more.
+ * @property {{ readonly aborted: boolean }} late Whether nobody waits any more.
  * @property {(answer: Frame) => void} resolve
  * @property {(error: RoomcastError) => void} reject
  */
@@ -19,14 +19,14 @@ export class Pages {
   #waiting = [];
 
   /** @param {Page} page */
-  add(page) {
+  queue(page) {
     this.#waiting.push(page);
   }
 
   /** What to ask for now, if anything. */
-  next() {
+  ask() {
     if (this.isReading) return;
-    this.#waiting = this.#waiting.filter(({ isLate }) => !isLate);
+    this.#waiting = this.#waiting.filter(({ late }) => !late.aborted);
     this.isReading = this.#waiting.length > 0;
     return this.#waiting[0]?.wish;
   }

@@ -9,7 +9,7 @@ const PATIENCE = 15_000;
  *
  * @typedef {object} Heard
  * @property {string} [username]
- * @property {number} [last]
+ * @property {number} last How many of the last messages are wanted; all, after a place.
  * @property {string} [place] The position from which a stream goes on.
  * @property {number} [since] The first stream that has been asked for the room, by its number.
  * @property {boolean} [isIn] Whether the server has said `joined`.
@@ -59,32 +59,30 @@ export class Stream {
   send(json) {
     if (this.#isOver) return;
     const { type, ...frame } = JSON.parse(json);
-    const { room, username, after, last, before, token } = frame;
-    if (type === 'join') {
-      const [[, first] = []] = this.#rooms;
-      if (first && first.username !== username) {
-        // It waits for a WebSocket, or until the others are left.
-        return this.#say({ type: 'error', code: 'unavailable', message: 'a stream has one name', room });
-      }
-      this.#rooms.set(room, { username, last, place: after && placeOf(after), skip: 0 });
-      this.#change();
-    } else if (type === 'leave') {
-      this.#rooms.delete(room);
-      this.#say({ type: 'left', room });
-      this.#change();
-    } else if (type === 'auth') {
-      this.#token = token;
-      this.#change();
-    } else if (type === 'ping') {
-      // Another stream shows at once whether this one is dead.
-      if (this.#rooms.size) this.#change();
-      else this.#say({ type: 'pong' });
-    } else if (type === 'history') {
-      const query = new URLSearchParams({ ...frame, ...(before && { before: placeOf(before) }) });
-      this.#ask(room, `messages?${query}`, undefined, type, 'messages');
-    } else {
+    const { room, username, after, last = 0, before, token } = frame;
+    if (type === 'history') {
+      if (before) frame.before = placeOf(before);
+      this.#ask(room, `messages?${new URLSearchParams(frame)}`, undefined, type, 'messages');
+    } else if (type === 'message' || type === 'signal') {
       const body = JSON.stringify({ username: this.#rooms.get(room)?.username, ...frame });
-      this.#ask(room, `${type}s`, body, 'ack', type === 'signal' ? 'status' : 'duplicate', frame.id);
+      // Nothing answers a signal.
+      const [answer, sign] = type === 'signal' ? ['', 'status'] : ['ack', 'duplicate'];
+      this.#ask(room, `${type}s`, body, answer, sign, frame.id);
+    } else {
+      if (type === 'join') {
+        const [[, first] = []] = this.#rooms;
+        // A stream has one name. Whoever has another waits for a WebSocket, or until the others are gone.
+        if (first && first.username !== username) return this.#say(errorOf({}, room));
+        this.#rooms.set(room, { username, last: after ? Infinity : last, place: after && placeOf(after), skip: 0 });
+      }
+      if (type === 'leave') {
+        this.#rooms.delete(room);
+        this.#say({ type: 'left', room });
+      }
+      if (type === 'auth') this.#token = token;
+      // Another stream shows at once whether this one is dead; without rooms there is none.
+      if (type === 'ping' && !this.#rooms.size) return this.#say({ type: 'pong' });
+      this.#change();
     }
   }
 
@@ -95,8 +93,8 @@ export class Stream {
     this.#current?.abort();
   }
 
-  /** @param {{ code?: number, reason?: string, retryAfter?: number }} end */
-  #end(end) {
+  /** @param {{ code?: number, reason?: string, retryAfter?: number }} [end] */
+  #end(end = {}) {
     this.close();
     this.#fire('close', end);
   }
@@ -140,15 +138,15 @@ export class Stream {
       query.append('room', name);
       if (heard.username) query.set('username', heard.username);
       if (heard.place) places.push(`${name}=${heard.place}`);
-      else most = Math.max(most, heard.last ?? 0);
+      else most = Math.max(most, heard.last);
     }
     if (most) query.set('last', `${most}`);
-    const timer = setTimeout(() => this.#end({ reason: 'the server did not answer' }), PATIENCE);
+    const timer = setTimeout(() => this.#end(), PATIENCE);
     try {
       const response = await this.#fetch(`events?${query}`, signal, { 'last-event-id': places.join() });
       const { body, headers } = response;
       // What stands in between may answer with a page of its own.
-      if (!response.ok || !body || !/^text\/event-stream/.test(headers.get('content-type') ?? '')) {
+      if (!body || !headers.get('content-type')?.includes('event-stream')) {
         const problem = await answerOf(response);
         if (!signal.aborted) this.#refused(problem);
         return;
@@ -160,14 +158,14 @@ export class Stream {
       for (let part; !(part = await stream.read()).done; ) {
         // Even a comment is a sign of life.
         this.#say({});
-        for (const event of reader.read(part.value)) if (!signal.aborted) this.#event(event, number);
+        for (const event of reader.feed(part.value)) if (!signal.aborted) this.#event(event, number);
       }
-      if (!signal.aborted) this.#end({});
-    } catch (error) {
-      if (!signal.aborted) this.#end({ reason: `${error}` });
+    } catch {
+      // Nobody knows more than that it has ended.
     } finally {
       clearTimeout(timer);
     }
+    if (!signal.aborted) this.#end();
   }
 
   /** The next stream takes the place of the one before. @param {AbortController} [next] */
@@ -183,17 +181,17 @@ export class Stream {
     const { status, code, detail, room, retry_after_ms: retryAfter } = problem;
     if (status === 401) return this.#shutOut(problem);
     // With 400 and 403 whoever wants to come in is refused, as for a wrong name.
-    if (!room && !(code && status < 404)) return this.#end({ reason: `the server refused it: ${detail ?? status}`, retryAfter });
-    const names = [...this.#rooms.keys()];
-    const fresh = names.filter((name) => !this.#rooms.get(name)?.isIn);
-    for (const name of room ? [room] : fresh.length ? fresh : names) this.#lose(name, errorOf(problem, name));
+    const fresh = [...this.#rooms.keys()].filter((name) => code && status < 404 && !this.#rooms.get(name)?.isIn);
+    const names = room ? [room] : fresh;
+    if (!names.length) return this.#end({ reason: detail ?? `${status}`, retryAfter });
+    for (const name of names) this.#lose(name, errorOf(problem, name));
     this.#change();
   }
 
   /** @param {any} problem */
   #shutOut(problem) {
     this.#say(errorOf(problem));
-    this.#end({ code: 4501, reason: problem.detail });
+    this.#end({ code: 4501 });
   }
 
   /** The server does not let us into this room, or not again. @param {string} room @param {object & { code?: string }} error */
@@ -207,8 +205,6 @@ export class Stream {
   #event({ event, data, id }, number) {
     const frame = JSON.parse(data);
     const { type, room, epoch, seq, username } = frame;
-    /** @type {any} */
-    const heard = this.#rooms.get(room);
     if (event === 'close') {
       // A stream without a room ends, but we may still be about to join one.
       if (frame.code === 1000) this.#current?.abort();
@@ -216,36 +212,33 @@ export class Stream {
       return;
     }
     if (room) {
+      /** @type {any} */
+      const heard = this.#rooms.get(room);
       // Of a room that was left, or that was joined anew since this stream was asked for.
       if (!(heard?.since <= number)) return;
       if (type === 'error') return this.#lose(room, frame);
       if (type === 'left') this.#rooms.delete(room);
-      if (type === 'joined' && !heard.isIn) this.#enter(heard, frame);
+      if (type === 'joined' && !heard.isIn) {
+        heard.isIn = true;
+        // All rooms of a stream get equally many of the last messages: passes over those that this one did not ask for.
+        const from = frame.until - heard.last;
+        if (from > seq) {
+          heard.skip = frame.seq = from;
+          if (!heard.last) delete frame.until;
+        }
+      }
       if (type === 'reset') heard.skip = 0;
+      if (type === 'message' && seq <= heard.skip) return;
+      if (type === 'signal' && username === (this.#user ?? heard.username?.normalize())) return;
+      // What has an id moves the position of its room.
+      if (id) heard.place = placeOf(frame);
     }
-    for (const [name, place] of (id ?? '').split(',').map((each) => each.split('='))) {
-      /** @type {any} */
-      const other = this.#rooms.get(name);
-      if (other?.since <= number) other.place = place;
-    }
-    if (type === 'signal' && username === (this.#user ?? shown(heard?.username))) return;
-    if (type === 'message' && seq <= heard?.skip) return;
     if (type === 'broadcast') {
       if (epoch === this.#broadcast.epoch && seq <= this.#broadcast.seq) return;
       this.#broadcast = frame;
     }
     if (type === 'authenticated') this.#user = username;
     this.#say(frame);
-  }
-
-  /** All rooms of a stream get equally many of the last messages: passes over those that this one did not ask for. @param {Heard} heard @param {any} joined */
-  #enter(heard, joined) {
-    heard.isIn = true;
-    const from = joined.resumed === undefined ? joined.until - (heard.last ?? 0) : 0;
-    if (from > joined.seq) {
-      heard.skip = joined.seq = from;
-      if (!heard.last) delete joined.until;
-    }
   }
 
   /**
@@ -264,8 +257,8 @@ export class Stream {
       const response = await this.#fetch(url, AbortSignal.timeout(PATIENCE), { ...headers }, body);
       answer = await answerOf(response);
       if (response.ok && sign in answer) return this.#say({ ...answer, type, room, id });
-    } catch (error) {
-      answer = { detail: `${error}` };
+    } catch {
+      answer = {};
     }
     if (answer.status === 401) this.#shutOut(answer);
     else this.#say(errorOf(answer, room, id));
@@ -278,16 +271,11 @@ async function answerOf(response) {
 }
 
 /** The `error` of a WebSocket. Where nobody answered, nothing is clear. @param {any} problem @param {string} [room] @param {string} [id] */
-function errorOf({ code = 'unavailable', detail = 'the server cannot be reached', right, retry_after_ms }, room, id) {
-  return { type: 'error', code, message: detail, right, retry_after_ms, room, id };
+function errorOf({ code = 'unavailable', detail, ...problem }, room, id) {
+  return { ...problem, type: 'error', code, message: detail, room, id };
 }
 
 /** @param {{ epoch: string, seq: number }} position */
 function placeOf({ epoch, seq }) {
   return `${epoch}:${seq}`;
-}
-
-/** A name as the server writes it. @param {string} [name] */
-function shown(name) {
-  return name?.normalize().trim().replace(/\s+/g, ' ');
 }

@@ -10,7 +10,7 @@ function read(text, length = Infinity) {
   const reader = new EventReader();
   const all = bytes(text);
   const events = [];
-  for (let from = 0; from < all.length; from += length) events.push(...reader.read(all.subarray(from, from + length)));
+  for (let from = 0; from < all.length; from += length) events.push(...reader.feed(all.subarray(from, from + length)));
   return events.map(({ data, event, id }) => [data, event, id]);
 }
 
@@ -54,9 +54,9 @@ test('events are read whatever ends their lines, and wherever they are cut', () 
 test('an event comes with the byte that ends it, and not later', () => {
   for (const end of ['\n', '\r', '\r\n']) {
     const reader = new EventReader();
-    assert.deepEqual(reader.read(bytes(`data: x${end}`)), []);
-    assert.equal(reader.read(bytes(end)).length, 1);
-    assert.equal(reader.read(bytes(`data: y${end}${end}`)).length, 1);
+    assert.deepEqual(reader.feed(bytes(`data: x${end}`)), []);
+    assert.equal(reader.feed(bytes(end)).length, 1);
+    assert.equal(reader.feed(bytes(`data: y${end}${end}`)).length, 1);
   }
 });
 
@@ -65,9 +65,9 @@ test('what does not end is not kept for ever', () => {
   const line = new EventReader();
   const event = new EventReader();
   assert.throws(() => {
-    for (let n = 0; n < 17; n++) line.read(piece);
-  }, /too long/);
+    for (let n = 0; n < 17; n++) line.feed(piece);
+  }, RangeError);
   assert.throws(() => {
-    for (let n = 0; n < 17; n++) event.read(bytes(`data: ${'x'.repeat(1 << 16)}\n`));
-  }, /too long/);
+    for (let n = 0; n < 17; n++) event.feed(bytes(`data: ${'x'.repeat(1 << 16)}\n`));
+  }, RangeError);
 });

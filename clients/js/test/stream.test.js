@@ -66,17 +66,28 @@ test('data, signals, history and refusals are those of a WebSocket', async (t) =
   bob.signal('of bob');
   await until(() => signals.length === 2, 'what bob signals');
   assert.deepEqual(signals, [['ann', 'of ann', [1]], ['bob', 'of bob', undefined]], 'nobody hears its own');
+  // An answer to one is no answer to the other.
+  for (let n = 0; n < 20; n++) {
+    const kept = room.send({ data: 7 });
+    for (let more = 0; more < 5; more++) room.signal('typing');
+    assert.equal((await kept)?.seq, 3 + n);
+  }
   const { messages, hasMore } = await room.history({ limit: 1 });
-  assert.deepEqual([messages.map(({ data, seq }) => [data, seq]), hasMore], [[[7, 2]], true]);
-  assert.deepEqual((await room.history({ before: messages[0] })).messages.map(({ text }) => text), ['both']);
+  assert.deepEqual([messages.map(({ data, seq }) => [data, seq]), hasMore], [[[7, 22]], true]);
+  assert.deepEqual((await room.history({ before: { ...messages[0], seq: 2 } })).messages.map(({ text }) => text), ['both']);
   await assert.rejects(room.history({ limit: 0 }), { code: 'bad_field' });
   await assert.rejects(room.send('x'.repeat(17 << 10)), { code: 'text_too_long', maybeKept: false });
   await assert.rejects(room.send({ event: 'nothing' }), { code: 'missing_field' });
-  assert.equal((await room.send('after all that')).seq, 3);
+  assert.equal((await room.send('after all that')).seq, 23);
   const other = new WebSocket(server.url);
   other.on('open', () => other.send('{"type":"broadcast","text":"all"}'));
   await until(() => broadcasts.length, 'the broadcast');
   other.terminate();
+  const second = ann.join('other', { username: 'Ann' });
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  assert.equal(second.state.name, 'joining', 'a stream has one name');
+  room.leave();
+  await joined(second);
   const refused = client(t, server, { ...OVER_HTTP, username: '\u200b' }).join('lobby');
   await assert.rejects(refused.send('x'), { code: 'bad_username' });
 });

@@ -44,6 +44,12 @@ test('data and events come as they were sent, signals reach the others, and hist
   await until(() => signals.length === 2 && heard.length === 3, 'all of it');
   assert.deepEqual(heard, said);
   assert.deepEqual(signals, [['bob', 'ann', 'cursor', { x: 1 }], ['bob', 'ann', 'typing', undefined]]);
+  let deep = 1;
+  for (let level = 0; level < 200; level++) {
+    deep = [deep];
+    // Up to where the server cannot read it at all.
+    if (level > 63 && level % 9 === 0) await assert.rejects(ann.send({ data: deep }), { code: 'bad_field', maybeKept: false });
+  }
   await assert.rejects(ann.send({ event: 'nothing' }), { code: 'missing_field', maybeKept: false });
 
   // Another client's, as nobody has told this one the epoch of the room yet.
