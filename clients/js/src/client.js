@@ -6,7 +6,7 @@ import { ASK, Connection, ENDED } from './connection.js';
 import { Emitter } from './emitter.js';
 import { RoomcastError } from './error.js';
 import { Fallback } from './fallback.js';
-import { Membership, errorOf } from './membership.js';
+import { Membership, NO_ANSWER, errorOf } from './membership.js';
 import { Outbox } from './outbox.js';
 import { Room } from './room.js';
 import { Stream } from './stream.js';
@@ -511,7 +511,7 @@ export class Client {
     const wish = { before: before && { epoch: before.epoch, seq: before.seq }, limit };
     const late = AbortSignal.timeout(PATIENCE);
     const answer = new Promise((resolve, reject) => {
-      late.addEventListener('abort', () => reject(errorOf({ code: 'no_answer', message: 'the server did not answer' })));
+      late.addEventListener('abort', () => reject(errorOf(NO_ANSWER)));
       this.#step(() => membership.read({ wish, late, resolve, reject }));
     });
     const { epoch, messages, has_more: hasMore } = await answer;

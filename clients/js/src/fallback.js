@@ -20,6 +20,8 @@ export class Fallback {
   /** WebSockets in a row that did not open. */
   #failed = 0;
   #pause = FIRST;
+  /** When to try the next WebSocket, however often streams are cut until then. @type {number | undefined} */
+  #tryAt;
 
   /** @param {readonly Transport[]} transports Those that are allowed. */
   constructor(transports) {
@@ -40,8 +42,9 @@ export class Fallback {
     if (kind === 'websocket') {
       this.#failed = 0;
       this.#pause = FIRST;
+      this.#tryAt = undefined;
     } else if (this.#has('websocket')) {
-      this.wakeAt = now + this.#pause;
+      this.wakeAt = this.#tryAt ??= now + this.#pause;
     }
   }
 
@@ -56,7 +59,7 @@ export class Fallback {
   wake(now) {
     if (now < this.wakeAt) return false;
     this.#pause = Math.min(2 * this.#pause, LONGEST);
-    this.wakeAt = now + this.#pause;
+    this.wakeAt = this.#tryAt = now + this.#pause;
     return true;
   }
 }

@@ -7,6 +7,9 @@ import { Pages } from './pages.js';
 /** Refusals that pass by themselves; `retry_after_ms` says so of any other. */
 const PASSING = ['unavailable', 'overloaded', 'rate_limited', 'slow_mode'];
 
+/** Why nobody will hear the answer to a question. */
+export const NO_ANSWER = { code: 'no_answer', message: 'the server did not answer' };
+
 /** How long the server may take to join a room by itself, until it is asked to. */
 const PATIENCE = 5000;
 
@@ -144,7 +147,7 @@ export class Membership {
 
   disconnected() {
     this.#connected = false;
-    if (this.#pages.isReading) this.#pages.first()?.reject(errorOf({ code: 'no_answer', message: 'the connection was lost' }));
+    if (this.#pages.isReading) this.#pages.first()?.reject(errorOf(NO_ANSWER));
     this.#away();
     this.#flying = undefined;
     this.#retryAt = 0;

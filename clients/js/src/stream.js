@@ -8,7 +8,6 @@ const PATIENCE = 15_000;
  * A room that is to be heard.
  *
  * @typedef {object} Heard
- * @property {string} [username]
  * @property {number} last How many of the last messages are wanted; all, after a place.
  * @property {string} [place] The position from which a stream goes on.
  * @property {number} [since] The first stream that has been asked for the room, by its number.
@@ -24,7 +23,9 @@ const PATIENCE = 15_000;
 export class Stream {
   #base;
   #token;
-  /** Our name, if the server has told it. @type {string | undefined} */
+  /** Our name in all rooms, as given, and as the server has told it. @type {string | undefined} */
+  #name;
+  /** @type {string | undefined} */
   #user;
   /** @type {Record<string, (event: any) => void>} */
   #listeners = {};
@@ -64,16 +65,16 @@ export class Stream {
       if (before) frame.before = placeOf(before);
       this.#ask(room, `messages?${new URLSearchParams(frame)}`, undefined, type, 'messages');
     } else if (type === 'message' || type === 'signal') {
-      const body = JSON.stringify({ username: this.#rooms.get(room)?.username, ...frame });
+      const body = JSON.stringify({ username: this.#name, ...frame });
       // Nothing answers a signal.
       const [answer, sign] = type === 'signal' ? ['', 'status'] : ['ack', 'duplicate'];
       this.#ask(room, `${type}s`, body, answer, sign, frame.id);
     } else {
       if (type === 'join') {
-        const [[, first] = []] = this.#rooms;
         // A stream has one name. Whoever has another waits for a WebSocket, or until the others are gone.
-        if (first && first.username !== username) return this.#say(errorOf({}, room));
-        this.#rooms.set(room, { username, last: after ? Infinity : last, place: after && placeOf(after), skip: 0 });
+        if (!this.#rooms.size) this.#name = username;
+        if (this.#name !== username) return this.#say(errorOf({}, room));
+        this.#rooms.set(room, { last: after ? Infinity : last, place: after && placeOf(after), skip: 0 });
       }
       if (type === 'leave') {
         this.#rooms.delete(room);
@@ -120,6 +121,7 @@ export class Stream {
 
   /** @param {string} path @param {AbortSignal} signal @param {Record<string, string>} headers @param {string} [body] */
   #fetch(path, signal, headers, body) {
+    if (body) headers['content-type'] = 'application/json';
     if (this.#token) headers.authorization = `Bearer ${this.#token}`;
     return fetch(this.#base + path, { method: body && 'POST', headers, body, signal });
   }
@@ -130,13 +132,12 @@ export class Stream {
     const mine = (this.#next = new AbortController());
     const { signal } = mine;
     const number = ++this.#count;
-    const query = new URLSearchParams();
+    const query = new URLSearchParams(this.#name && { username: this.#name });
     const places = [];
     let most = 0;
     for (const [name, heard] of this.#rooms) {
       heard.since ??= number;
       query.append('room', name);
-      if (heard.username) query.set('username', heard.username);
       if (heard.place) places.push(`${name}=${heard.place}`);
       else most = Math.max(most, heard.last);
     }
@@ -229,7 +230,7 @@ export class Stream {
       }
       if (type === 'reset') heard.skip = 0;
       if (type === 'message' && seq <= heard.skip) return;
-      if (type === 'signal' && username === (this.#user ?? heard.username?.normalize())) return;
+      if (type === 'signal' && username === (this.#user ?? this.#name?.normalize())) return;
       // What has an id moves the position of its room.
       if (id) heard.place = placeOf(frame);
     }
@@ -252,9 +253,8 @@ export class Stream {
   async #ask(room, path, body, type, sign, id) {
     let answer;
     try {
-      const headers = body && { 'content-type': 'application/json' };
       const url = `rooms/${encodeURIComponent(room)}/${path}`;
-      const response = await this.#fetch(url, AbortSignal.timeout(PATIENCE), { ...headers }, body);
+      const response = await this.#fetch(url, AbortSignal.timeout(PATIENCE), {}, body);
       answer = await answerOf(response);
       if (response.ok && sign in answer) return this.#say({ ...answer, type, room, id });
     } catch {

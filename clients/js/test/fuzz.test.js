@@ -49,7 +49,7 @@ class User {
       return `token-${tokens++}`;
     };
     const who = this.isKeyed ? { getToken } : { username: 'ann' };
-    this.client = new Client('ws://model', { WebSocket: this.model.WebSocket, ...who, store }, environment);
+    this.client = new Client('ws://model', { WebSocket: this.model.WebSocket, transports: ['websocket'], ...who, store }, environment);
     this.client.on('error', (error) => assert.fail(error));
     this.enter();
   }
