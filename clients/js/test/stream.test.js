@@ -1,5 +1,6 @@
 // A real server behind a network that lets no WebSocket through: streams of events and requests in their place.
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { test } from 'node:test';
 import WebSocket from 'ws';
 import { Client } from '../src/client.js';
@@ -187,6 +188,69 @@ test('when WebSockets get through again it comes back to one, and nothing is los
     await until(() => ears.texts.length >= said, 'all');
     assertWhole(ears, numbers(said));
   }
+});
+
+test('it goes back and forth under load, and cuts in between, and nothing is lost or doubled', { timeout: 120_000 }, async (t) => {
+  const server = await Server.start(t);
+  const proxy = await blocking(t, server);
+  let ahead = 0;
+  const environment = { now: () => Date.now() + ahead, random: () => 0, isOnline: () => true, watch: () => {} };
+  const chat = new Client(proxy.url, { username: 'ann', WebSocket }, environment);
+  t.after(() => chat.close());
+  const names = ['a', 'b', 'c'];
+  const rooms = names.map((name) => chat.join(name));
+  const bob = client(t, server, { username: 'bob' });
+  const broadcasts = [];
+  chat.on('broadcast', ({ text }) => broadcasts.push(text));
+  const heard = rooms.map(listen);
+  const theirs = names.map((name) => listen(bob.join(name)));
+  await Promise.all([...rooms.map(joined), until(() => theirs.every(({ joins }) => joins), 'bob is in')]);
+  let said = 0;
+  let isOver = false;
+  const talk = (async () => {
+    while (!isOver) {
+      const text = String(said++);
+      await Promise.all(rooms.map((room) => room.send(text)));
+      rooms[0].signal('typing');
+    }
+  })();
+  const goOn = async (more) => {
+    const goal = said + more;
+    await until(() => said > goal, () => `the talk goes on by ${chat.transport} ${JSON.stringify(chat.state)}`);
+  };
+  for (let round = 0; round < 6; round++) {
+    await isOn(chat, 'stream');
+    await goOn(10);
+    const other = chat.join(`other-${round}`, { last: 3 });
+    if (round % 2) proxy.cut();
+    await goOn(10);
+    await joined(other);
+    other.leave();
+    proxy.blocks = undefined;
+    ahead += 700_000;
+    await isOn(chat, 'websocket');
+    await goOn(10);
+    proxy.blocks = round % 2 ? 'refuse' : 'reset';
+    proxy.cut();
+  }
+  isOver = true;
+  await talk;
+  for (const ears of [...heard, ...theirs]) {
+    await until(() => ears.texts.length >= said, 'all');
+    assertWhole(ears, numbers(said));
+  }
+  // Overlapping streams bring nothing twice that has a place.
+  await isOn(chat, 'stream');
+  const other = new WebSocket(server.url);
+  await once(other, 'open');
+  for (let n = 0; n < 100; n++) {
+    other.send(JSON.stringify({ type: 'broadcast', text: String(n) }));
+    if (n % 20 === 0) chat.join(`more-${n}`);
+    await new Promise((resolve) => setTimeout(resolve, 2));
+  }
+  await until(() => broadcasts.at(-1) === '99', 'the last');
+  other.terminate();
+  assert.deepEqual(broadcasts, numbers(100));
 });
 
 test('a token is shown, renewed and refused as on a WebSocket', { timeout: 60_000 }, async (t) => {
