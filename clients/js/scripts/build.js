@@ -14,7 +14,7 @@ const INTERNAL = [
   'ask', 'bytes', 'connected', 'deliver', 'dial', 'disconnected', 'drop', 'effect', 'emit', 'end', 'feed', 'first', 'follow',
   'given', 'heard', 'isIn', 'isOnline', 'isReading', 'kind', 'late', 'listener', 'lost', 'membership', 'network',
   'noticed', 'off', 'opened', 'phase', 'place', 'queue', 'receive', 'refuse', 'reject', 'release', 'report', 'resolve',
-  'restore', 'restored', 'retryAfter', 'skip', 'start', 'take', 'tell', 'tooBig', 'wake', 'wakeAt', 'wanted', 'watch',
+  'restore', 'restored', 'retryAfter', 'start', 'take', 'tell', 'tooBig', 'wake', 'wakeAt', 'wanted', 'watch',
   'wish',
 ];
 

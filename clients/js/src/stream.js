@@ -12,7 +12,6 @@ const PATIENCE = 15_000;
  * @property {string} [place] The position from which a stream goes on.
  * @property {number} [since] The first stream that has been asked for the room, by its number.
  * @property {boolean} [isIn] Whether the server has said `joined`.
- * @property {number} skip Up to where more was sent than asked for.
  */
 
 /**
@@ -74,7 +73,7 @@ export class Stream {
         // A stream has one name. Whoever has another waits for a WebSocket, or until the others are gone.
         if (!this.#rooms.size) this.#name = username;
         if (this.#name !== username) return this.#say(errorOf({}, room));
-        this.#rooms.set(room, { last: after ? Infinity : last, place: after && placeOf(after), skip: 0 });
+        this.#rooms.set(room, { last: after ? Infinity : last, place: after && placeOf(after) });
       }
       if (type === 'leave') {
         this.#rooms.delete(room);
@@ -221,15 +220,10 @@ export class Stream {
       if (type === 'left') this.#rooms.delete(room);
       if (type === 'joined' && !heard.isIn) {
         heard.isIn = true;
-        // All rooms of a stream get equally many of the last messages: passes over those that this one did not ask for.
-        const from = frame.until - heard.last;
-        if (from > seq) {
-          heard.skip = frame.seq = from;
-          if (!heard.last) delete frame.until;
-        }
+        // All rooms of a stream get equally many of the last messages. What this one did not ask for lies before its position.
+        frame.seq = Math.max(seq, frame.until - heard.last || 0);
+        if (!heard.last) delete frame.until;
       }
-      if (type === 'reset') heard.skip = 0;
-      if (type === 'message' && seq <= heard.skip) return;
       if (type === 'signal' && username === (this.#user ?? this.#name?.normalize())) return;
       // What has an id moves the position of its room.
       if (id) heard.place = placeOf(frame);
