@@ -224,6 +224,7 @@ export interface Authenticated {
 }
 
 export interface ChatEvents {
+  /** `open` comes once more when a WebSocket takes the place of a stream. */
   state: State;
   /** The server has taken a token: that of the connection, or one that followed it. */
   authenticated: Authenticated;

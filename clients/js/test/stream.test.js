@@ -144,8 +144,9 @@ test('when WebSockets get through again it comes back to one, and nothing is los
   const watcher = listen(client(t, server, { username: 'bob' }).join('lobby'));
   await Promise.all([joined(room), until(() => watcher.joins, 'bob is in')]);
   assert.equal(chat.transport, 'stream');
-  // Somebody looks at the page: the stream is proven, and not dropped.
+  // Somebody looks at the page: the stream is proven by another one, and not dropped.
   visit();
+  await until(() => proxy.requests.filter((request) => request.startsWith('GET /v1/events')).length === 2, 'the proof');
   let said = 0;
   let isOver = false;
   const talk = (async () => {
@@ -309,6 +310,34 @@ test('what a stream says of a room that was joined anew since does not count', a
   await bob.send('11');
   await until(() => heard.texts.at(-1) === '11', 'the last');
   assertWhole(heard, numbers(6, 6));
+});
+
+test('a network that falls silent is noticed, and costs nothing', { timeout: 60_000 }, async (t) => {
+  const server = await Server.start(t);
+  const proxy = await Proxy.start(t, server);
+  let ahead = 0;
+  const environment = { now: () => Date.now() + ahead, random: () => 0, isOnline: () => true, watch: () => {} };
+  const chat = new Client(proxy.url, { username: 'ann', ...OVER_HTTP, WebSocket }, environment);
+  t.after(() => chat.close());
+  const bob = client(t, server, { username: 'bob' }).join('lobby');
+  const room = chat.join('lobby');
+  const heard = listen(room);
+  await joined(room);
+  await room.send('0');
+  proxy.hold();
+  const own = room.send('1');
+  const others = bob.send('2');
+  const before = heard.joins;
+  // At each look the clock has gone on a little more than a machine that is awake can account for.
+  const clock = setInterval(() => (ahead += 16_000), 1000);
+  t.after(() => clearInterval(clock));
+  await until(() => chat.state.name === 'waiting' || chat.state.name === 'connecting', 'it has given up');
+  clearInterval(clock);
+  proxy.release();
+  await Promise.all([own, others]);
+  await until(() => heard.texts.length === 3 && heard.joins > before, 'all three');
+  assertWhole(heard, heard.texts);
+  assert.deepEqual([...heard.texts].sort(), numbers(3));
 });
 
 test('a token is shown, renewed and refused as on a WebSocket', { timeout: 60_000 }, async (t) => {
