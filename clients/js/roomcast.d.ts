@@ -305,6 +305,7 @@ export interface Room extends Emitter<RoomEvents>, AsyncIterable<Message> {
 /**
  * Connects to `ws://…/ws` or `wss://…/ws`; `http` and `https` mean the same, and a page may give only a path.
  *
- * @throws {TypeError} if the URL is not one of these, or if there is no WebSocket here and none was given.
+ * @throws {TypeError} if the URL is not one of these, or if there is no WebSocket here and none was given, unless
+ * `transports` allows streams alone.
  */
 export function connect(url: string | URL, options?: ConnectOptions): Chat;
