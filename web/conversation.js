@@ -82,7 +82,9 @@ export class Conversation {
 
   #connect({ refused }) {
     const { WebSocket } = this.#cable;
-    this.#chat = connect(SERVER, { ...identity(this.#name), WebSocket, store: new Unsent(this.#room, this.#name) });
+    // A stream would go on while the cable is cut.
+    const options = { WebSocket, transports: ['websocket'], store: new Unsent(this.#room, this.#name) };
+    this.#chat = connect(SERVER, { ...identity(this.#name), ...options });
     this.#chat.on('state', state => {
       // The token has ended, and the page has no other one.
       if (state.name === 'waiting' && state.error) refused(state.error);

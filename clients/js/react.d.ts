@@ -1,4 +1,4 @@
-import type { Chat, Gap, JoinOptions, Message, Position, RoomState, SendOptions, Unsent } from './roomcast.js';
+import type { Chat, Gap, JoinOptions, Message, Room, RoomState, Signal, Unsent } from './roomcast.js';
 
 export interface UseRoomOptions extends JoinOptions {
   chat: Chat;
@@ -14,8 +14,13 @@ export interface UsedRoom {
   /** Messages that are not known to be kept; show them after `messages`. */
   unsent: readonly Unsent[];
   state: RoomState;
-  /** Works in effects and handlers while the component is mounted. Its identity is stable. */
-  send(text: string, options?: SendOptions): Promise<Position | undefined>;
+  /** These work in effects and handlers while the component is mounted. Their identity is stable. */
+  send: Room['send'];
+  /** Does nothing while the component is not mounted. */
+  signal: Room['signal'];
+  history: Room['history'];
+  /** Calls the listener for each signal until the returned function is called. Use it in an effect. */
+  onSignal(listener: (signal: Signal) => void): () => void;
 }
 
 /**

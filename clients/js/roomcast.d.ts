@@ -9,17 +9,21 @@ export interface Position {
   seq: number;
 }
 
-/** What somebody said in a room. A message from a server of another kind has no `epoch` and `seq`. */
-export interface Message {
-  room: string;
-  /** Absent if a back end said it in nobody's name. */
-  username?: string;
-  /** For people. A message has this, `data` or both. */
+/** What a message says: a `text`, `data` or both. */
+export interface Content {
+  /** For people. */
   text?: string;
-  /** For programs: any JSON. */
+  /** For programs: any JSON but `null`. */
   data?: unknown;
   /** What kind of message it is. */
   event?: string;
+}
+
+/** What somebody said in a room. A message from a server of another kind has no `epoch` and `seq`. */
+export interface Message extends Content {
+  room: string;
+  /** Absent if a back end said it in nobody's name. */
+  username?: string;
   /** When it was said, by Redis' clock. Show it, but keep messages in the order of their arrival. */
   ts: number;
   /** The server that took it, if the client asks for that (`originServer`). */
@@ -32,6 +36,31 @@ export interface Message {
 
 /** What somebody said to everybody. A broadcast belongs to no room; those that you miss while you are away do not come later. */
 export type Broadcast = Omit<Message, 'room'>;
+
+/** What another member tells those who are there now. It is not kept, and may not arrive. */
+export interface Signal {
+  room: string;
+  username: string;
+  event: string;
+  data?: unknown;
+  ts?: number;
+  originServer?: string;
+}
+
+/** What was said in a room before some place. */
+export interface History {
+  /** In order. They do not come as events. */
+  messages: Message[];
+  /** Whether there is more before the first of them. */
+  hasMore: boolean;
+}
+
+export interface HistoryOptions {
+  /** A message, or its position: what was said before it. Without it: what was said last. */
+  before?: { epoch?: string; seq?: number };
+  /** How many messages: 50 without it, and 100 at most. */
+  limit?: number;
+}
 
 /** Messages that the server no longer has: all after `after`, up to and including `upTo`. */
 export interface Gap {
@@ -58,12 +87,11 @@ export interface Joined {
 }
 
 /** A message that is not known to be kept. */
-export interface Unsent {
+export interface Unsent extends Content {
   id: string;
   room: string;
   /** The name of its sender, to which the id belongs. */
   username: string | undefined;
-  text: string;
   /** When `send` was called. */
   at: number;
   /** Whether it was ever sent, so that it may have been kept. */
@@ -94,6 +122,7 @@ export interface Store {
  * - `queue_full`: too many messages are unsent; this one was not accepted.
  * - `too_old`: the message could not be sent for `maxUnsentAge`.
  * - `outcome_unknown`: the connection broke, and nobody can know any more whether the message was kept.
+ * - `no_answer`: the connection broke, or the server did not answer in 10 seconds. Ask again.
  * - `left`: you left the room. `closed`: the client is closed.
  * - `slow_reader`: a loop over a room fell 10,000 messages behind.
  *
@@ -107,6 +136,9 @@ export class RoomcastError extends Error {
   /** The right that was missing, if it is `forbidden`: see docs/protocol.md. */
   right: string | undefined;
 }
+
+/** How a client is connected: by a WebSocket, or by a stream of events and requests over HTTP. */
+export type Transport = 'websocket' | 'stream';
 
 export type State =
   | { name: 'connecting' }
@@ -142,6 +174,11 @@ export interface ConnectOptions {
   getToken?: (options: { signal: AbortSignal }) => string | Promise<string>;
   /** Whether to be told which server took each message. */
   originServer?: boolean;
+  /**
+   * What may be used: both by default. A stream takes the place of WebSockets where two in a row did not open, for as long as none
+   * does; it needs `fetch`.
+   */
+  transports?: readonly Transport[];
   /** The class of the sockets: `globalThis.WebSocket` by default. */
   WebSocket?: new (url: string, protocols?: string[]) => WebSocketLike;
   /** Aborting it closes the client. */
@@ -149,7 +186,7 @@ export interface ConnectOptions {
   store?: Store;
   /** Most unsent messages of all rooms together: 1000 by default. */
   maxUnsent?: number;
-  /** Most bytes of their texts, in UTF-8: 1 MiB by default. */
+  /** Most bytes of their texts and data, in UTF-8: 1 MiB by default. */
   maxUnsentBytes?: number;
   /** After how long an unsent message fails: 1 hour by default. */
   maxUnsentAge?: number;
@@ -187,16 +224,21 @@ export interface Authenticated {
 }
 
 export interface ChatEvents {
+  /** `open` comes once more when a WebSocket takes the place of a stream. */
   state: State;
   /** The server has taken a token: that of the connection, or one that followed it. */
   authenticated: Authenticated;
   broadcast: Broadcast;
-  /** A listener, `load` or the store threw, or the server refused something that concerns no room. Logged without a listener. */
+  /**
+   * A listener, `load` or the store threw, or the server refused a signal or something that concerns no room. Logged without a
+   * listener.
+   */
   error: unknown;
 }
 
 export interface RoomEvents {
   message: Message;
+  signal: Signal;
   reset: Gap;
   joined: Joined;
   state: RoomState;
@@ -218,6 +260,8 @@ interface Emitter<Events> {
 /** A client. It keeps one connection, or tries to. */
 export interface Chat extends Emitter<ChatEvents> {
   readonly state: State;
+  /** What the client is connected by, while it is `open`. */
+  readonly transport: Transport | undefined;
   /**
    * Joins a room, now and after every new connection. Returns the existing room if you have joined it already.
    *
@@ -242,15 +286,26 @@ export interface Room extends Emitter<RoomEvents>, AsyncIterable<Message> {
   /**
    * Says something. Resolves with its position when the server has kept it, even after a reconnect, and rejects with a
    * {@link RoomcastError} if that fails. There is no position if the server keeps no history. Aborting takes the message
-   * back if it was not sent yet; otherwise nobody can know whether it is kept.
+   * back if it was not sent yet; otherwise nobody can know whether it is kept. What you change in `data` afterwards is not sent.
    */
-  send(text: string, options?: SendOptions): Promise<Position | undefined>;
+  send(message: string | Content, options?: SendOptions): Promise<Position | undefined>;
+  /**
+   * Tells the other members something that nobody needs later, such as typing. It is dropped while you are not in the room, and
+   * may be lost.
+   */
+  signal(event: string, data?: unknown): void;
+  /**
+   * Reads what was said before. It waits until you are in the room. Rejects with a {@link RoomcastError}: the server's, or
+   * `no_answer` if the connection breaks or 10 seconds pass.
+   */
+  history(options?: HistoryOptions): Promise<History>;
   leave(): void;
 }
 
 /**
  * Connects to `ws://…/ws` or `wss://…/ws`; `http` and `https` mean the same, and a page may give only a path.
  *
- * @throws {TypeError} if the URL is not one of these, or if there is no WebSocket here and none was given.
+ * @throws {TypeError} if the URL is not one of these, or if there is no WebSocket here and none was given, unless
+ * `transports` allows streams alone.
  */
 export function connect(url: string | URL, options?: ConnectOptions): Chat;

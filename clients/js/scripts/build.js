@@ -11,10 +11,11 @@ const { version } = JSON.parse(await readFile(new URL('package.json', root), 'ut
 
 // What the modules of the client call each other by, and nobody outside. None of it is a name of the language's own.
 const INTERNAL = [
-  'bytes', 'connected', 'deliver', 'disconnected', 'drop', 'effect', 'emit', 'end', 'follow', 'given', 'heard', 'isOnline',
-  'listener', 'lost', 'membership', 'network', 'noticed', 'off', 'opened', 'phase', 'receive', 'refuse', 'reject', 'release',
-  'report', 'resolve', 'restore', 'restored', 'retryAfter', 'start', 'take', 'tell', 'tooBig', 'wake', 'wakeAt', 'wanted',
-  'watch',
+  'ask', 'bytes', 'connected', 'deliver', 'dial', 'disconnected', 'drop', 'effect', 'emit', 'end', 'feed', 'first', 'follow',
+  'given', 'heard', 'isIn', 'isOnline', 'isReading', 'kind', 'late', 'listener', 'lost', 'membership', 'network',
+  'noticed', 'off', 'opened', 'phase', 'place', 'queue', 'receive', 'refuse', 'reject', 'release', 'report', 'resolve',
+  'restore', 'restored', 'retryAfter', 'start', 'take', 'tell', 'tooBig', 'wake', 'wakeAt', 'wanted', 'watch',
+  'wish',
 ];
 
 for (const entry of ['roomcast', 'react']) {

@@ -1,13 +1,15 @@
-/** @import { Chat, ChatEvents, ConnectOptions, JoinOptions, Position, SendOptions, State,
- *    WebSocketLike } from '../roomcast.d.ts' */
+/** @import { Chat, ChatEvents, ConnectOptions, Content, History, HistoryOptions, JoinOptions, Position,
+ *    SendOptions, State, Transport, WebSocketLike } from '../roomcast.d.ts' */
 /** @import { Action } from './connection.js' */
 /** @import { Effect, Frame } from './membership.js' */
 import { ASK, Connection, ENDED } from './connection.js';
 import { Emitter } from './emitter.js';
 import { RoomcastError } from './error.js';
-import { Membership } from './membership.js';
+import { Fallback } from './fallback.js';
+import { Membership, NO_ANSWER, errorOf } from './membership.js';
 import { Outbox } from './outbox.js';
 import { Room } from './room.js';
+import { Stream } from './stream.js';
 
 /**
  * What the client needs from its environment, except sockets and timers.
@@ -23,6 +25,15 @@ import { Room } from './room.js';
 /** The names that a room may have; a server may allow fewer than these 512 characters, and says so. */
 const ROOM = /^[\w.:~@-]{1,512}$/;
 
+/** How long the server may take to answer, when somebody waits. */
+const PATIENCE = 10_000;
+
+/** A stream shows every 25 seconds that it lives; to ask is to make another one. */
+const SILENCE_OF_STREAM = 40_000;
+
+/** What is deeper than this, indented, the server cannot even read the id of, and so does not say which message it refuses. */
+const TOO_DEEP = /\n {100}/;
+
 /** Longest time that a timer can be set for. */
 const LONGEST_TIMER = 1e9;
 
@@ -37,6 +48,7 @@ export class Client {
   #options;
   #environment;
   #connection;
+  #fallback;
   /** @type {Emitter<ChatEvents>} */
   #emitter = new Emitter((error) => console.error(error));
   /** @type {Map<string, { membership: Membership, room: Room }>} */
@@ -44,6 +56,8 @@ export class Client {
   #outbox;
   /** @type {WebSocketLike | undefined} */
   #socket;
+  /** A WebSocket that is being tried beside a stream. @type {WebSocketLike | undefined} */
+  #trial;
   /** Ends the wait for a token. @type {AbortController | undefined} */
   #asking;
   /** The token that was shown last, and whether the server has not taken it yet. @type {string | undefined} */
@@ -72,6 +86,8 @@ export class Client {
   /** @param {string} url @param {ConnectOptions} options @param {Environment} environment */
   constructor(url, options, environment) {
     this.#url = url;
+    const { transports = ['websocket', 'stream'] } = options;
+    this.#fallback = new Fallback(transports);
     const { maxUnsent = 1000, maxUnsentBytes = 1 << 20, maxUnsentAge = 3_600_000, dedupWindow = 300_000 } = options;
     this.#options = { ...options, maxUnsent, maxUnsentBytes, maxUnsentAge, dedupWindow };
     this.#outbox = new Outbox(this.#options, (error) => this.#report(error));
@@ -87,6 +103,10 @@ export class Client {
 
   get state() {
     return this.#connection.state;
+  }
+
+  get transport() {
+    return this.state.name === 'open' ? this.#fallback.kind : undefined;
   }
 
   /** @type {Chat['on']} */
@@ -117,17 +137,17 @@ export class Client {
         // After its messages have been settled.
         this.#agenda.push(() => room.end());
       });
-    const room = new Room(
-      membership,
-      options.load,
-      (text, options) => this.#send(membership, room, text, options),
+    const room = new Room(membership, options.load, {
+      send: (message, options) => this.#send(membership, room, message, options),
+      signal: (event, data) => this.#step(() => membership.signal(event, data)),
+      history: (options) => this.#history(membership, options),
       leave,
-      (error) => this.#report(error),
-    );
+      report: (error) => this.#report(error),
+    });
     this.#rooms.set(name, { membership, room });
     this.#restore(membership);
     this.#step((now) => {
-      if (!ROOM.test(name)) membership.refuse('bad_room', 'a room has only the characters A-Z a-z 0-9 - _ . : ~ @');
+      if (!ROOM.test(name)) membership.refuse({ code: 'bad_room', message: 'a room has only A-Z a-z 0-9 - _ . : ~ @' });
       else if (before?.membership.phase === 'leaving') membership.follow();
       else if (this.#isIn) membership.connected(now);
     });
@@ -172,12 +192,7 @@ export class Client {
   #act(action) {
     if (action === 'dial') this.#agenda.push(() => this.#dial());
     if (action === 'ping') this.#transmit(this.#socket, { type: 'ping' });
-    if (action === 'drop') {
-      const socket = this.#socket;
-      this.#disconnected();
-      // A socket of `ws` would wait for an answer for half a minute; the browser's has no `terminate`.
-      hangUp(socket);
-    }
+    if (action === 'drop') this.#disconnected();
   }
 
   #tellState() {
@@ -190,7 +205,7 @@ export class Client {
   #setTimer() {
     clearTimeout(this.#timer);
     if (this.#over) return;
-    let { wakeAt } = this.#connection;
+    let wakeAt = Math.min(this.#connection.wakeAt, this.#fallback.wakeAt);
     for (const [name, { membership }] of this.#rooms) {
       if (membership.phase === 'ended') this.#rooms.delete(name);
       else wakeAt = Math.min(wakeAt, membership.wakeAt);
@@ -200,6 +215,7 @@ export class Client {
     this.#timer = setTimeout(() => {
       this.#step((now) => {
         for (const { membership } of this.#rooms.values()) membership.wake(now);
+        if (this.#fallback.wake(now)) this.#agenda.push(() => this.#try());
         return this.#connection.wake(now);
       });
     }, wait);
@@ -208,7 +224,7 @@ export class Client {
   #dial() {
     if (this.state.name !== 'connecting') return;
     // The URL has been looked at before: if it fails, there is no token, or one that cannot be a subprotocol.
-    this.#withToken(() => this.#open(), (error) => this.#step((now) => this.#lost(now, { reason: String(error) })));
+    this.#withToken(() => this.#step((now) => this.#open(now)), (error) => this.#step((now) => this.#lost(now, { reason: String(error) })));
   }
 
   /**
@@ -250,42 +266,88 @@ export class Client {
     this.#end({ name: 'closed', why, remedy: ASK, error: new RoomcastError('unauthorized', why) });
   }
 
-  #open() {
+  /** @param {number} now */
+  #open(now) {
+    this.#refusal = {};
+    const kind = this.#fallback.dial(this.#rooms.size > 0);
+    this.#socket = this.#connect(kind);
+    // A stream opens with its rooms.
+    if (kind === 'stream') this.#enter(now);
+  }
+
+  /** @param {Transport} kind */
+  #connect(kind) {
     const { WebSocket, getToken, originServer } = this.#options;
     const protocols = ['roomcast.v1'];
     if (originServer) protocols.push('roomcast.origin');
     if (getToken) protocols.push(`roomcast.bearer.${this.#token}`);
     /** @type {any} */
-    const socket = new /** @type {NonNullable<typeof WebSocket>} */ (WebSocket)(this.#url, protocols);
-    this.#socket = socket;
-    this.#refusal = {};
-    /** Events of an abandoned socket do not count. */
-    const on = (/** @type {string} */ type, /** @type {(now: number, event: any) => void} */ listener) =>
+    const socket =
+      kind === 'stream' ? new Stream(this.#url, this.#token) : new /** @type {NonNullable<typeof WebSocket>} */ (WebSocket)(this.#url, protocols);
+    /** @type {Record<string, (now: number, event: any) => void>} */
+    const listeners = {
+      open: (now) => {
+        this.#opened(now, kind);
+        // A server with keys says first which rooms it joins by itself; another one only answers.
+        if (kind === 'websocket' && getToken) this.#transmit(socket, { type: 'ping' });
+        else if (kind === 'websocket') this.#enter(now);
+      },
+      message: (now, { data }) => {
+        this.#connection.heard(now);
+        this.#receive(data, now);
+      },
+      close: (now, { code, reason, retryAfter }) => {
+        // What it has taken once, it may take anew.
+        if (code === 4501 && getToken && !this.#isFresh) code = ENDED;
+        this.#lost(now, { code, reason: reason && `the server closed it: ${reason}`, retryAfter, ...this.#refusal });
+      },
+      error: () => {},
+    };
+    for (const type in listeners) {
       socket.addEventListener(type, (/** @type {any} */ event) => {
-        if (this.#socket === socket) this.#step((now) => listener(now, event));
+        if (this.#trial === socket) this.#tried(socket, type);
+        // Events of an abandoned socket do not count.
+        if (this.#socket === socket) this.#step((now) => listeners[type](now, event));
       });
-    on('open', (now) => {
-      this.#connection.opened(now);
-      this.#tellState();
-      // A server with keys says first which rooms it joins by itself; another one only answers.
-      if (getToken) this.#transmit(socket, { type: 'ping' });
-      else this.#enter(now);
-    });
-    on('message', (now, { data }) => {
-      this.#connection.heard(now);
-      this.#receive(data, now);
-    });
-    on('close', (now, { code, reason }) => {
-      // What it has taken once, it may take anew.
-      if (code === 4501 && getToken && !this.#isFresh) code = ENDED;
-      this.#lost(now, { code, reason: reason && `the server closed it: ${reason}`, ...this.#refusal });
-    });
-    on('error', () => {});
+    }
     // No browser shows why it was refused, but `ws` does.
     socket.on?.('unexpected-response', (/** @type {any} */ _, /** @type {any} */ { statusCode, headers }) => {
-      const retryAfter = Number(headers['retry-after']) * 1000 || 0;
-      this.#refusal = { retryAfter, reason: `the server refused it: ${statusCode}` };
+      // With either of these it is the server's own word: sockets get through.
+      const retryAfter = Number(headers['retry-after']) * 1000 || +(statusCode === 401);
+      if (this.#socket === socket) this.#refusal = { retryAfter, reason: `the server refused it: ${statusCode}` };
       hangUp(socket);
+    });
+    return socket;
+  }
+
+  /** @param {number} now @param {Transport} kind */
+  #opened(now, kind) {
+    this.#connection.opened(now, kind === 'stream' ? SILENCE_OF_STREAM : undefined);
+    this.#fallback.opened(kind, now);
+    this.#tellState();
+  }
+
+  /** Tries a WebSocket beside the stream, with the same token. */
+  #try() {
+    hangUp(this.#trial);
+    this.#trial = this.#connect('websocket');
+  }
+
+  /**
+   * Something came from the WebSocket that is being tried. Only what the server says proves that it works; some proxies let one
+   * open, and nothing through. Then it takes the place of the stream: rooms go on from their positions.
+   *
+   * @param {WebSocketLike} socket @param {string} type
+   */
+  #tried(socket, type) {
+    if (type === 'open') this.#transmit(socket, { type: 'ping' });
+    if (type === 'close') this.#trial = undefined;
+    if (type !== 'message') return;
+    this.#trial = undefined;
+    this.#step((now) => {
+      this.#disconnected();
+      this.#socket = socket;
+      this.#opened(now, 'websocket');
     });
   }
 
@@ -307,19 +369,30 @@ export class Client {
   }
 
   #disconnected() {
-    this.#socket = undefined;
+    const { retryAfter, error } = this.#refusal;
+    // Without a socket there was no token.
+    this.#fallback.lost(!!(retryAfter || error || !this.#socket));
+    this.#hangUp();
     this.#isIn = false;
     this.#given.clear();
     this.#asking?.abort();
     for (const { membership } of this.#rooms.values()) membership.disconnected();
   }
 
+  /** @param {boolean} [inOrder] */
+  #hangUp(inOrder) {
+    hangUp(this.#socket, inOrder);
+    hangUp(this.#trial);
+    this.#socket = this.#trial = undefined;
+  }
+
   /** @param {any} data @param {number} now */
   #receive(data, now) {
     /** @type {any} */
-    let frame;
+    let frame = data;
     try {
-      frame = JSON.parse(data) ?? {};
+      // A stream has read it already.
+      if (typeof data === 'string') frame = JSON.parse(data) ?? {};
     } catch {
       return;
     }
@@ -333,9 +406,8 @@ export class Client {
     else if (type === 'pong') this.#enter(now);
     else if (type === 'expiring' && this.#options.getToken) this.#agenda.push(() => this.#renew(frame.in_ms / 3));
     else if (type === 'error') {
-      const { code = 'unknown', message = 'the server refused a frame', right } = frame;
-      const error = new RoomcastError(code, message, false, right);
-      if (code === 'unauthorized') this.#refusal = { reason: message, error };
+      const error = errorOf(frame);
+      if (error.code === 'unauthorized') this.#refusal = { reason: error.message, error };
       else this.#agenda.push(() => this.#report(error));
     }
   }
@@ -349,7 +421,8 @@ export class Client {
     this.#isFresh = false;
     // Rooms and unsent messages are those of one user.
     if ((this.#user ??= username) !== username) return this.#shutOut(`this token is of ${username}, and not of ${this.#user}`);
-    for (const room of rooms) {
+    // With a stream it joins none.
+    for (const room of this.#fallback.kind === 'stream' ? [] : rooms) {
       const { phase = 'out' } = this.#rooms.get(room)?.membership ?? {};
       if (/out|joining|ended/.test(phase) && !this.#given.has(room)) this.#given.set(room, undefined);
     }
@@ -384,6 +457,7 @@ export class Client {
     const [what] = effect;
     if (what === 'send') return this.#transmit(socket, effect[1]);
     if (what === 'emit') return room.deliver(effect[1], effect[2]);
+    if (what === 'report') return this.#report(effect[1]);
     if (what === 'refused') return room.end(effect[1]);
     if (what === 'put') this.#outbox.put(effect[1]);
     if (what === 'kept') this.#outbox.release(effect[1].id)?.resolve?.(effect[2]);
@@ -406,24 +480,43 @@ export class Client {
   }
 
   /**
-   * @param {Membership} membership @param {Room} room @param {string} text @param {SendOptions} [options]
+   * @param {Membership} membership @param {Room} room @param {string | Content} message @param {SendOptions} [options]
    * @returns {Promise<Position | undefined>}
    */
-  async #send(membership, room, text, { id, signal } = {}) {
+  async #send(membership, room, message, { id, signal } = {}) {
     signal?.throwIfAborted();
     if (!membership.wanted) throw membership.error;
     id ||= newId();
-    const outcome = this.#outbox.take(id, text);
+    // As it is now: whoever changes it later does not change what is sent again.
+    const json = JSON.stringify(typeof message === 'string' ? { text: message } : message, null, 1);
+    const { text, data, event } = JSON.parse(json);
+    const content = { text, data, event };
+    if (TOO_DEEP.test(json)) throw new RoomcastError('bad_field', 'the data is too deep');
+    const outcome = this.#outbox.take(id, content);
     const takeBack = () => {
       this.#step((now) => membership.drop(/** @type {string} */ (id), now, signal?.reason));
     };
     signal?.addEventListener('abort', takeBack);
-    this.#step((now) => membership.add({ id, room: room.name, username: membership.username, text, at: now, sent: false }, now));
+    this.#step((now) => membership.add({ id, room: room.name, username: membership.username, ...content, at: now, sent: false }, now));
     try {
       return await outcome;
     } finally {
       signal?.removeEventListener('abort', takeBack);
     }
+  }
+
+  /** @param {Membership} membership @param {HistoryOptions} [options] @returns {Promise<History>} */
+  async #history(membership, { before, limit } = {}) {
+    if (!membership.wanted) throw membership.error;
+    const wish = { before: before && { epoch: before.epoch, seq: before.seq }, limit };
+    const late = AbortSignal.timeout(PATIENCE);
+    const answer = new Promise((resolve, reject) => {
+      late.addEventListener('abort', () => reject(errorOf(NO_ANSWER)));
+      this.#step(() => membership.read({ wish, late, resolve, reject }));
+    });
+    const { epoch, messages, has_more: hasMore } = await answer;
+    // Slim ones are of the epoch of the whole.
+    return { messages: messages.map((/** @type {object} */ each) => ({ epoch, ...each })), hasMore };
   }
 
   /** @param {unknown} error */
@@ -438,8 +531,7 @@ export class Client {
     this.#asking?.abort();
     clearTimeout(this.#timer);
     this.#agenda = [];
-    hangUp(this.#socket, this.state.name === 'open');
-    this.#socket = undefined;
+    this.#hangUp(this.state.name === 'open');
     this.#connection.state = state;
     const error = (this.#over = state.error ?? new RoomcastError('closed', `the client is closed: ${state.why}`));
     this.#outbox.end(error);
@@ -454,7 +546,11 @@ export class Client {
   }
 }
 
-/** @param {any} socket @param {boolean} [inOrder] Otherwise do not wait for an answer, if the socket can do that. */
+/**
+ * @param {any} socket
+ * @param {boolean} [inOrder] Otherwise do not wait for an answer: a socket of `ws` does so for half a minute. The browser's has no
+ *   `terminate`.
+ */
 function hangUp(socket, inOrder) {
   try {
     if (socket?.terminate && !inOrder) socket.terminate();

@@ -41,6 +41,7 @@ export class Connection {
   /** When the connection opened; `undefined` while there is none. @type {number | undefined} */
   #opened;
   #heard = 0;
+  #silence = SILENCE;
   #looked = 0;
   /** Until when something must have come. */
   #deadline = Infinity;
@@ -61,8 +62,9 @@ export class Connection {
     this.#wait(now, 0, 'the network is away');
   }
 
-  /** @param {number} now */
-  opened(now) {
+  /** @param {number} now @param {number} [silence] After so long a silence it asks. */
+  opened(now, silence = SILENCE) {
+    this.#silence = silence;
     this.state = { name: 'open' };
     this.#opened = this.#looked = now;
     this.heard(now);
@@ -140,7 +142,7 @@ export class Connection {
       this.#deadline = Infinity;
       return this.#ask(now);
     }
-    if (now - this.#heard >= SILENCE) return this.#ask(now);
+    if (now - this.#heard >= this.#silence) return this.#ask(now);
   }
 
   /** @param {number} now @returns {Action} */

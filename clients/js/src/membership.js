@@ -1,27 +1,38 @@
-/** @import { Gap, Position, Unsent } from '../roomcast.d.ts' */
+/** @import { Content, Gap, Position, Unsent } from '../roomcast.d.ts' */
+/** @import { Page } from './pages.js' */
 import { backoff } from './backoff.js';
 import { RoomcastError } from './error.js';
+import { Pages } from './pages.js';
 
 /** Refusals that pass by themselves; `retry_after_ms` says so of any other. */
 const PASSING = ['unavailable', 'overloaded', 'rate_limited', 'slow_mode'];
 
+/** Why nobody will hear the answer to a question. */
+export const NO_ANSWER = { code: 'no_answer', message: 'the server did not answer' };
+
 /** How long the server may take to join a room by itself, until it is asked to. */
 const PATIENCE = 5000;
 
-/** Longest text that a server accepts by default, in bytes. */
+/** Refusals without an id that are never about a page: those of a signal, or of a `leave` that came too late. */
+const NO_PAGE = ['muted', 'rate_limited', 'not_member'];
+
+/** Longest text and data that a server accepts by default, in bytes. */
 const LONGEST = 16 << 10;
 
 /**
  * A frame from the server about one room.
  *
  * @typedef {{ type: string, room?: string, id?: string, epoch?: string, seq?: number, until?: number, resumed?: boolean,
- *   originServer?: string, reason?: string, code?: string, message?: string, right?: string, retry_after_ms?: number }} Frame
+ *   originServer?: string, reason?: string, code?: string, message?: string, right?: string, retry_after_ms?: number,
+ *   text?: string, data?: unknown, event?: string }} Frame
  *
- * What to do about an input: send a frame, emit an event to the room's user, settle a message,
- * or renew a message's entry in the store.
+ * @typedef {{ code?: string, message?: string, right?: string }} Refusal
+ *
+ * What to do about an input: send a frame, emit an event to the room's user, settle a message, renew its entry in
+ * the store, or report a refusal that concerns none.
  *
  * @typedef {['send', object] | ['emit', string, any] | ['refused', RoomcastError] | ['kept', Unsent, Position | undefined]
- *   | ['failed', Unsent, RoomcastError] | ['dropped', Unsent, unknown] | ['put', Unsent] | ['restored']} Effect
+ *   | ['failed', Unsent, RoomcastError] | ['dropped', Unsent, unknown] | ['put', Unsent] | ['restored'] | ['report', RoomcastError]} Effect
  *
  * @typedef {object} Options
  * @property {string} [username]
@@ -38,7 +49,8 @@ const LONGEST = 16 << 10;
 /**
  * One client's membership of one room: its position, and its messages that are not known to be kept. It only decides, without
  * a socket or a clock. One rule carries it: **what was sent and may have been kept lies after
- * `position`, or it would have been seen.** So a replay from there that has no gap proves what did not arrive.
+ * the place from which it resumes, or it would have been seen.** So a replay from there that has no gap proves what did not
+ * arrive. That place is `position`, or before it if a message since then may be ours and does not say so.
  *
  * One message is under way at a time, so that none overtakes one that fails.
  */
@@ -76,6 +88,9 @@ export class Membership {
   #replayed = false;
   /** The ids of our messages by `seq`, from acks that came before the messages. @type {Map<number, string>} */
   #acked = new Map();
+  /** The position before the first message that may be one of ours without an answer. @type {Position | undefined} */
+  #doubt;
+  #pages = new Pages();
   /** Messages that a gap may have swallowed. @type {Set<string>} */
   #inGap = new Set();
   /** The server's `joined`. @type {Frame | undefined} */
@@ -132,6 +147,7 @@ export class Membership {
 
   disconnected() {
     this.#connected = false;
+    if (this.#pages.isReading) this.#pages.first()?.reject(errorOf(NO_ANSWER));
     this.#away();
     this.#flying = undefined;
     this.#retryAt = 0;
@@ -161,10 +177,21 @@ export class Membership {
 
   /** The connection was closed for a message that is too long: this one, or one longer than servers accept. @param {string} [id] */
   tooBig(id) {
-    const isCulprit = (/** @type {Unsent} */ unsent) => (id ? unsent.id === id : lengthOf(unsent.text) > LONGEST);
+    const isCulprit = (/** @type {Unsent} */ unsent) => (id ? unsent.id === id : sizeOf(unsent) > LONGEST);
     for (const unsent of this.unsent.filter(isCulprit)) {
-      this.#fail(unsent, 'text_too_long', 'it is too long for the server', false);
+      this.#fail(unsent, { code: 'text_too_long', message: 'it is too long for the server' });
     }
+  }
+
+  /** Tells the other members something; nobody hears it later. @param {string} event @param {unknown} data */
+  signal(event, data) {
+    if (this.#isIn) this.#emit('send', { type: 'signal', room: this.name, event, data });
+  }
+
+  /** Asks for a part of the history, as soon as we are in. @param {Page} page */
+  read(page) {
+    this.#pages.queue(page);
+    this.#turn();
   }
 
   get username() {
@@ -172,7 +199,7 @@ export class Membership {
   }
 
   leave() {
-    this.#giveUp('left', 'the room was left');
+    this.#giveUp({ code: 'left', message: 'the room was left' });
     if (this.phase === 'joining' || this.#isIn) this.#sendLeave();
     else if (this.phase === 'out') this.phase = 'ended';
   }
@@ -181,12 +208,13 @@ export class Membership {
   end(error) {
     this.wanted = false;
     this.error = error;
+    this.#pages.end(error);
   }
 
-  /** The server will never accept us in this room. */
-  refuse(code = 'unknown', message = 'the server refused the room', right = /** @type {string | undefined} */ (undefined)) {
+  /** The server will never accept us in this room. @param {Refusal} refusal */
+  refuse(refusal) {
     this.phase = 'ended';
-    this.#giveUp(code, message, right);
+    this.#giveUp(refusal);
     this.#emit('refused', /** @type {RoomcastError} */ (this.error));
   }
 
@@ -195,7 +223,7 @@ export class Membership {
     for (let first; (first = this.unsent[0]) && now - first.at >= this.#options.maxUnsentAge; ) {
       if (first.id === this.#flying) break;
       const code = first.sent ? 'outcome_unknown' : 'too_old';
-      this.#fail(first, code, 'it could not be sent for too long', first.sent);
+      this.#fail(first, { code, message: 'it waited for too long' }, first.sent);
     }
     if (this.#isToJoin && this.#mayTry(now)) this.#join(now);
     this.#pump(now);
@@ -203,10 +231,17 @@ export class Membership {
 
   /** @param {Frame} frame @param {number} now */
   receive(frame, now) {
-    // The server does not repeat an id that it refuses; it can only be that of the message under way. But a `join` that came
-    // too late, as the server has joined us by itself, is none.
-    if (frame.type === 'ack' || (frame.type === 'error' && (frame.id || this.#flying) && frame.code !== 'already_member')) {
-      this.#answered({ id: this.#flying, ...frame }, now);
+    const isError = frame.type === 'error';
+    // The server does not repeat an id that it refuses; it can only be that of the message under way.
+    if (frame.type === 'ack' || (isError && (frame.id || frame.code === 'bad_id'))) {
+      this.#answered({ ...frame, id: frame.id ?? this.#flying }, now);
+    } else if (frame.type === 'history') {
+      this.#pages.first()?.resolve(frame);
+      this.#turn();
+    } else if (isError && this.#pages.isReading && frame.right !== 'signal' && !NO_PAGE.includes(frame.code ?? '')) {
+      // Commands are answered in their order, and no `join` was on its way when the page was asked for.
+      this.#pages.first()?.reject(errorOf(frame));
+      this.#turn();
     } else if (this.phase === 'leaving') {
       // A `left` with a reason is the server's own, which has crossed with our `leave`; `not_member` answers that then.
       if ((frame.type === 'left' && !frame.reason) || frame.code === 'not_member') this.#gone(now);
@@ -218,8 +253,11 @@ export class Membership {
         else if (isUnsure && this.#past && frame.until === frame.resumed) this.#sendLeave();
         else this.#enter(frame, now);
       }
-      if (frame.type === 'error') this.#refused(frame, now);
+      if (isError) this.#refused(frame, now);
     } else if (this.#isIn) {
+      if (frame.type === 'signal') this.#emit('emit', 'signal', frame);
+      // A signal of ours was refused. But a `join` that came too late, as the server has joined us by itself, is no mistake.
+      if (isError && frame.code !== 'already_member') this.#emit('report', errorOf(frame));
       if (frame.type === 'message') this.#message(this.#whole(frame), now);
       if (frame.type === 'reset') this.#reset(frame, now);
       if (frame.type === 'left') this.#putOut(frame, now);
@@ -237,7 +275,7 @@ export class Membership {
   /** What to ask for of the past. */
   get #past() {
     const { last } = this.#options;
-    return this.position ? { after: this.position } : last && !this.#missed ? { last } : undefined;
+    return this.position ? { after: this.#doubt ?? this.position } : last && !this.#missed ? { last } : undefined;
   }
 
   /** Joins, or waits until the server has done so by itself. @param {number} now */
@@ -297,16 +335,16 @@ export class Membership {
     // Whoever may not read what was said before has a gap after each break.
     if (frame.right === 'history' && this.position !== this.#options.after) {
       this.#missed = this.position;
-      this.position = undefined;
+      this.position = this.#doubt = undefined;
       return this.#join(now);
     }
     if (this.#given) this.#sendLeave();
-    this.refuse(frame.code, frame.message, frame.right);
+    this.refuse(frame);
   }
 
   /** @param {Frame} frame @param {number} now */
   #putOut(frame, now) {
-    if (frame.reason === 'forbidden') this.refuse(frame.reason, 'the token no longer allows this room');
+    if (frame.reason === 'forbidden') this.refuse({ code: frame.reason, message: 'the token no longer allows this room' });
     else this.#retryLater(frame, now);
   }
 
@@ -324,7 +362,8 @@ export class Membership {
     const place = at(frame);
     this.#acked.clear();
     this.phase = 'replaying';
-    this.position = place;
+    // Whoever resumes from before a doubt has had what lies between.
+    if (!this.#isPast(place)) this.position = place;
     this.#joined = frame;
     this.#replayed = frame.resumed !== undefined;
     this.#epoch = undefined;
@@ -333,6 +372,7 @@ export class Membership {
     if (this.#missed) this.#gap({ after: this.#missed, upTo: place, reason: 'forbidden' });
     this.#missed = undefined;
     if (this.#until === undefined) this.#live(now);
+    this.#turn();
   }
 
   /**
@@ -355,11 +395,18 @@ export class Membership {
     if (own) this.#kept(own, place);
     if (place && this.position) {
       const { epoch, seq } = this.position;
-      if (place.epoch === epoch && place.seq <= seq) return this.#pump(now);
+      if (this.#isPast(place)) {
+        this.#progress(place, now);
+        return this.#pump(now);
+      }
       if (place.epoch !== epoch || place.seq > seq + 1) {
         // The server promises that this never happens, but a gap must not be silent if it does.
         const upTo = { epoch: place.epoch, seq: place.seq - 1 };
         this.#gap({ after: this.position, upTo, reason: 'missed' });
+      }
+      // Whose it is, a slim message without an id does not say. Its name would tell no more: servers may write ours otherwise.
+      if (frame.id === undefined && this.unsent.some((unsent) => unsent.sent && contentOf(unsent) === contentOf(frame))) {
+        this.#doubt ??= this.position;
       }
       this.position = place;
     }
@@ -372,18 +419,26 @@ export class Membership {
   #reset(frame, now) {
     const upTo = at(frame);
     this.#acked.clear();
-    this.#gap({ after: this.position, upTo, reason: frame.reason ?? '' });
-    this.position = upTo;
+    this.#doubt = undefined;
+    // What lies before a doubt is lost only to the replay.
+    const isOld = frame.reason === 'trimmed' && this.#isPast(upTo);
+    this.#gap({ after: this.position, upTo, reason: frame.reason ?? '' }, isOld);
+    if (!isOld) this.position = upTo;
     if (upTo) this.#progress(upTo, now);
   }
 
-  /** It may have swallowed what was sent before its end. @param {Omit<Gap, 'filled'>} gap */
-  #gap(gap) {
+  /** Whether we have had what is at this place. @param {Position | undefined} place */
+  #isPast(place) {
+    return place && place.epoch === this.position?.epoch && place.seq <= this.position.seq;
+  }
+
+  /** It may have swallowed what was sent before its end. @param {Omit<Gap, 'filled'>} gap @param {boolean} [isOld] */
+  #gap(gap, isOld) {
     const { epoch = '', seq = 0 } = gap.upTo ?? {};
     for (const { id, sent, after } of this.unsent) {
       if (sent && !(after?.epoch === epoch && after.seq >= seq)) this.#inGap.add(id);
     }
-    this.#emit('emit', 'reset', { ...gap, filled: false });
+    if (!isOld) this.#emit('emit', 'reset', { ...gap, filled: false });
   }
 
   /** The stream is at this position; this may end the replay. @param {Position} place @param {number} now */
@@ -411,12 +466,13 @@ export class Membership {
 
   /** Sends the next message, if one may go out. @param {number} now */
   #pump(now) {
+    if (!this.unsent.some(({ sent }) => sent)) this.#doubt = undefined;
     while (this.phase === 'live' && !this.#flying && this.unsent.length && this.#mayTry(now)) {
       const [next, ...others] = this.unsent;
       if (next.sent && !this.#isRemembered(next, now)) {
         // Only a replay can tell whether it arrived.
         if (this.position && !this.#inGap.has(next.id)) return this.#sendLeave();
-        this.#fail(next, 'outcome_unknown', 'nobody can tell whether it was kept', true);
+        this.#fail(next, { code: 'outcome_unknown', message: 'nobody can tell whether it was kept' }, true);
         continue;
       }
       this.#again = next.sent;
@@ -426,8 +482,15 @@ export class Membership {
         this.#emit('put', fresh);
       }
       this.#flying = next.id;
-      this.#emit('send', { type: 'message', room: this.name, id: next.id, text: next.text });
+      const { id, text, event, data } = next;
+      this.#emit('send', { type: 'message', room: this.name, id, text, event, data });
     }
+  }
+
+  /** Asks for the next page of the history, if that can be done now. */
+  #turn() {
+    const wish = this.#isIn && this.#pages.ask();
+    if (wish) this.#emit('send', { type: 'history', room: this.name, ...wish });
   }
 
   /** Whether the wait is over; setting the clock back does not prolong it. @param {number} now */
@@ -457,7 +520,7 @@ export class Membership {
     } else if (PASSING.includes(frame.code ?? '') || frame.retry_after_ms) {
       if (wasFlying) this.#retryLater(frame, now);
     } else if (own) {
-      this.#fail(own, frame.code ?? 'unknown', frame.message ?? 'the server refused it', this.#again, frame.right);
+      this.#fail(own, frame, this.#again);
     }
     this.#pump(now);
   }
@@ -469,16 +532,16 @@ export class Membership {
     this.#emit('kept', unsent, place);
   }
 
-  /** @param {Unsent} unsent @param {string} code @param {string} message @param {boolean} maybeKept @param {string} [right] */
-  #fail(unsent, code, message, maybeKept, right) {
+  /** @param {Unsent} unsent @param {Refusal} refusal @param {boolean} [maybeKept] */
+  #fail(unsent, refusal, maybeKept) {
     this.#remove(unsent);
-    this.#emit('failed', unsent, new RoomcastError(code, message, maybeKept, right));
+    this.#emit('failed', unsent, errorOf(refusal, maybeKept));
   }
 
-  /** Ends the room for good. @param {string} code @param {string} message @param {string} [right] */
-  #giveUp(code, message, right) {
-    this.end(new RoomcastError(code, message, false, right));
-    for (const unsent of this.unsent) this.#fail(unsent, code, message, unsent.sent, right);
+  /** Ends the room for good. @param {Refusal} refusal */
+  #giveUp(refusal) {
+    this.end(errorOf(refusal));
+    for (const unsent of this.unsent) this.#fail(unsent, refusal, unsent.sent);
   }
 
   /** @param {Unsent} unsent */
@@ -499,7 +562,17 @@ function at({ epoch, seq }) {
   return epoch !== undefined && seq !== undefined ? { epoch, seq } : undefined;
 }
 
-/** Bytes of a text in UTF-8. @param {string} text */
-export function lengthOf(text) {
-  return new TextEncoder().encode(text).length;
+/** What a refusal says. @param {Refusal} refusal @param {boolean} [maybeKept] */
+export function errorOf({ code = 'unknown', message = 'the server refused it', right }, maybeKept) {
+  return new RoomcastError(code, message, maybeKept, right);
+}
+
+/** What is said, in a form in which it can be compared. @param {Content} content */
+function contentOf({ text, data, event }) {
+  return JSON.stringify([text, data, event]);
+}
+
+/** Bytes of what is said, in UTF-8. @param {Content} content */
+export function sizeOf({ text = '', data = '', event = '' }) {
+  return new TextEncoder().encode(text + (data && JSON.stringify(data)) + event).length;
 }

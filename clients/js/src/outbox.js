@@ -1,6 +1,6 @@
-/** @import { ConnectOptions, Position, Unsent } from '../roomcast.d.ts' */
+/** @import { ConnectOptions, Content, Position, Unsent } from '../roomcast.d.ts' */
 import { RoomcastError } from './error.js';
-import { lengthOf } from './membership.js';
+import { sizeOf } from './membership.js';
 
 /**
  * A `send` that is not settled; for those from before a reload nobody waits.
@@ -18,7 +18,7 @@ export class Outbox {
   #report;
   /** By id. @type {Map<string, Pending>} */
   #pending = new Map();
-  /** Bytes of text in them. */
+  /** Bytes of what they say. */
   #bytes = 0;
   /** Messages from before a reload whose rooms have not been joined yet. @type {Unsent[]} */
   #restored = [];
@@ -43,13 +43,13 @@ export class Outbox {
     const isOfRoom = (/** @type {Unsent} */ unsent) => unsent.room === room && unsent.username === username;
     const unsent = this.#restored.filter(isOfRoom);
     this.#restored = this.#restored.filter((unsent) => !isOfRoom(unsent));
-    for (const { id, text } of unsent) this.#remember(id, { bytes: lengthOf(text) });
+    for (const each of unsent) this.#remember(each.id, { bytes: sizeOf(each) });
     return unsent;
   }
 
-  /** Adds a message, and returns the promise of its `send`. @param {string} id @param {string} text */
-  take(id, text) {
-    const bytes = lengthOf(text);
+  /** Adds a message, and returns the promise of its `send`. @param {string} id @param {Content} content */
+  take(id, content) {
+    const bytes = sizeOf(content);
     const { maxUnsent, maxUnsentBytes } = this.#options;
     if (this.#pending.size >= maxUnsent || this.#bytes + bytes > maxUnsentBytes) {
       throw new RoomcastError('queue_full', 'too much is unsent');

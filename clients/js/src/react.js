@@ -1,18 +1,18 @@
-/** @import { Chat } from '../roomcast.d.ts' */
+/** @import { Chat, Room } from '../roomcast.d.ts' */
 /** @import { UsedRoom, UseRoomOptions } from '../react.d.ts' */
-import { useCallback, useSyncExternalStore } from 'react';
+import { useCallback, useMemo, useSyncExternalStore } from 'react';
 
 /** What components in the same room share. @type {WeakMap<Chat, Map<string, Shared>>} */
 const all = new WeakMap();
 
-/** The view before a component is mounted. @type {Omit<UsedRoom, 'send'>} */
+/** The view before a component is mounted. @type {Omit<UsedRoom, 'send' | 'signal' | 'history' | 'onSignal'>} */
 const NOTHING = { messages: [], gaps: [], unsent: [], state: { name: 'joining' } };
 
 /** A room as React reads it: what a component sees is replaced, never changed. */
 class Shared {
   seen = NOTHING;
   #listeners = new Set();
-  /** Missing if the client is closed. @type {import('../roomcast.d.ts').Room | undefined} */
+  /** Missing if the client is closed. @type {Room | undefined} */
   room;
 
   /** @param {string} name @param {UseRoomOptions} options */
@@ -65,14 +65,19 @@ export function useRoom(name, options) {
     [chat, name],
   );
   const seen = useSyncExternalStore(subscribe, () => shared()?.seen ?? NOTHING, () => NOTHING);
-  const send = useCallback(
-    /** @type {UsedRoom['send']} */
-    (async (...message) => {
+  const acts = useMemo(() => {
+    const within = (/** @type {(room: Room) => any} */ act) => {
       const room = shared()?.room;
       if (!room) throw new Error('a component sends while it is mounted, and its client is open');
-      return room.send(...message);
-    }),
-    [chat, name],
-  );
-  return { ...seen, send };
+      return act(room);
+    };
+    /** @type {Pick<UsedRoom, 'send' | 'signal' | 'history' | 'onSignal'>} */
+    return {
+      send: async (...message) => within((room) => room.send(...message)),
+      signal: (...signal) => shared()?.room?.signal(...signal),
+      history: async (options) => within((room) => room.history(options)),
+      onSignal: (listener) => shared()?.room?.on('signal', listener) ?? (() => {}),
+    };
+  }, [chat, name]);
+  return { ...seen, ...acts };
 }

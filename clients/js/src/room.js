@@ -22,8 +22,9 @@ export class Room {
 
   /** The position of the last event that was delivered. @type {Position | undefined} */
   position;
-  /** @type {PublicRoom['send']} */
   send;
+  signal;
+  history;
   leave;
 
   #membership;
@@ -39,15 +40,15 @@ export class Room {
   /**
    * @param {Membership} membership
    * @param {JoinOptions['load']} load
-   * @param {PublicRoom['send']} send
-   * @param {() => void} leave
-   * @param {(error: unknown) => void} report
+   * @param {Pick<PublicRoom, 'send' | 'signal' | 'history' | 'leave'> & { report: (error: unknown) => void }} acts
    */
-  constructor(membership, load, send, leave, report) {
+  constructor(membership, load, { send, signal, history, leave, report }) {
     this.#membership = membership;
     this.position = membership.position;
     this.#load = load;
     this.send = send;
+    this.signal = signal;
+    this.history = history;
     this.leave = leave;
     this.#report = report;
     this.#emitter = new Emitter(report);
@@ -91,7 +92,8 @@ export class Room {
   /** Something happened in the room. @param {string} type @param {any} event */
   deliver(type, event = undefined) {
     if (!this.#membership.wanted) return;
-    if (this.#held) {
+    // Nobody wants a signal that is late.
+    if (this.#held && type !== 'signal') {
       this.#held.push([type, event]);
       if (this.#held.length > BEHIND) this.#loading?.abort(new Error(LATE));
     } else if (type === 'reset' && this.#load) {

@@ -18,8 +18,8 @@ const ENVIRONMENT = {
 
 /** @type {typeof import('../roomcast.d.ts').connect} */
 export function connect(url, options = {}) {
-  const { WebSocket = globalThis.WebSocket } = options;
-  if (!WebSocket) throw new TypeError('no WebSocket here: give a class as `WebSocket`');
+  const { WebSocket = globalThis.WebSocket, transports } = options;
+  if (!WebSocket && transports?.includes('websocket') !== false) throw new TypeError('no WebSocket here: give a class as `WebSocket`');
   return new Client(addressOf(url), { ...options, WebSocket }, ENVIRONMENT);
 }
 

@@ -94,6 +94,16 @@ test('a silent server is asked after 20 s, and given up 10 s later', () => {
   assert.equal(connection.state.name, 'waiting');
 });
 
+test('a stream, which shows by itself that it lives, is asked later', () => {
+  const connection = begun();
+  connection.opened(0, 40 * SECOND);
+  assert.deepEqual(pass(connection, 0, 49 * SECOND), [[40, 'ping']]);
+  assert.equal(connection.wake(50 * SECOND), 'drop');
+  pass(connection, 50 * SECOND, 60 * SECOND);
+  connection.opened(60 * SECOND);
+  assert.deepEqual(pass(connection, 60 * SECOND, 81 * SECOND), [[80, 'ping']]);
+});
+
 test('whoever answers, or says anything, is not given up', () => {
   const connection = begun();
   connection.opened(0);

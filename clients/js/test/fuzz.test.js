@@ -49,7 +49,7 @@ class User {
       return `token-${tokens++}`;
     };
     const who = this.isKeyed ? { getToken } : { username: 'ann' };
-    this.client = new Client('ws://model', { WebSocket: this.model.WebSocket, ...who, store }, environment);
+    this.client = new Client('ws://model', { WebSocket: this.model.WebSocket, transports: ['websocket'], ...who, store }, environment);
     this.client.on('error', (error) => assert.fail(error));
     this.enter();
   }
@@ -107,6 +107,7 @@ async function run(seed) {
   const kind = ['full', 'full', 'short', 'full', 'lost', 'none'][seed % 6];
   if (kind === 'short') model.historyLength = 8;
   if (kind === 'none') model.historyLength = 0;
+  model.isSlim = seed % 4 > 0;
   for (let n = 0; n < 5; n++) model.publish('lobby', 'bob', 'before');
   // For some the token says who they are, and the server joins the room by itself.
   const isKeyed = seed % 5 > 2;

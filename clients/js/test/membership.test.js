@@ -2,34 +2,10 @@
 import assert from 'node:assert/strict';
 import { mock, test } from 'node:test';
 import { Client } from '../src/client.js';
-import { Membership } from '../src/membership.js';
+import { begun, joined, message, place, refusal, unsent } from './support/membership.js';
 import { settle, sockets } from './support/socket.js';
 
 const MINUTE = 60_000;
-
-/** A membership that has just been connected, with what it wants done. */
-function begun({ restored = [], given = new Map(), ...options } = {}) {
-  const effects = [];
-  const membership = new Membership('lobby', {
-    given,
-    username: 'ann',
-    dedupWindow: 5 * MINUTE,
-    maxUnsentAge: 60 * MINUTE,
-    random: () => 0,
-    effect: (effect) => effects.push(effect),
-    ...options,
-  });
-  membership.restore(restored);
-  membership.connected(0);
-  const sent = () => effects.filter(([what]) => what === 'send').map(([, frame]) => frame);
-  return { membership, effects, sent };
-}
-
-const place = (seq) => ({ epoch: 'e', seq });
-const joined = (seq, more) => ({ type: 'joined', room: 'lobby', ...place(seq), ...more });
-const message = (seq, id) => ({ type: 'message', room: 'lobby', username: 'ann', text: 'x', ...place(seq), id });
-const unsent = (id, more) => ({ id, room: 'lobby', username: 'ann', text: id, at: 0, sent: false, ...more });
-const refusal = (id, code, more) => ({ type: 'error', room: 'lobby', id, code, message: code, ...more });
 
 test('what may have been kept is not sent again after the window before a replay has shown that it is not there', () => {
   for (const isKept of [false, true]) {

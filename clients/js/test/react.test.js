@@ -82,6 +82,18 @@ test('components in one room share it, and the last one ends it', async (t) => {
   await until(() => views.every(({ seen }) => seen.now.messages.length === 1), 'both hear it');
   assert.equal(views[0].seen.now.messages, views[1].seen.now.messages);
   assert.equal(views[0].seen.now.unsent, views[1].seen.now.unsent);
+  const signals = [];
+  const bob = connect(server.url, { username: 'bob', WebSocket: recording().WebSocket });
+  t.after(() => bob.close());
+  const room = bob.join('lobby');
+  const off = views[0].seen.now.onSignal(({ username, event, data }) => signals.push([username, event, data]));
+  room.on('signal', ({ username, event }) => room.signal('answer', `${username} ${event}`));
+  await until(() => room.state.name === 'joined', 'bob is in');
+  views[1].seen.now.signal('typing');
+  await until(() => signals.length, 'the answer');
+  assert.deepEqual(signals, [['bob', 'answer', 'ann typing']]);
+  assert.deepEqual((await views[1].seen.now.history()).messages.map(({ text }) => text), ['hello']);
+  off();
   views[0].root.unmount();
   await views[1].seen.now.send('still here');
   assert.equal(sent.filter(({ type }) => type === 'leave').length, 0);

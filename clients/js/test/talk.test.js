@@ -22,6 +22,46 @@ test('says something, and hears it with its position', async (t) => {
   assert.deepEqual(room.unsent, []);
 });
 
+test('data and events come as they were sent, signals reach the others, and history pages back', async (t) => {
+  const server = await Server.start(t);
+  const ann = client(t, server).join('lobby');
+  const bob = client(t, server, { username: 'bob' }).join('lobby');
+  const heard = [];
+  const signals = [];
+  bob.on('message', ({ text, data, event }) => heard.push({ text, data, event }));
+  for (const [name, room] of Object.entries({ ann, bob })) {
+    room.on('signal', ({ username, event, data }) => signals.push([name, username, event, data]));
+  }
+  await Promise.all([joined(ann), joined(bob)]);
+  const said = [
+    { text: 'both', data: { order: 17, '2': [null, -0.5e-7] }, event: 'order.paid' },
+    { text: undefined, data: false, event: undefined },
+    { text: '', data: undefined, event: 'empty' },
+  ];
+  for (const each of said) await ann.send(each);
+  ann.signal('cursor', { x: 1 });
+  ann.signal('typing');
+  await until(() => signals.length === 2 && heard.length === 3, 'all of it');
+  assert.deepEqual(heard, said);
+  assert.deepEqual(signals, [['bob', 'ann', 'cursor', { x: 1 }], ['bob', 'ann', 'typing', undefined]]);
+  let deep = 1;
+  for (let level = 0; level < 200; level++) {
+    deep = [deep];
+    // Up to where the server cannot read it at all.
+    if (level > 63 && level % 9 === 0) await assert.rejects(ann.send({ data: deep }), { code: 'bad_field', maybeKept: false });
+  }
+  await assert.rejects(ann.send({ event: 'nothing' }), { code: 'missing_field', maybeKept: false });
+
+  // Another client's, as nobody has told this one the epoch of the room yet.
+  const cleo = client(t, server, { username: 'cleo' }).join('lobby');
+  const last = await cleo.history({ limit: 2 });
+  assert.deepEqual([last.messages.map(({ seq, data }) => [seq, data]), last.hasMore], [[[2, false], [3, undefined]], true]);
+  const first = await cleo.history({ before: last.messages[0] });
+  assert.deepEqual([first.messages.map(({ text }) => text), first.hasMore], [['both'], false]);
+  assert.equal(first.messages[0].epoch, cleo.position.epoch);
+  await assert.rejects(cleo.history({ limit: -1 }), { code: 'bad_field' });
+});
+
 test('a room is joined when its history is in', async (t) => {
   const server = await Server.start(t);
   const ann = client(t, server).join('lobby');

@@ -15,7 +15,7 @@ const room = chat.join('lobby', { last: 50, load: async ({ upTo }) => (upTo ? []
 const position: Promise<Position | undefined> = room.send('hello', { signal: abort.signal });
 const off: () => void = room.on('message', ({ text, seq }) => [text?.length, seq?.toFixed()], { signal: abort.signal });
 room.on('reset', ({ after, upTo, filled }) => [after?.seq, upTo?.epoch, filled === true]);
-room.on('failed', ({ unsent, error }) => [unsent.text, error.code, error.maybeKept, error.right]);
+room.on('failed', ({ unsent, error }) => [unsent.text, unsent.data, error.code, error.maybeKept, error.right]);
 chat.on('authenticated', ({ username, expiresMs, rooms }) => [username.length, expiresMs?.toFixed(), ...rooms]);
 chat.on('state', (state) => {
   if (state.name === 'waiting') return state.until?.toFixed();
@@ -29,11 +29,15 @@ const isOurs = (error: unknown) => error instanceof RoomcastError && error.code;
 
 // @ts-expect-error there is no such event
 room.on('massage', () => {});
-// @ts-expect-error a message is a text
-room.send({ text: 'hello' });
+room.send({ event: 'order.paid', data: { order: 17 } });
+room.signal('typing');
+room.on('signal', ({ username, event, data }) => [username.length, event, data]);
+const earlier = async (oldest: Message) => (await room.history({ before: oldest, limit: 20 })).messages.length;
+// @ts-expect-error a text is a string
+room.send({ text: 1 });
 // @ts-expect-error a name is a string
 connect('/ws', { username: 1 });
 // @ts-expect-error the hook needs a client
 useRoom('lobby', {});
 
-export { all, isOurs, off, position, view };
+export { all, earlier, isOurs, off, position, view };

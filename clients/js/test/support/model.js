@@ -21,6 +21,8 @@ export class Model {
   accepts = true;
   /** What becomes of the next publishes: `kept`, `refused` or `unclear`. */
   mood = () => 'kept';
+  /** Whether it leaves out of live messages what a client of `roomcast.v1` knows or does not need. */
+  isSlim = false;
   /** How many messages a room keeps; with 0 it numbers none. */
   historyLength = Infinity;
   /** Rooms that it joins for whoever shows a token. */
@@ -42,8 +44,8 @@ export class Model {
     return this.rooms.get(name);
   }
 
-  /** Numbers a message, or finds it by its id. */
-  publish(name, username, text, id) {
+  /** Numbers a message, or finds it by its id. What becomes of it is known to its sender's connection, if to any. */
+  publish(name, username, text, id, sender) {
     const room = this.room(name);
     if (!this.historyLength) {
       const message = { ts: this.now(), originServer: 'model', type: 'message', room: name, username, text, id };
@@ -58,7 +60,9 @@ export class Model {
     const message = { epoch: room.epoch, seq, ts: this.now(), originServer: 'model', type: 'message', room: name, username, text, ...(id && { id }) };
     room.log.push(message);
     if (id) room.ids.set(key, { seq, at: this.now() });
-    for (const connection of this.connections) if (connection.names.has(name)) connection.say(message);
+    for (const connection of this.connections) {
+      if (connection.names.has(name)) connection.say(this.isSlim ? slim(message, connection === sender) : message);
+    }
     return { epoch: room.epoch, seq };
   }
 
@@ -74,6 +78,10 @@ export class Model {
   kept(name) {
     return this.room(name).log.slice(-this.historyLength);
   }
+}
+
+function slim({ epoch, originServer, id, ...message }, isOwn) {
+  return isOwn ? { ...message, id } : message;
 }
 
 class Connection {
@@ -111,7 +119,7 @@ class Connection {
   }
 
   close() {
-    this.lose({});
+    if (this.state !== 'closed') this.lose({});
   }
 
   open() {
@@ -180,7 +188,8 @@ class Connection {
       if (!this.names.has(name)) return refuse('not_member');
       const mood = this.model.mood();
       if (mood === 'refused') return refuse('unavailable');
-      const place = this.model.publish(name, this.names.get(name), text, id);
+      // A publish whose outcome is unclear comes as anybody's.
+      const place = this.model.publish(name, this.names.get(name), text, id, mood === 'kept' ? this : undefined);
       if (mood === 'unclear') return refuse('unavailable');
       this.say({ type: 'ack', id, room: name, ...place });
     }
