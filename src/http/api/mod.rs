@@ -4,6 +4,7 @@
 
 mod body;
 mod caller;
+mod document;
 mod events;
 mod lists;
 mod moderate;
@@ -25,18 +26,13 @@ use axum::{
     routing::get,
 };
 use tracing::Span;
-use utoipa::{
-    Modify, OpenApi,
-    openapi::{
-        self, ObjectBuilder, RefOr, Type,
-        security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
-    },
-};
+use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
+use self::document::{Document, with_names};
 use super::{App, cors, problem::Problem};
-use crate::{access::ApiKeys, protocol::Limits, telemetry::trace};
+use crate::{access::ApiKeys, telemetry::trace};
 
 /// Largest body of a call.
 const LARGEST: usize = 1 << 20;
@@ -53,27 +49,6 @@ pub(super) struct Api {
     keys: Option<Arc<ApiKeys>>,
     /// How long a revocation is kept; for ever without this.
     revocations_last: Option<Duration>,
-}
-
-/// What the OpenAPI document says beside the calls.
-#[derive(OpenApi)]
-#[openapi(
-    info(title = "roomcast", description = "For back ends, and for clients without a WebSocket."),
-    modifiers(&Secured),
-    security(("bearer" = [])),
-)]
-struct Document;
-
-struct Secured;
-
-impl Modify for Secured {
-    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
-        let bearer = HttpBuilder::new()
-            .scheme(HttpAuthScheme::Bearer)
-            .description(Some("A key of the API, or a client's token."));
-        let components = document.components.get_or_insert_default();
-        components.add_security_scheme("bearer", SecurityScheme::Http(bearer.build()));
-    }
 }
 
 impl Api {
@@ -141,25 +116,6 @@ fn page() -> Router {
 async fn bounded(mut response: Response) -> Response {
     response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
     response
-}
-
-/// Says of each room in a path what it may have in it.
-fn with_names(mut document: openapi::OpenApi, limits: &Limits) -> openapi::OpenApi {
-    let operations = document
-        .paths
-        .paths
-        .values_mut()
-        .flat_map(|path| [&mut path.get, &mut path.put, &mut path.post, &mut path.delete].into_iter().flatten());
-    for parameter in operations.flat_map(|operation| operation.parameters.iter_mut().flatten()) {
-        let RefOr::T(parameter) = parameter else { continue };
-        if parameter.name == "room" {
-            let schema =
-                ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[A-Za-z0-9._:~-][A-Za-z0-9._:~@-]*$"));
-            let schema = schema.min_length(Some(1)).max_length(Some(limits.room));
-            parameter.schema = Some(schema.build().into());
-        }
-    }
-    document
 }
 
 /// Where the span of a call is found once its caller is known.

@@ -1,7 +1,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::{extract::State, http::StatusCode};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Error};
 
 use super::{
     super::problem::Problem,
@@ -24,6 +24,7 @@ const SLOWEST: u64 = 86_400;
 /// The body of a measure that lasts.
 #[derive(Deserialize)]
 struct For {
+    #[serde(default, deserialize_with = "whole")]
     seconds: Option<u64>,
 }
 
@@ -141,6 +142,7 @@ pub(super) async fn revoke(State(api): State<Api>, caller: Caller, body: Body) -
     struct Which {
         jti: Option<String>,
         user: Option<String>,
+        #[serde(default, deserialize_with = "whole")]
         issued_before: Option<u64>,
     }
     caller.demand_key()?;
@@ -171,6 +173,14 @@ pub(super) async fn revoke(State(api): State<Api>, caller: Caller, body: Body) -
     };
     tracing::info!(by = caller.name(), kind, held = done.is_ok(), "revoked");
     done.map(|()| StatusCode::NO_CONTENT).map_err(|_| away())
+}
+
+/// Reads a number that is whole, as `60` and `60.0` are.
+fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let Some(number) = Option::<serde_json::Number>::deserialize(deserializer)? else { return Ok(None) };
+    let whole = |number: f64| (number.fract() == 0.0 && (0.0..1e15).contains(&number)).then_some(number as u64);
+    let read = number.as_u64().or_else(|| number.as_f64().and_then(whole));
+    read.map(Some).ok_or_else(|| D::Error::custom(format!("{number} is no whole number from 0 on")))
 }
 
 fn time(body: &Body) -> Result<Option<Duration>, Problem> {

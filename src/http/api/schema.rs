@@ -238,15 +238,19 @@ pub(super) struct Kick {
 }
 
 /// Which tokens are revoked: one of these.
-#[derive(Debug, ToSchema)]
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
 #[allow(dead_code, reason = "it only describes what is read")]
-pub(super) struct Revocation {
+pub(super) enum Revocation {
     /// The token with this `jti`.
-    jti: Option<String>,
+    Token {
+        #[schema(min_length = 1)]
+        jti: String,
+    },
     /// All of this user that were issued until now.
-    user: Option<String>,
+    User { user: String },
     /// All that were issued before this time, in seconds since 1970.
-    issued_before: Option<u64>,
+    IssuedBefore { issued_before: u64 },
 }
 
 /// Why a call failed: `application/problem+json` (RFC 9457).
