@@ -53,13 +53,15 @@ use crate::{
 const RETRY_AFTER: &str = "1";
 
 /// What browsers get at `/` from a server without the page.
-const TEXT: &str = "roomcast\n\n/ws       WebSocket: rooms and messages\n";
+const TEXT: &str =
+    "roomcast\n\n/ws       WebSocket: rooms and messages\n/v1       the same by plain HTTP: docs/api.md\n";
 
 /// The same on the address that also has the probes.
 const TEXT_WITH_PROBES: &str = "\
 roomcast
 
 /ws       WebSocket: rooms and messages
+/v1       the same by plain HTTP: docs/api.md
 /healthz  is the process alone
 /readyz   can it do its job now, and if not, why
 /metrics  Prometheus

@@ -70,6 +70,8 @@ pub struct StreamArrival {
     pub username: Option<Username>,
     /// The rooms, and what it wants of what was said.
     pub rooms: Vec<(RoomId, History)>,
+    /// What is wrong with other rooms that it wanted.
+    pub refused: Vec<Rejection>,
     /// Whether the ids of events name the rooms.
     pub names_rooms: bool,
     /// From where it comes, if limits by address apply to it.
@@ -132,7 +134,7 @@ impl Context {
         self: Arc<Self>,
         arrival: StreamArrival,
     ) -> Result<(impl Future<Output = ()> + Send + use<>, EventBody), Rejection> {
-        let StreamArrival { pass, username, rooms, names_rooms, source, seat } = arrival;
+        let StreamArrival { pass, username, rooms, refused, names_rooms, source, seat } = arrival;
         let allowance = self.allowance(Some(&pass), seat).map_err(|why| self.refusal(&why).1)?;
         self.metrics.connections.inc();
         let places = rooms.iter().map(|(room, history)| match history {
@@ -143,7 +145,10 @@ impl Context {
         let lines = EventLines::new(places.collect(), names_rooms, greeting);
         let (sending, receiving) = pipe();
         let outbox = Arc::new(EventOutbox::new(sending, lines, self.options.bounds.clone()));
-        let guest = Guest::new(self, outbox.clone(), Some(pass), source, allowance);
+        let mut guest = Guest::new(self, outbox.clone(), Some(pass), source, allowance);
+        // What greets the client goes out with the first event, once it is sure that there is one.
+        guest.answers.clear();
+        refused.into_iter().for_each(|why| guest.refuse(why));
         let (stream, body) = EventStream::new(guest, outbox, receiving, username, rooms);
         Ok((stream.run(), body))
     }

@@ -39,14 +39,12 @@ impl EventStream {
     /// The stream of this client, whose recipient is `outbox`, and its body. It joins these rooms, and in each gets what
     /// it asks for of what was said.
     pub(super) fn new(
-        mut guest: Guest,
+        guest: Guest,
         outbox: Arc<EventOutbox>,
         pipe: PipeReceiving,
         username: Option<Username>,
         rooms: Vec<(RoomId, History)>,
     ) -> (Self, EventBody) {
-        // What greets the client goes out with the first event, once it is sure that there is one.
-        guest.answers.clear();
         let (refusal, refused) = oneshot::channel();
         let body = EventBody { lines: pipe.peekable(), refusal: refused };
         let heartbeat = heartbeat(guest.context.options.ping_interval);

@@ -83,6 +83,8 @@ fn bad(message: String) -> Rejection {
 #[derive(Debug, PartialEq, Eq)]
 struct Wanted {
     rooms: Vec<(RoomId, History)>,
+    /// What is wrong with rooms that cannot be among them.
+    refused: Vec<Rejection>,
     names_rooms: bool,
     username: Option<Username>,
 }
@@ -99,15 +101,17 @@ impl Wanted {
             |name: &'static str| query.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str());
         let names_rooms = room.is_none();
         let mut rooms: Vec<RoomId> = room.into_iter().collect();
+        let mut refused = Vec::new();
         for name in all("room").filter(|_| names_rooms) {
-            let room = RoomId::parse(name, limits.room);
-            let room = room.map_err(|why| Rejection::new(ErrorCode::BadRoom, format!("`room` {why}")))?;
-            if !rooms.contains(&room) {
-                rooms.push(room);
+            match RoomId::parse(name, limits.room) {
+                Ok(room) if rooms.contains(&room) => {}
+                Ok(room) => rooms.push(room),
+                Err(why) => refused.push(Rejection::new(ErrorCode::BadRoom, format!("`room` {why}: {name:.64?}"))),
             }
         }
         if rooms.is_empty() {
-            return Err(Rejection::new(ErrorCode::MissingField, "`room` is missing: write ?room=a&room=b"));
+            let missing = || Rejection::new(ErrorCode::MissingField, "`room` is missing: write ?room=a&room=b");
+            return Err(refused.pop().unwrap_or_else(missing));
         }
         let username = all("username").next().map(|name| Username::parse(name, limits.username)).transpose();
         let username = username.map_err(|why| Rejection::new(ErrorCode::BadUsername, format!("`username` {why}")))?;
@@ -122,7 +126,7 @@ impl Wanted {
             place.map_or(last, |(_, position)| History::After(*position))
         };
         let rooms = rooms.into_iter().map(|room| (room.clone(), history(&room))).collect();
-        Ok(Self { rooms, names_rooms, username })
+        Ok(Self { rooms, refused, names_rooms, username })
     }
 }
 
@@ -138,12 +142,12 @@ fn places(id: &str, names_rooms: bool) -> Option<Vec<(Option<&str>, Position)>> 
 
 impl Api {
     async fn stream(&self, caller: &Caller, wanted: Wanted, plain: &PlainPlace) -> Result<Response, Problem> {
-        let Wanted { rooms, names_rooms, username } = wanted;
+        let Wanted { rooms, refused, names_rooms, username } = wanted;
         let names: Vec<RoomId> = rooms.iter().map(|(room, _)| room.clone()).collect();
         let (pass, username) = caller.listener(username, &names)?;
         let (place, seat) = self.app.let_in(caller.source)?;
         let username = Some(username);
-        let arrival = StreamArrival { pass, username, rooms, names_rooms, source: caller.source, seat };
+        let arrival = StreamArrival { pass, username, rooms, refused, names_rooms, source: caller.source, seat };
         let (stream, mut body) = self.app.context.clone().stream(arrival)?;
         let place = place.of_stream(&self.app.metrics.event_streams);
         self.app.sessions.spawn(async move {
@@ -199,6 +203,12 @@ mod tests {
         let expected = [("b".into(), after(8)), ("a".into(), after(7)), ("c".into(), History::Last(5))];
         assert_eq!(histories(read(None, &three, Some(named))), expected);
         assert_eq!(histories(read(Some("a"), &[("last", "5")], Some(""))), [("a".into(), History::Last(5))]);
+    }
+
+    #[test]
+    fn a_room_that_nobody_can_have_spoils_no_other() {
+        let wanted = read(None, &[("room", "a b"), ("room", "a")], None).unwrap();
+        assert_eq!((wanted.rooms.len(), wanted.refused[0].code), (1, ErrorCode::BadRoom));
     }
 
     #[test]
