@@ -11,6 +11,7 @@ use std::{
 };
 
 use tokio::{
+    net::TcpStream,
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, timeout_at},
 };
@@ -75,7 +76,7 @@ impl PlainPlaces {
         };
         let gone = CancellationToken::new();
         let turn = self.queue().enter(Instant::now(), gone.clone());
-        let held = Mutex::new(Held { turn, permit: Some(permit) });
+        let held = Mutex::new(Held { turn, permit: Some(permit), bound: None });
         Arc::new(PlainPlace { places: self.clone(), held, requests: AtomicU64::new(0), gone })
     }
 
@@ -98,6 +99,23 @@ struct Held {
     turn: u64,
     /// `None` once the place was given up.
     permit: Option<OwnedSemaphorePermit>,
+    /// What is to be done with the connection then, once.
+    bound: Option<Bound>,
+}
+
+/// Something to do with a connection.
+pub(super) struct Bound(Box<dyn FnOnce(&TcpStream) + Send>);
+
+impl std::fmt::Debug for Bound {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bound").finish_non_exhaustive()
+    }
+}
+
+impl Bound {
+    pub(super) fn apply(self, connection: &TcpStream) {
+        self.0(connection);
+    }
 }
 
 impl PlainPlace {
@@ -114,16 +132,22 @@ impl PlainPlace {
     }
 
     /// The connection carries an answer that has no end, and has a client's place for it. From now on this one is free for
-    /// others, and nobody displaces the connection.
-    pub(super) fn give_up(&self) {
+    /// others, and nobody displaces the connection; `bound` is done with it.
+    pub(super) fn give_up(&self, bound: impl FnOnce(&TcpStream) + Send + 'static) {
         let mut held = self.held();
         held.permit = None;
+        held.bound = Some(Bound(Box::new(bound)));
         self.places.queue().leave(held.turn);
     }
 
     /// Whether [`give_up`](Self::give_up) was called.
     pub(super) fn is_given_up(&self) -> bool {
         self.held().permit.is_none()
+    }
+
+    /// What is to be done with the connection, if that was not asked before.
+    pub(super) fn take_bound(&self) -> Option<Bound> {
+        self.held().bound.take()
     }
 
     /// Cancelled when the connection must close at once, because another one needs the place.
@@ -250,7 +274,7 @@ mod tests {
         let third = places.take().await;
         assert_eq!(displaced.get(), 1);
         // One that carries an answer without an end needs no place, and is displaced by nobody.
-        third.give_up();
+        third.give_up(|_| ());
         let fourth = places.take().await;
         assert!(third.is_given_up() && !third.gone().is_cancelled());
         drop((fresh, third, fourth));

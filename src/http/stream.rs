@@ -98,6 +98,13 @@ impl Stream {
         self.reading.poll_over(context)
     }
 
+    /// Bounds the connection once it carries an answer without an end.
+    fn bound(&mut self) {
+        if let Some(bound) = self.place.take_bound() {
+            bound.apply(&self.tcp());
+        }
+    }
+
     /// The same for the result of a write.
     fn watch<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
@@ -157,6 +164,7 @@ impl AsyncRead for Stream {
 
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.bound();
         let written = self.tcp().poll_write(context, bytes);
         self.watch(context, written)
     }
@@ -166,6 +174,7 @@ impl AsyncWrite for Stream {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.bound();
         let written = self.tcp().poll_write_vectored(context, slices);
         self.watch(context, written)
     }

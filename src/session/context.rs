@@ -153,6 +153,12 @@ impl Context {
         Ok((stream.run(), body))
     }
 
+    /// Bounds the connection below a stream of events: what the system holds for it, and how long its client may be gone before
+    /// that is noticed.
+    pub fn bound(&self, connection: &TcpStream) {
+        self.options.buffers.bound_for(connection, 2 * self.options.ping_interval);
+    }
+
     /// What a connection may do with this pass that has this place among those from its address.
     fn allowance(&self, pass: Option<&Pass>, seat: Option<Seat>) -> Result<Allowance, Refused> {
         let user = pass.and_then(|pass| pass.user.as_ref());

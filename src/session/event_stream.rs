@@ -64,11 +64,12 @@ impl EventStream {
         self.guest.keep_to_sanctions()?;
         loop {
             while !self.guest.is_busy()
+                && !self.guest.is_slowed()
                 && let Some((room, history)) = self.entries.pop_front()
             {
                 self.guest.enter(room, self.username.clone(), history)?;
             }
-            if !self.guest.is_busy() && !self.guest.session.is_in_a_room() {
+            if self.entries.is_empty() && !self.guest.is_busy() && !self.guest.session.is_in_a_room() {
                 return Err(CloseCode::Normal.into());
             }
             self.guest.send_answers();

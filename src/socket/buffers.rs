@@ -1,4 +1,6 @@
-use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_send_buffer_size};
+use std::time::Duration;
+
+use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_send_buffer_size, set_tcp_user_timeout};
 use tokio::net::TcpStream;
 
 /// How much the kernel may hold of what a client sends before the server reads it. Without a bound it would grow to
@@ -23,6 +25,16 @@ impl Buffers {
         let sent = set_socket_send_buffer_size(stream, self.send);
         if let Err(error) = sent.and_then(|()| set_socket_recv_buffer_size(stream, RECEIVE)) {
             tracing::debug!(%error, "cannot bound the buffers of a connection");
+        }
+    }
+
+    /// The same for a connection from which nothing more is read: the system gives it up if the client acknowledges nothing
+    /// for so long, as nobody else would notice that it is gone.
+    pub fn bound_for(self, stream: &TcpStream, patience: Duration) {
+        self.bound(stream);
+        let patience = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
+        if let Err(error) = set_tcp_user_timeout(stream, patience) {
+            tracing::debug!(%error, "cannot bound the silence of a connection");
         }
     }
 }

@@ -157,7 +157,8 @@ impl Api {
         });
         let ended = || Rejection::new(ErrorCode::Unavailable, "the stream ended; try again");
         body.begun().await.map_err(|why| why.unwrap_or_else(ended))?;
-        plain.give_up();
+        let context = self.app.context.clone();
+        plain.give_up(move |connection| context.bound(connection));
         let headers = [
             (header::CONTENT_TYPE, "text/event-stream"),
             (header::CACHE_CONTROL, "no-store"),
