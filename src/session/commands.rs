@@ -12,10 +12,8 @@ use super::{
     context::Refused,
     guest::{Guest, millis},
     lease::Lease,
-    state::{
-        Action, Entry, banned, kicked, muted, not_joined, not_moderated, not_published, not_read, not_signalled,
-        put_out,
-    },
+    refusals::{banned, kicked, muted, not_joined, not_moderated, not_published, not_read, not_signalled, put_out},
+    state::{Action, Entry},
 };
 use crate::{
     access::{Act, Dropped, Pass, Rate},
