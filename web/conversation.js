@@ -1,7 +1,6 @@
 import { Cable } from './cable.js';
 import { element } from './dom.js';
 import { address } from './door.js';
-import { loadEarlier } from './earlier.js';
 import { Log } from './log.js';
 import { connect } from './roomcast.js';
 import { failedRow, gapRow, messageRow, messages, noteRow, unsentRow } from './rows.js';
@@ -12,6 +11,9 @@ import { identity } from './token.js';
 
 /** How many of the last messages to show at first. */
 const HISTORY = 100;
+
+/** How many earlier messages to load at a time. */
+const AT_ONCE = 100;
 
 /** Most rows for what is not kept yet. */
 const MOST_UNSENT = 50;
@@ -245,11 +247,13 @@ export class Conversation {
     load.textContent = 'Loading …';
     let text = 'Load earlier messages';
     try {
-      const { messages: found, isAll } = await loadEarlier(SERVER, this.#room, identity(this.#name), first);
+      const { messages: all, hasMore } = await this.#joined.history({ before: first, limit: AT_ONCE });
       if (signal.aborted) return;
       // Rows may have gone at the top meanwhile; then these would leave a hole.
       if (this.#log.first?.seq !== first.seq) return;
-      if (isAll) this.#oldest = found[0]?.seq ?? first.seq;
+      // The log may have begun anew, and has nothing that stands before these.
+      const found = all.filter(({ epoch }) => epoch === first.epoch);
+      if (!hasMore || found.length < all.length) this.#oldest = found[0]?.seq ?? first.seq;
       this.#log.prepend(found.map(message => Object.assign(messageRow(message, { own: this.#ids.has(message.id) }), { message })));
       this.#status.say(`${messages(found.length)} loaded`);
     } catch {

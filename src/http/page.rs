@@ -36,7 +36,7 @@ const CLIENT: File =
     File { path: "/roomcast.js", kind: JAVASCRIPT, text: include_str!("../../clients/js/dist/roomcast.js") };
 
 /// The page's files, each with a path relative to the page, so that it works behind a proxy that strips a prefix.
-const FILES: [File; 16] = [
+const FILES: [File; 15] = [
     CLIENT,
     File { path: "/page.css", kind: CSS, text: include_str!("../../web/page.css") },
     File { path: "/icon.svg", kind: SVG, text: include_str!("../../web/icon.svg") },
@@ -45,7 +45,6 @@ const FILES: [File; 16] = [
     File { path: "/conversation.js", kind: JAVASCRIPT, text: include_str!("../../web/conversation.js") },
     File { path: "/dom.js", kind: JAVASCRIPT, text: include_str!("../../web/dom.js") },
     File { path: "/door.js", kind: JAVASCRIPT, text: include_str!("../../web/door.js") },
-    File { path: "/earlier.js", kind: JAVASCRIPT, text: include_str!("../../web/earlier.js") },
     File { path: "/links.js", kind: JAVASCRIPT, text: include_str!("../../web/links.js") },
     File { path: "/log.js", kind: JAVASCRIPT, text: include_str!("../../web/log.js") },
     File { path: "/rows.js", kind: JAVASCRIPT, text: include_str!("../../web/rows.js") },
