@@ -1,7 +1,7 @@
 //! One connection, from the upgrade to the close.
 //!
 //! A pure state machine (`state.rs`) decides what a client's frames mean. What a client is told when something does not happen is in
-//! `refusals.rs`. A [`Guest`](guest::Guest) does what it says
+//! `refusals.rs`. A `Guest` does what it says
 //! (`guest.rs`, `commands.rs`). One task for each connection waits and moves bytes: of a WebSocket (`connection.rs`) or a stream
 //! of events (`event_stream.rs`). To the hub, the connection is a [`Recipient`](crate::hub::Recipient) (`recipient.rs`).
 

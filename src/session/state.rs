@@ -61,17 +61,17 @@ pub(super) enum Action<M> {
     Reply(Event),
     /// Check this token; [`Session::admit`] follows, or the end.
     Authenticate(String),
-    /// End this membership of the same room, if there is one, and join; [`Session::joined`] or [`not_joined`] follows.
+    /// End this membership of the same room, if there is one, and join; [`Session::joined`] or [`not_joined`](super::refusals::not_joined) follows.
     Join(Entry, Option<M>),
     /// End this membership, then answer with this.
     Leave(M, Event),
     /// Take this measure, in the name of this user; the answer is for when it holds.
     Moderate(Option<RoomId>, Measure, Username, Event),
-    /// Publish; the hub tells the client if that succeeds, and [`not_published`] if it does not.
+    /// Publish; the hub tells the client if that succeeds, and [`not_published`](super::refusals::not_published) if it does not.
     Publish(Channel, Draft),
-    /// Tell the other members of the room; [`not_signalled`] if that is not allowed.
+    /// Tell the other members of the room; [`not_signalled`](super::refusals::not_signalled) if that is not allowed.
     Signal(RoomId, Draft),
-    /// Answer with at most so many messages of this room before this position, or the last ones; [`not_read`] if that is
+    /// Answer with at most so many messages of this room before this position, or the last ones; [`not_read`](super::refusals::not_read) if that is
     /// not possible. The user, if it is known, must not be banned there.
     ReadBack { room: RoomId, user: Option<Username>, before: Option<Position>, limit: u64 },
 }

@@ -1,5 +1,5 @@
 //! The HTTP API, version 1: for back ends, and on the clients' address for clients that cannot have a WebSocket. There is one
-//! way in: what is said here goes through [`Hub::publish`] like what clients
+//! way in: what is said here goes through [`Hub::publish`](crate::hub::Hub::publish) like what clients
 //! say, so order, ids and acks hold for both alike.
 
 mod body;
