@@ -2,8 +2,9 @@
 
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{Client, Redis, SECRET, Server, Token, eventually, free_port, refuses_to_start};
+use crate::support::{Client, DEADLINE, Redis, SECRET, Server, Token, eventually, free_port, refuses_to_start};
 
 const SHOP: &str = "shop-key-0123456789abcdef";
 const ADMIN: &str = "admin-key-0123456789abcdef";
@@ -298,6 +299,17 @@ async fn while_redis_is_away_calls_say_when_to_try_again() {
         );
     }
     assert!(api.server.metric("roomcast_api_answers_total{status=\"5xx\"}").await >= 4.0);
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_is_not_waited_for() {
+    let server = Server::in_memory(&[]).await;
+    let mut stream = tokio::net::TcpStream::connect(server.address).await.unwrap();
+    let head = "POST /v1/rooms/a/messages HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = vec![0; 12];
+    tokio::time::timeout(DEADLINE, stream.read_exact(&mut answer)).await.expect("an answer in time").unwrap();
+    assert_eq!(String::from_utf8_lossy(&answer), "HTTP/1.1 408");
 }
 
 #[tokio::test]

@@ -1,11 +1,17 @@
+use std::time::Duration;
+
 use axum::{
     extract::{FromRequest, FromRequestParts, Path, Request},
     http::{StatusCode, header, request::Parts},
 };
 use bytes::Bytes;
+use tokio::time::timeout;
 
 use super::{super::problem::Problem, Api};
 use crate::protocol::{ErrorCode, NameError, Rejection, RoomId, Username};
+
+/// How long a body may take.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The JSON text of a request.
 #[derive(Debug)]
@@ -42,7 +48,10 @@ impl FromRequest<Api> for Body {
             let detail = "the body must be application/json";
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail));
         }
-        Bytes::from_request(request, api).await.map(Self).map_err(|rejection| match rejection.status() {
+        let read = timeout(PATIENCE, Bytes::from_request(request, api)).await.map_err(|_| {
+            Problem::new(StatusCode::REQUEST_TIMEOUT, "timeout", format!("the body did not come within {PATIENCE:?}"))
+        })?;
+        read.map(Self).map_err(|rejection| match rejection.status() {
             StatusCode::PAYLOAD_TOO_LARGE => {
                 Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "the body is larger than 1 MiB")
             }

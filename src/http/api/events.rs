@@ -118,7 +118,8 @@ impl Wanted {
         let last = all("last").next().map(|last| last.parse().map(History::Last)).transpose();
         let last = last.map_err(|_| bad("`last` must be a number".into()))?.unwrap_or(History::None);
         let id = headers.get(LAST_EVENT_ID).map(|id| id.to_str().unwrap_or("?")).or_else(|| all("after").next());
-        let places = places(id.unwrap_or_default(), names_rooms).ok_or_else(|| {
+        let id = id.unwrap_or_default();
+        let places = places(id, names_rooms).ok_or_else(|| {
             bad(format!("`after` and Last-Event-ID must be the id of an event of this stream, not {id:?}"))
         })?;
         let history = |room: &RoomId| {
