@@ -4,7 +4,7 @@ use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{Client, DEADLINE, Redis, SECRET, Server, Token, eventually, free_port, refuses_to_start};
+use crate::support::{Client, DEADLINE, Redis, SECRET, Server, Token, eventually, refuses_to_start};
 
 const SHOP: &str = "shop-key-0123456789abcdef";
 const ADMIN: &str = "admin-key-0123456789abcdef";
@@ -26,14 +26,14 @@ struct Api {
 
 impl Api {
     async fn start(redis: Option<&Redis>, name: &str, settings: &[(&str, &str)]) -> Self {
-        let (address, keys) = (format!("127.0.0.1:{}", free_port()), keys());
-        let own = [("ROOMCAST_API_LISTEN", address.as_str()), ("ROOMCAST_API_KEYS", keys.as_str())];
+        let keys = keys();
+        let own = [("ROOMCAST_API_LISTEN", "127.0.0.1:0"), ("ROOMCAST_API_KEYS", keys.as_str())];
         let settings = [&own, settings].concat();
         let server = match redis {
             Some(redis) => Server::with(redis, name, &settings).await,
             None => Server::in_memory(&settings).await,
         };
-        Self { server, base: format!("http://{address}"), client: reqwest::Client::new() }
+        Self { base: server.api_base(), server, client: reqwest::Client::new() }
     }
 
     fn request(&self, key: &str, method: Method, path: &str) -> RequestBuilder {
@@ -317,10 +317,9 @@ async fn one_key_replaces_another_without_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("keys");
     std::fs::write(&path, format!("# the shop\nold:publish:{SHOP}\n")).unwrap();
-    let address = format!("127.0.0.1:{}", free_port());
-    let settings = [("ROOMCAST_API_LISTEN", address.as_str()), ("ROOMCAST_API_KEYS_FILE", path.to_str().unwrap())];
+    let settings = [("ROOMCAST_API_LISTEN", "127.0.0.1:0"), ("ROOMCAST_API_KEYS_FILE", path.to_str().unwrap())];
     let server = Server::in_memory(&settings).await;
-    let api = Api { server, base: format!("http://{address}"), client: reqwest::Client::new() };
+    let api = Api { base: server.api_base(), server, client: reqwest::Client::new() };
     let says = async |key: &str| api.call(key, Method::POST, "/v1/rooms/a/messages", json!({"text": "x"})).await.0;
     assert_eq!((says(SHOP).await, says(ADMIN).await), (201, 401));
     std::fs::write(&path, format!("old:publish:{SHOP}\nnew:publish:{ADMIN}\n")).unwrap();

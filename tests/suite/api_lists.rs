@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Client, Redis, SECRET, Server, Token, eventually, free_port};
+use crate::support::{Client, Redis, SECRET, Server, Token, eventually};
 
 const READER: &str = "reader-key-0123456789abcdef";
 const ADMIN: &str = "admin-key-0123456789abcdef";
@@ -18,15 +18,14 @@ struct Api {
 
 impl Api {
     async fn start(redis: Option<&Redis>, name: &str, more: &[(&str, &str)]) -> Self {
-        let address = format!("127.0.0.1:{}", free_port());
         let keys = format!("reader:read:{READER},admin:admin+read:{ADMIN},team:read(team:*):{TEAM}");
-        let own = [("ROOMCAST_API_LISTEN", address.as_str()), ("ROOMCAST_API_KEYS", keys.as_str())];
+        let own = [("ROOMCAST_API_LISTEN", "127.0.0.1:0"), ("ROOMCAST_API_KEYS", keys.as_str())];
         let settings = [&own, more].concat();
         let server = match redis {
             Some(redis) => Server::with(redis, name, &settings).await,
             None => Server::in_memory(&settings).await,
         };
-        Self { server, base: format!("http://{address}") }
+        Self { base: server.api_base(), server }
     }
 
     async fn call(&self, key: &str, method: Method, path: &str, body: &Value) -> (u16, Value) {

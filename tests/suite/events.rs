@@ -196,10 +196,11 @@ async fn nobody_hears_what_no_grant_allows() {
 #[tokio::test]
 async fn what_ends_a_socket_ends_a_stream() {
     let Some(redis) = Redis::start().await else { return };
-    let (address, keys) = (format!("127.0.0.1:{}", free_port()), "admin:admin+read:admin-key-0123456789abcdef");
-    let api = [("ROOMCAST_API_LISTEN", address.as_str()), ("ROOMCAST_API_KEYS", keys)];
+    let keys = "admin:admin+read:admin-key-0123456789abcdef";
+    let api = [("ROOMCAST_API_LISTEN", "127.0.0.1:0"), ("ROOMCAST_API_KEYS", keys)];
     let one = Server::with(&redis, "one", &KEYED).await;
     let two = Server::with(&redis, "two", &[&KEYED, &api[..]].concat()).await;
+    let base = two.api_base();
     let token = |user: &str| Token::of(user, json!({"rooms": {"*": ["*"]}}));
     let listen = async |user: &str| {
         let request = get(&one, "/v1/rooms/lobby/events").bearer_auth(token(user).signed());
@@ -209,7 +210,7 @@ async fn what_ends_a_socket_ends_a_stream() {
         stream
     };
     let admin = async |method: reqwest::Method, path: &str, body: Value| {
-        let request = reqwest::Client::new().request(method, format!("http://{address}{path}"));
+        let request = reqwest::Client::new().request(method, format!("{base}{path}"));
         let request = request.bearer_auth("admin-key-0123456789abcdef").header("content-type", "application/json");
         assert_eq!(request.body(body.to_string()).send().await.unwrap().status(), 204, "{path}");
     };
@@ -238,7 +239,7 @@ async fn what_ends_a_socket_ends_a_stream() {
     assert_eq!(stream.closed().await, 4010);
 
     // A back end with a key to read listens too, under its key's name.
-    let request = reqwest::Client::new().get(format!("http://{address}/v1/rooms/lobby/events?last=1"));
+    let request = reqwest::Client::new().get(format!("{base}/v1/rooms/lobby/events?last=1"));
     let mut back_end = Events::by(request.bearer_auth("admin-key-0123456789abcdef")).await.unwrap();
     back_end.expect("joined").await;
     post(&one, "/v1/rooms/lobby/messages", Some(&token("cat")), &json!({"text": "hi"})).await;

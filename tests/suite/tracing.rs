@@ -153,14 +153,13 @@ async fn a_broadcast_and_a_failure_show_in_their_spans() {
 async fn a_call_is_the_root_of_its_messages_trace_and_a_part_of_its_back_ends() {
     let Some(redis) = Redis::start().await else { return };
     let collector = Collector::start().await;
-    let (url, address) = (collector.url(), format!("127.0.0.1:{}", free_port()));
-    let api =
-        [("ROOMCAST_API_LISTEN", address.as_str()), ("ROOMCAST_API_KEYS", "shop:publish:shop-key-0123456789abcdef")];
-    let _one = Server::with(&redis, "one", &[&settings(&url, "1", "10")[..], &api].concat()).await;
+    let url = collector.url();
+    let api = [("ROOMCAST_API_LISTEN", "127.0.0.1:0"), ("ROOMCAST_API_KEYS", "shop:publish:shop-key-0123456789abcdef")];
+    let one = Server::with(&redis, "one", &[&settings(&url, "1", "10")[..], &api].concat()).await;
     let two = Server::with(&redis, "two", &settings(&url, "0", "10")).await;
     let mut ann = two.member("lobby", "ann").await;
     let call = async |traceparent: Option<&str>, body: &str| {
-        let request = reqwest::Client::new().post(format!("http://{address}/v1/rooms/lobby/messages"));
+        let request = reqwest::Client::new().post(format!("{}/v1/rooms/lobby/messages", one.api_base()));
         let request = request.bearer_auth("shop-key-0123456789abcdef").header("content-type", "application/json");
         let request = traceparent.map_or(request.try_clone().unwrap(), |it| request.header("traceparent", it));
         request.body(body.to_owned()).send().await.unwrap().status().as_u16()

@@ -18,6 +18,8 @@ pub struct Server {
     pub address: SocketAddr,
     /// Where it answers probes; the same address, unless the settings say otherwise.
     pub probes: SocketAddr,
+    /// Where its API is, if the settings say so.
+    pub api: Option<SocketAddr>,
     pub name: String,
     log: Arc<Mutex<String>>,
 }
@@ -78,6 +80,7 @@ impl Server {
         if !program.get_envs().any(|(name, value)| name == "ROOMCAST_LISTEN" && value.is_some()) {
             program.env("ROOMCAST_LISTEN", "127.0.0.1:0");
         }
+        let has_api = program.get_envs().any(|(name, value)| name == "ROOMCAST_API_LISTEN" && value.is_some());
         let mut process = program.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
         let log = Arc::new(Mutex::new(String::new()));
         let stderr = process.stderr.take().expect("a pipe");
@@ -92,7 +95,7 @@ impl Server {
 
         let mut stdout = BufReader::new(process.stdout.take().expect("a pipe"));
         let mut announced = String::new();
-        let mut address_in = |before: &str, after: &str| {
+        let mut address_in = |before: &str, after: &str| -> SocketAddr {
             loop {
                 let mut line = String::new();
                 let length = stdout.read_line(&mut line).expect("the program's output");
@@ -104,9 +107,15 @@ impl Server {
             }
         };
         let (address, probes) = (address_in("chat      ws://", "/ws"), address_in("ready     http://", "/readyz"));
+        let api = has_api.then(|| address_in("api       http://", "/v1/openapi.json"));
         let line = announced.lines().find(|line| line.contains(" is listening")).expect("the line that names it");
         let name = line.rsplit(" as ").next().expect("a name").to_owned();
-        Self { process, address, probes, name, log }
+        Self { process, address, probes, api, name, log }
+    }
+
+    /// The base of the URLs of its API.
+    pub fn api_base(&self) -> String {
+        format!("http://{}", self.api.expect("an API"))
     }
 
     /// Waits until `/readyz` says yes.
